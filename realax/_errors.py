@@ -1,0 +1,44 @@
+"""The wording of errors that several places raise."""
+
+import difflib
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+
+from ._types import PRNGKeyArray
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the entries of `known` nearest to `name`."""
+    known = sorted(known)
+    folded = {entry.casefold(): entry for entry in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.4)
+    if near:
+        return f"Closest: {', '.join(repr(folded[entry]) for entry in near)}."
+    return f"Known: {', '.join(repr(entry) for entry in known)}."
+
+
+def check_key(key: PRNGKeyArray, argument: str = "key") -> None:
+    """Refuse legacy `uint32` keys and batches of keys.
+
+    **Raises:** `TypeError` for a legacy key, `ValueError` for more than one key.
+    """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"`{argument}` must be a typed key from `jax.random.key(seed)`, but a "
+            f"legacy key of dtype {key.dtype} and shape {key.shape} came. Replace "
+            "`jax.random.PRNGKey(seed)` by `jax.random.key(seed)`."
+        )
+    if key.shape != ():
+        raise ValueError(
+            f"`{argument}` must be one key of shape (), but {key.shape} came. For "
+            "several seeds, map over them: `jax.vmap(trainer.init_and_train)(keys)`."
+        )
+
+
+def check_positive(**values: int) -> None:
+    """Refuse counts below one. **Raises:** `ValueError`."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, but {value} came.")

@@ -1,0 +1,4 @@
+"""Policies: models that play environments."""
+
+from ._base import BasePolicy as BasePolicy
+from ._mlp import MLPPolicy as MLPPolicy

@@ -1,0 +1,151 @@
+"""What a task is."""
+
+import abc
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
+
+
+_SIGNATURE = "(params, key, data) -> (value, aux)"
+
+
+class AbstractTask[P](eqx.Module):
+    """Something to be good at: parameters in, a number and further results out.
+
+    A plain function `(params, key, data) -> (value, aux)` is a task too and is
+    minimised; a class says its direction with `maximize`, and may have a faster way of
+    its own to `evaluate` many parameters.
+    """
+
+    maximize: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def __call__(
+        self, params: P, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[Scalar, Tree]:
+        """One evaluation.
+
+        **Arguments:**
+
+        - `params`: the parameters or model under test.
+        - `key`: all randomness comes from it.
+        - `data`: whatever the trainer's `data` was.
+
+        **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
+        """
+
+    def evaluate(
+        self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
+    ) -> tuple[Float[Array, "pop reps"], Tree]:
+        """Every individual of a population, several times.
+
+        **Arguments:**
+
+        - `population`: parameters with a leading axis `pop` on every array.
+        - `keys`: one key for each individual and repetition.
+        - `data`: shared by all of them.
+
+        **Returns:** The values, shape `(pop, reps)`, and the aux with the same two
+        leading axes.
+        """
+        return vmap_jobs(self, population, keys, data)
+
+
+def vmap_jobs(
+    task: TaskFn, population: Tree, keys: Key[Array, "pop reps"], data: Tree
+) -> tuple[Float[Array, "pop reps"], Tree]:
+    """`task` mapped over the flattened jobs of a population and its repetitions."""
+    pop, reps = keys.shape
+    arrays, static = eqx.partition(population, eqx.is_array)
+    arrays = jax.tree.map(lambda leaf: jnp.repeat(leaf, reps, axis=0), arrays)
+
+    def job(arrays: Any, key: PRNGKeyArray) -> tuple[Scalar, Tree]:
+        return checked_call(task, eqx.combine(arrays, static), key, data)
+
+    values, aux = jax.vmap(job)(arrays, keys.reshape(pop * reps))
+    return values.reshape(pop, reps), jax.tree.map(
+        lambda leaf: leaf.reshape(pop, reps, *leaf.shape[1:]), aux
+    )
+
+
+def checked_call(
+    task: TaskFn, params: Tree, key: PRNGKeyArray, data: Tree
+) -> tuple[Scalar, Tree]:
+    """`task(params, key, data)`, refusing results that are no `(value, aux)`.
+
+    **Raises:** `TypeError` that says what came, while tracing.
+    """
+    result: Any = task(params, key, data)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"{name_of(task)} must return a pair {_SIGNATURE}, but it returned "
+            f"{_describe(result)}. Return `value, None` where there is no aux."
+        )
+    value, aux = result
+    if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
+        raise TypeError(
+            f"the value that {name_of(task)} returns must be a number of shape (), but "
+            f"{_describe(value)} came. Sum or average it: `jnp.mean(value)`."
+        )
+    check_arrays(aux, f"the aux of {name_of(task)}")
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"the value that {name_of(task)} returns must be real, but {value.dtype} "
+            "came. Take `jnp.real` or `jnp.abs` of it."
+        )
+    return value.astype(jnp.result_type(float)), aux
+
+
+def check_arrays(tree: Tree, what: str) -> None:
+    """Refuse leaves that can not be stacked over steps.
+
+    **Raises:** `TypeError` that names the leaf by its path.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not eqx.is_array_like(leaf):
+            raise TypeError(
+                f"{what} must hold arrays and numbers only, but at "
+                f"`{jax.tree_util.keystr(path) or '(root)'}` {_describe(leaf)} came. "
+                "Keep names and settings outside of what is returned."
+            )
+
+
+def check_task(task: Callable[..., Any], argument: str = "task") -> None:
+    """Refuse callables that do not take `(params, key, data)`.
+
+    **Raises:** `TypeError`.
+    """
+    try:
+        signature = inspect.signature(task)
+    except (TypeError, ValueError):  # some builtins have no signature to look at
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"`{argument}` must have the signature {_SIGNATURE}, but {name_of(task)} "
+            f"has {signature} ({error}). Add what is missing, for example "
+            "`def task(params, key, data=None): ...`."
+        ) from error
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A function's or task's name for messages, in backticks."""
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return f"`{name}`"
+
+
+def _describe(value: Any) -> str:
+    if eqx.is_array(value):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"{value!r} of type {type(value).__name__}"

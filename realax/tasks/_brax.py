@@ -1,0 +1,159 @@
+"""brax environments as tasks."""
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+
+from .._errors import check_positive, closest
+from .._tree import Frozen, freeze, identity
+from .._types import Tree
+from ._env import Environment, EnvTask, Trajectory
+from ._spaces import Layout, layout_of
+
+
+@runtime_checkable
+class BraxEnv(Protocol):
+    """The part of `brax.envs.Env` that is used."""
+
+    @property
+    def observation_size(self) -> Any:
+        """The size of the observation."""
+        ...
+
+    @property
+    def action_size(self) -> int:
+        """The size of the action."""
+        ...
+
+    def reset(self, rng: Any) -> Any:
+        """The first state."""
+        ...
+
+    def step(self, state: Any, action: Any) -> Any:
+        """The next state."""
+        ...
+
+
+_BACKENDS = ("generalized", "positional", "spring", "mjx")
+
+
+class BraxTask[P](EnvTask[P]):
+    """Episodes on a brax environment.
+
+    **Arguments:**
+
+    - `env`: a name such as `"ant"`, or an instance of `brax.envs.Env`, one's own
+        subclass included. Give an instance without auto-reset or batch wrappers:
+        episodes are ended and mapped over here.
+    - `max_steps`: the longest episode, in steps.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
+        the policy.
+    - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
+        returns is kept.
+    - `backend`: the physics, `"generalized"`, `"positional"`, `"spring"` or `"mjx"`,
+        where `env` is a name.
+    - `env_kwargs`: for the environment's constructor, where `env` is a name.
+
+    **Raises:** `ValueError` for an unknown name or backend and a horizon below 1.
+    """
+
+    env: str | BraxEnv = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    model_factory: Callable[[Any], Any]
+    data_fn: Callable[[Trajectory], Tree] | None
+    backend: str = eqx.field(static=True)
+    env_kwargs: Frozen = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True)
+    action_layout: Layout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        env: str | BraxEnv,
+        max_steps: int = 1000,
+        model_factory: Callable[[Any], Any] = identity,
+        data_fn: Callable[[Trajectory], Tree] | None = None,
+        *,
+        backend: str = "positional",
+        env_kwargs: Mapping[str, Any] | None = None,
+    ):
+        check_positive(max_steps=max_steps)
+        if backend not in _BACKENDS:
+            raise ValueError(
+                f"`backend` must be one of {', '.join(map(repr, _BACKENDS))}, but "
+                f"{backend!r} came."
+            )
+        if not isinstance(env, str) and env_kwargs:
+            raise ValueError(
+                "`env_kwargs` are for an environment given by name, but an instance of "
+                f"{type(env).__name__} came. Pass them to its constructor instead."
+            )
+        self.env = env
+        self.max_steps = max_steps
+        self.model_factory = model_factory
+        self.data_fn = data_fn
+        self.backend = backend
+        self.env_kwargs = freeze(env_kwargs)
+        suite = _build(env, backend, self.env_kwargs)
+        self.obs_layout = suite.obs_layout
+        self.action_layout = suite.action_layout
+
+    def environment(self) -> Environment:
+        """The environment as `jax-envelope` sees it."""
+        return _build(self.env, self.backend, self.env_kwargs).env
+
+
+class _Suite(NamedTuple):
+    env: Environment
+    obs_layout: Layout
+    action_layout: Layout
+
+
+@functools.lru_cache(maxsize=256)
+def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
+    envs = _brax_envs()
+    from envelope.adapters.brax_envelope import BraxEnvelope
+
+    # Under jit, what is built here would hold tracers and outlive them in the cache.
+    with jax.ensure_compile_time_eval(), _quietly():
+        if isinstance(env, str):
+            if env not in brax_names():
+                raise ValueError(
+                    f"brax has no environment {env!r}. {closest(env, brax_names())}"
+                )
+            instance = envs.get_environment(env, backend=backend, **kws.thaw())
+        else:
+            instance = env
+        environment = BraxEnvelope(brax_env=instance)
+        return _Suite(
+            environment,
+            layout_of(environment.observation_space),
+            layout_of(environment.action_space),
+        )
+
+
+def brax_names() -> list[str]:
+    """The environments that brax has registered. Imports brax."""
+    _brax_envs()
+    from envelope.adapters.brax_envelope import BraxEnvelope
+
+    return list(BraxEnvelope.registered_names())
+
+
+def _brax_envs() -> Any:
+    with _quietly():
+        import brax.envs
+    return brax.envs
+
+
+@contextlib.contextmanager
+def _quietly() -> Generator[None]:
+    """brax warns that it is unmaintained, and prints which accelerators it lacks."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,174 @@
+"""gymnax environments as tasks."""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+from jax.core import Tracer
+
+from .._errors import check_positive, closest
+from .._tree import Frozen, freeze, identity, strong
+from .._types import Tree
+from ._env import Environment, EnvTask, Trajectory
+from ._spaces import Layout, layout_of
+
+
+@runtime_checkable
+class GymnaxEnv(Protocol):
+    """The part of `gymnax.environments.environment.Environment` that is used."""
+
+    @property
+    def default_params(self) -> Any:
+        """The environment's parameters."""
+        ...
+
+    def reset_env(self, key: Any, params: Any) -> Any:
+        """`(obs, state)`."""
+        ...
+
+    def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
+        """`(obs, state, reward, terminated, info)`."""
+        ...
+
+    def is_truncated(self, state: Any, params: Any) -> Any:
+        """Whether the time limit is reached."""
+        ...
+
+    def observation_space(self, params: Any) -> Any:
+        """The space of observations."""
+        ...
+
+    def action_space(self, params: Any) -> Any:
+        """The space of actions."""
+        ...
+
+
+class GymnaxTask[P](EnvTask[P]):
+    """Episodes on a gymnax environment.
+
+    **Arguments:**
+
+    - `env`: a name such as `"CartPole-v1"`, or an instance of gymnax's `Environment`,
+        one's own subclass included.
+    - `max_steps`: the longest episode, in steps; the environment's own horizon if
+        `None`.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
+        the policy.
+    - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
+        returns is kept.
+    - `env_params`: the environment's parameters instead of its default ones. Their
+        numbers are array leaves, to be mapped over, differentiated or evolved.
+    - `env_kwargs`: for the environment's constructor, where `env` is a name.
+
+    **Raises:** `ValueError` for an unknown name, a horizon below 1 or above the
+    environment's own.
+    """
+
+    env: str | GymnaxEnv = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    model_factory: Callable[[Any], Any]
+    data_fn: Callable[[Trajectory], Tree] | None
+    env_params: Tree
+    env_kwargs: Frozen = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True)
+    action_layout: Layout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        env: str | GymnaxEnv,
+        max_steps: int | None = None,
+        model_factory: Callable[[Any], Any] = identity,
+        data_fn: Callable[[Trajectory], Tree] | None = None,
+        *,
+        env_params: Tree = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+    ):
+        if not isinstance(env, str) and env_kwargs:
+            raise ValueError(
+                "`env_kwargs` are for an environment given by name, but an instance of "
+                f"{type(env).__name__} came. Pass them to its constructor instead."
+            )
+        self.env = env
+        self.env_kwargs = freeze(env_kwargs)
+        suite = _build(env, self.env_kwargs)
+        params = suite.default_params if env_params is None else env_params
+        with jax.ensure_compile_time_eval():
+            self.env_params = strong(params)
+        self.max_steps = _horizon(env, self.env_params, max_steps)
+        self.model_factory = model_factory
+        self.data_fn = data_fn
+        self.obs_layout = suite.obs_layout
+        self.action_layout = suite.action_layout
+
+    def environment(self) -> Environment:
+        """The environment as `jax-envelope` sees it, with this task's parameters."""
+        return _build(self.env, self.env_kwargs).environment(self.env_params)
+
+
+class _Suite(NamedTuple):
+    environment: Callable[[Any], Environment]  # from the environment's parameters
+    default_params: Any
+    obs_layout: Layout
+    action_layout: Layout
+
+
+@functools.lru_cache(maxsize=256)
+def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
+    from ._gymnax_env import GymnaxEnvironment  # imports gymnax, which is slow
+
+    # Under jit, what is built here would hold tracers and outlive them in the cache.
+    with jax.ensure_compile_time_eval():
+        instance = gymnax_make(env, kws.thaw()) if isinstance(env, str) else env
+        params = instance.default_params
+        environment = functools.partial(GymnaxEnvironment, instance)
+        return _Suite(
+            environment,
+            params,
+            layout_of(environment(params).observation_space),
+            layout_of(environment(params).action_space),
+        )
+
+
+def gymnax_names() -> list[str]:
+    """The environments that gymnax has registered. Imports gymnax, which is slow."""
+    return list(_gymnax().registered_envs)
+
+
+def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
+    """gymnax's environment of that name. **Raises:** `ValueError`: closest matches."""
+    if name not in gymnax_names():
+        raise ValueError(
+            f"gymnax has no environment {name!r}. {closest(name, gymnax_names())}"
+        )
+    return _gymnax().make(name, **kws)[0]
+
+
+def _gymnax() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its plotting libraries' deprecations
+        import gymnax
+    return gymnax
+
+
+def _horizon(env: str | GymnaxEnv, params: Any, max_steps: int | None) -> int:
+    own = getattr(params, "max_steps_in_episode", math.inf)
+    own = math.inf if isinstance(own, Tracer) else float(own)
+    if max_steps is None:
+        if not math.isfinite(own):
+            raise ValueError(
+                f"`max_steps` must be given for {env!r}, because its parameters set no "
+                "finite number of steps: `GymnaxTask(env, max_steps=1000)`."
+            )
+        max_steps = int(own)
+    check_positive(max_steps=max_steps)
+    if max_steps > own:
+        raise ValueError(
+            f"`max_steps` must be at most {int(own)}, where {env!r} ends an episode by "
+            f"itself, but {max_steps} came. For longer episodes pass `env_params` with "
+            f"`max_steps_in_episode={max_steps}`."
+        )
+    return max_steps

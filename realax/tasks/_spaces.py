@@ -1,0 +1,169 @@
+"""Observations as one vector, and one vector as any action."""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._types import Tree
+
+
+if TYPE_CHECKING:
+    from envelope import Space
+else:
+    Space = Any  # `import realax` does not wait for envelope
+
+
+class EnvSpace(NamedTuple):
+    """What a policy must take and give to play an environment.
+
+    - `obs_dims`: the size of the flattened observation.
+    - `action_dims`: the size of the policy's output: the number of choices where the
+        actions are `discrete`, else the number of action components.
+    - `discrete`: whether the argmax of the output is played.
+    """
+
+    obs_dims: int
+    action_dims: int
+    discrete: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Box:
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    shape: tuple[int, ...]
+    dtype: Any
+    counts: tuple[int, ...]  # how many values each element of the array can take
+
+    @property
+    def size(self) -> int:
+        return sum(self.counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The static part of an environment's space: structure, shapes and counts.
+
+    Bounds are not in here: they may depend on environment parameters that are traced.
+    """
+
+    treedef: Any
+    leaves: tuple[_Box | _Choice, ...]
+
+    @property
+    def size(self) -> int:
+        """The size of the vector: box elements, and one per possible value."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether there are choices only."""
+        return all(isinstance(leaf, _Choice) for leaf in self.leaves)
+
+    def flatten(self, obs: Tree) -> Float[Array, " obs"]:
+        """An observation as one float vector, discrete parts as one-hot."""
+        parts = self.treedef.flatten_up_to(obs)
+        vectors = [
+            _one_hot(leaf, part) if isinstance(leaf, _Choice) else jnp.ravel(part)
+            for leaf, part in zip(self.leaves, parts, strict=True)
+        ]
+        return jnp.concatenate([v.astype(jnp.result_type(float)) for v in vectors])
+
+    def to_action(self, output: Tree, space: Space) -> Tree:
+        """The action that a policy's output means.
+
+        **Arguments:**
+
+        - `output`: a float vector of shape `(size,)`, or an action of the space's own
+            structure.
+        - `space`: the environment's action space, for its bounds.
+
+        **Raises:** `ValueError` naming both shapes, while tracing.
+        """
+        if eqx.is_inexact_array(output) and output.shape == (self.size,):
+            ends = np.cumsum([leaf.size for leaf in self.leaves])[:-1]
+            parts = jnp.split(output, ends)
+        elif jax.tree.structure(output) == self.treedef:
+            parts = self.treedef.flatten_up_to(output)
+        else:
+            raise self._mismatch(output)
+        pairs = zip(self.leaves, parts, _flatten(space)[0], strict=True)
+        actions = [self._part(leaf, part, bounds) for leaf, part, bounds in pairs]
+        return jax.tree.unflatten(self.treedef, actions)
+
+    def _part(self, leaf: _Box | _Choice, part: Any, bounds: Any) -> Array:
+        part = jnp.asarray(part)
+        if isinstance(leaf, _Choice):
+            if jnp.issubdtype(part.dtype, jnp.integer) and part.shape == leaf.shape:
+                return part.astype(leaf.dtype)
+            if not jnp.issubdtype(part.dtype, jnp.floating) or part.size != leaf.size:
+                raise self._mismatch(part)
+            scores = jnp.split(part.ravel(), np.cumsum(leaf.counts)[:-1])
+            choices = jnp.stack([jnp.argmax(score) for score in scores])
+            return choices.reshape(leaf.shape).astype(leaf.dtype)
+        if part.size != leaf.size:
+            raise self._mismatch(part)
+        part = part.reshape(leaf.shape).astype(leaf.dtype)
+        return jnp.clip(part, bounds.low, bounds.high)
+
+    def _mismatch(self, output: Tree) -> ValueError:
+        shapes = jax.tree.map(
+            lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", output
+        )
+        return ValueError(
+            f"the environment's actions need a policy output of shape ({self.size},), "
+            f"{'one score for each choice' if self.discrete else 'one for each action'}"
+            f", but the policy returned {shapes}. Build the policy with "
+            f"`action_dims={self.size}`, as `rx.ENV_SPACES[name].action_dims` says."
+        )
+
+
+def layout_of(space: Space) -> Layout:
+    """The layout of a space whose counts and shapes are concrete.
+
+    **Raises:** `TypeError` where the space has no meaning as one vector.
+    """
+    leaves, treedef = _flatten(space)
+    return Layout(treedef, tuple(map(_leaf_layout, leaves)))
+
+
+def _leaf_layout(space: Any) -> _Box | _Choice:
+    from envelope import Continuous, Discrete
+
+    if isinstance(space, Discrete):
+        counts = tuple(int(n) for n in np.ravel(space.n))
+        return _Choice(tuple(space.shape), space.dtype, counts)
+    if isinstance(space, Continuous):
+        return _Box(tuple(space.shape), space.dtype)
+    raise TypeError(
+        "an environment's spaces must be made of `envelope.Discrete` and "
+        f"`envelope.Continuous`, but {type(space).__name__} came."
+    )
+
+
+def _flatten(space: Space) -> tuple[list[Any], Any]:
+    from envelope import PyTreeSpace, Space
+
+    tree = space.tree if isinstance(space, PyTreeSpace) else space
+    return jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Space))
+
+
+def _one_hot(leaf: _Choice, value: Any) -> Array:
+    values = jnp.ravel(jnp.asarray(value))
+    return jnp.concatenate(
+        [jax.nn.one_hot(values[i], count) for i, count in enumerate(leaf.counts)]
+    )

@@ -1,0 +1,3 @@
+"""The policies, under the path that scripts import them from."""
+
+from ..policies import BasePolicy as BasePolicy, MLPPolicy as MLPPolicy

@@ -1,0 +1,174 @@
+"""What a trainer is, and the only loop that drives one."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Literal, NotRequired, TypedDict
+
+import equinox as eqx
+import jax
+import jax.random as jr
+
+from .._errors import check_key
+from .._types import PRNGKeyArray, Step, Tree
+from ._observed import is_traced, run_observed
+from .observers import AbstractObserver
+
+
+class AbstractState(eqx.Module):
+    """What a trainer carries from step to step: arrays only, `step` among them."""
+
+    step: eqx.AbstractVar[Step]
+
+
+class Record[M](TypedDict):
+    """What a run leaves behind, each leaf with a leading axis of steps.
+
+    - `metrics`: what `train_step` returned beside the state.
+    - `record`: what the trainer's `record` chose, where it was given.
+    """
+
+    metrics: M
+    record: NotRequired[Tree]
+
+
+class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
+    """A way of training: a state, a step, and the parameters in the end.
+
+    A subclass writes `initialize`, `train_step`, `params` and `objective`; driving them
+    is done here, once. A trainer is a pytree: map over its array leaves, differentiate
+    with respect to them, or put it into another trainer's task.
+
+    The key of the step that starts at `state.step` is `fold_in(key, state.step)`, so
+    that a run depends on the trainer, the key and the state, and not on how it was cut
+    into calls and chunks.
+    """
+
+    train_steps: eqx.AbstractVar[int]
+    record: eqx.AbstractVar[Callable[[S], Tree] | None]
+    callbacks: eqx.AbstractVar[tuple[AbstractObserver, ...]]
+
+    @property
+    @abc.abstractmethod
+    def objective(self) -> tuple[str, Literal["min", "max"]]:
+        """The scalar metric that says how well it goes, and which way is better."""
+
+    @abc.abstractmethod
+    def initialize(self, key: PRNGKeyArray) -> S:
+        """The state before the first step, `step` being 0.
+
+        Its leaves have the types and shapes that `train_step` returns them with.
+        """
+
+    @abc.abstractmethod
+    def train_step(self, state: S, key: PRNGKeyArray, data: Tree = None) -> tuple[S, M]:
+        """One step.
+
+        **Arguments:**
+
+        - `state`: the state so far.
+        - `key`: this step's own key.
+        - `data`: what the run was called with.
+
+        **Returns:** The next state, its `step` one higher, and the step's metrics: a
+        dictionary of arrays.
+        """
+
+    @abc.abstractmethod
+    def params(self, state: S) -> P:
+        """The trained parameters, of the type that the user gave."""
+
+    def train(
+        self, state: S, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[S, Record[M]]:
+        """Train for `train_steps` more steps and keep every step's metrics.
+
+        **Arguments:**
+
+        - `state`: where to start; from `initialize`, or from an earlier run.
+        - `key`: the run's key. With the same one, two runs of 50 steps are one of 100.
+        - `data`: reaches every step unchanged.
+
+        **Returns:** The final state, and the `Record` of all steps.
+
+        **Raises:** `RuntimeError` if the trainer has observers and is being traced.
+        """
+        return self._drive(state, key, data, collect=True)
+
+    def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
+        """As `train`, in memory that does not grow with the number of steps."""
+        state, _ = self._drive(state, key, data, collect=False)
+        return state
+
+    def init_and_train(
+        self, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[S, Record[M]]:
+        """`train` from a fresh state. The key splits into its own and the run's."""
+        state, run_key = self._begin(key)
+        return self.train(state, run_key, data)
+
+    def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
+        """`train_` from a fresh state."""
+        state, run_key = self._begin(key)
+        return self.train_(state, run_key, data)
+
+    def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
+        """The same as `init_and_train`."""
+        return self.init_and_train(key, data)
+
+    def _begin(self, key: PRNGKeyArray) -> tuple[S, PRNGKeyArray]:
+        check_key(key)
+        init_key, run_key = jr.split(key)
+        return _initialize(_bare(self), init_key), run_key
+
+    def _drive(
+        self, state: S, key: PRNGKeyArray, data: Tree, *, collect: bool
+    ) -> tuple[S, Any]:
+        check_key(key)
+        bare = _bare(self)
+        if not self.callbacks:
+            return _run(bare, state, key, data, collect)
+        if is_traced(self, state, key, data):
+            raise RuntimeError(
+                f"a {type(self).__name__} with observers ({_names(self.callbacks)}) is "
+                "being traced by `jit`, `vmap`, `grad` or a task, where no host can "
+                "watch. Attach observers to the outermost trainer only: build this one "
+                "without `callbacks` and `progress_bar`."
+            )
+        return run_observed(self, bare, _step, state, key, data, collect)
+
+
+@eqx.filter_jit
+def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
+    return trainer.initialize(key)
+
+
+@eqx.filter_jit
+def _run(
+    trainer: Any, state: Any, key: PRNGKeyArray, data: Tree, collect: bool
+) -> tuple[Any, Any]:
+    def body(state: Any, _: None) -> tuple[Any, Any]:
+        state, kept = _step(trainer, state, key, data)
+        return state, kept if collect else None
+
+    return jax.lax.scan(body, state, None, length=trainer.train_steps)
+
+
+def _step(
+    trainer: Any, state: Any, key: PRNGKeyArray, data: Tree
+) -> tuple[Any, dict[str, Any]]:
+    """One step with its own key: the next state, and what a `Record` keeps of it."""
+    state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
+    if trainer.record is None:
+        return state, {"metrics": metrics}
+    return state, {"metrics": metrics, "record": trainer.record(state)}
+
+
+def _bare(trainer: Any) -> Any:
+    """`trainer` without observers: fresh ones must not compile the same run again."""
+    if not trainer.callbacks:
+        return trainer
+    return eqx.tree_at(lambda t: t.callbacks, trainer, ())
+
+
+def _names(observers: tuple[AbstractObserver, ...]) -> str:
+    return ", ".join(type(observer).__name__ for observer in observers)

@@ -1,0 +1,81 @@
+"""The only place where a population meets a task."""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Key
+
+from .._types import TaskFn, Tree
+from ..tasks import AbstractTask
+from ..tasks._base import check_arrays, vmap_jobs
+
+
+def evaluate[P](
+    task: TaskFn | AbstractTask[P],
+    population: P,
+    keys: Key[Array, "pop reps"],
+    data: Tree = None,
+    n_devices: int = 1,
+) -> tuple[Float[Array, "pop reps"], Tree]:
+    """The values of a population on a task.
+
+    **Arguments:**
+
+    - `task`: a function `(params, key, data) -> (value, aux)`, or an `AbstractTask`.
+    - `population`: parameters with a leading axis `pop` on every array.
+    - `keys`: one for each individual and repetition. They are split before anything is
+        distributed, so that the values do not depend on `n_devices`.
+    - `data`: shared by all.
+    - `n_devices`: over how many devices the population is spread; a divisor of `pop`.
+
+    **Returns:** The values, shape `(pop, reps)`, and the aux with the same two leading
+    axes.
+    """
+    if n_devices == 1:
+        return _evaluate(task, population, keys, data)
+    mesh = device_mesh(n_devices)
+    split, whole = jax.sharding.PartitionSpec("pop"), jax.sharding.PartitionSpec()
+    arrays, static = eqx.partition((population, (task, data)), eqx.is_array)
+    split_arrays, whole_arrays = arrays
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(split, whole, split),
+        out_specs=split,
+        check_vma=False,
+    )
+    def shard(population: Any, shared: Any, keys: Any) -> Any:
+        population, (task, data) = eqx.combine((population, shared), static)
+        return _evaluate(task, population, keys, data)
+
+    return shard(split_arrays, whole_arrays, keys)
+
+
+def _evaluate(
+    task: Any, population: Any, keys: Any, data: Any
+) -> tuple[Float[Array, "pop reps"], Tree]:
+    if isinstance(task, AbstractTask):
+        values, aux = task.evaluate(population, keys, data)
+        check_arrays(aux, f"the aux of {type(task).__name__}.evaluate")
+        return values, aux
+    return vmap_jobs(task, population, keys, data)
+
+
+def device_mesh(n_devices: int) -> jax.sharding.Mesh:
+    """The first `n_devices` devices in a row, as axis `"pop"`.
+
+    **Raises:** `ValueError` where there are not so many.
+    """
+    devices = jax.devices()
+    if n_devices > len(devices):
+        raise ValueError(
+            f"`n_devices` must be at most {len(devices)}, the {devices[0].platform} "
+            f"devices that jax sees, but {n_devices} came. On CPU call "
+            f'`jax.config.update("jax_num_cpu_devices", {n_devices})` before anything '
+            "else uses jax."
+        )
+    axis = jax.sharding.AxisType.Auto
+    return jax.make_mesh((n_devices,), ("pop",), (axis,), devices=devices[:n_devices])

@@ -1,0 +1,159 @@
+"""The observed run: compiled chunks of steps, with the host in between."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .._types import PRNGKeyArray, Tree
+from .observers import AbstractObserver
+
+
+# How long a chunk is to take, in seconds: how soon Ctrl-C and observers act.
+_CHUNK_SECONDS = 0.3
+# What a chunk stacks is written into buffers of fixed size, so that chunks of every
+# length share one compilation: at most so many steps, and about so many bytes.
+_MAX_STEPS = 4096
+_MAX_BYTES = 2**24
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether any of `trees`, or this very place, is being traced."""
+    leaves = jax.tree.leaves(trees)
+    return any(isinstance(x, Tracer) for x in [*leaves, jnp.zeros(())])
+
+
+def run_observed(
+    trainer: Any,
+    bare: Any,
+    step: Callable[[Any, Any, PRNGKeyArray, Tree], tuple[Any, Any]],
+    state: Any,
+    key: PRNGKeyArray,
+    data: Tree,
+    collect: bool,
+) -> tuple[Any, Any]:
+    """Run `trainer.train_steps` steps in chunks, its observers looking on.
+
+    **Arguments:**
+
+    - `trainer`, `bare`: the trainer, with and without its observers.
+    - `step`: the compiled part, `(bare, state, key, data) -> (state, kept)`.
+    - `state`, `key`, `data`, `collect`: as for `AbstractTrainer.train`.
+
+    **Returns:** The final state, and what was kept of all steps if `collect`.
+    """
+    observers: tuple[AbstractObserver, ...] = trainer.callbacks
+    end = int(state.step) + trainer.train_steps
+    kept: list[Any] = []
+    started: list[AbstractObserver] = []
+    error: BaseException | None = None
+    try:
+        for observer in observers:
+            started.append(observer)
+            state = observer.on_start(trainer, state, key)
+        selecting = tuple(o if _selects(o) else None for o in observers)
+        length, done = 1, int(state.step)
+        while done < end:
+            length = min(length, end - done, _to_boundary(observers, done))
+            began = time.perf_counter()
+            state, rows = _chunk(
+                step, bare, selecting, state, key, data, np.int32(length), collect
+            )
+            steps = np.arange(done, int(state.step)) + 1
+            chunk = _rows(rows, len(steps))
+            per_step = (time.perf_counter() - began) / len(steps)
+            done += len(steps)
+            # The first chunk also compiles, and tells little: grow in bounded leaps.
+            length = max(1, min(int(_CHUNK_SECONDS / per_step), 8 * len(steps)))
+            kept.append(chunk["kept"])
+            for observer, selected in zip(observers, chunk["selected"], strict=True):
+                observer.on_chunk(steps, selected, state)
+    except BaseException as exception:
+        error = exception
+        raise
+    finally:
+        _end_all(started, state, error)
+    if not collect:
+        return state, None
+    if not kept:
+        _, shapes = eqx.filter_eval_shape(step, bare, state, key, data)
+        return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+
+
+def _selects(observer: AbstractObserver) -> bool:
+    """Whether an observer has a traced half; those without are not compiled in."""
+    return type(observer).select is not AbstractObserver.select
+
+
+def _rows(buffers: Any, count: int) -> Any:
+    """The first `count` rows of each buffer, as numpy arrays of their own."""
+    return jax.tree.map(lambda buffer: np.array(np.asarray(buffer)[:count]), buffers)
+
+
+def _to_boundary(observers: tuple[AbstractObserver, ...], done: int) -> int:
+    """How many steps there are to the next multiple of some observer's `every`."""
+    periods = [observer.every for observer in observers if observer.every is not None]
+    return min((every - done % every for every in periods), default=_MAX_STEPS)
+
+
+def _end_all(
+    observers: list[AbstractObserver], state: Any, error: BaseException | None
+) -> None:
+    """End every observer, the others too where one fails."""
+    if not observers:
+        return
+    try:
+        observers[-1].on_end(state, error)
+    finally:
+        _end_all(observers[:-1], state, error)
+
+
+@eqx.filter_jit
+def _chunk(
+    step: Callable[[Any, Any, PRNGKeyArray, Tree], tuple[Any, Any]],
+    bare: Any,
+    observers: tuple[AbstractObserver | None, ...],
+    state: Any,
+    key: PRNGKeyArray,
+    data: Tree,
+    count: Any,
+    collect: bool,
+) -> tuple[Any, Any]:
+    """`count` steps, or as many as the buffers hold, and what was stacked of them."""
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    # Jitted and inlined, so that asking for the shapes and looping trace it only once.
+    @jax.jit(inline=True)
+    def one(arrays: Any) -> tuple[Any, Any]:
+        state, kept = step(bare, eqx.combine(arrays, static), key, data)
+        metrics = kept["metrics"]
+        selected = tuple(
+            None if o is None else o.select(state, metrics) for o in observers
+        )
+        row = {"kept": kept if collect else None, "selected": selected}
+        return eqx.filter(state, eqx.is_array), row
+
+    _, shapes = jax.eval_shape(one, arrays)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    capacity = max(1, min(_MAX_STEPS, _MAX_BYTES // max(1, size)))
+    buffers = jax.tree.map(
+        lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes
+    )
+
+    def body(i: Any, carry: Any) -> Any:
+        arrays, buffers = carry
+        arrays, row = one(arrays)
+        return arrays, jax.tree.map(
+            lambda buffer, leaf: buffer.at[i].set(leaf), buffers, row
+        )
+
+    arrays, buffers = jax.lax.fori_loop(
+        0, jnp.minimum(count, capacity), body, (arrays, buffers)
+    )
+    return eqx.combine(arrays, static), buffers

@@ -1,0 +1,10 @@
+"""Evolution strategies and genetic algorithms."""
+
+from ._es import (
+    ESMetrics as ESMetrics,
+    ESState as ESState,
+    EvosaxTrainer as EvosaxTrainer,
+)
+from ._evolve import evolve as evolve
+from ._shaping import FitnessShaper as FitnessShaper
+from ._strategy import Algorithm as Algorithm

@@ -1,0 +1,318 @@
+"""Evolution with evosax's algorithms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..._errors import check_key, check_positive
+from ..._tree import Frozen, Template, freeze
+from ..._types import Step, Tree
+from ...tasks import AbstractTask
+from ...tasks._base import check_task
+from .._base import AbstractState, AbstractTrainer
+from .._evaluate import device_mesh, evaluate
+from ..observers import AbstractObserver, Observers, ProgressBar, as_tuple
+from ._shaping import FitnessShaper
+from ._strategy import Algorithm, Strategy
+
+
+# No task means a larger fitness; squares of it would overflow single precision.
+_ABSURD = 1e15
+
+
+class ESMetrics(TypedDict):
+    """What each generation of an evolution strategy reports, in the task's own numbers.
+
+    - `fitness`: of each individual, its repetitions averaged; shape `(pop,)`.
+    - `mean_fitness`: over the generation's usable individuals.
+    - `best_fitness`: the best so far.
+    - `failed`: how many individuals had a fitness that is not finite or absurd.
+    - `rejected`: whether the strategy's update was refused.
+    - `eval_data`: the task's aux, shape `(pop, reps, ...)`, where it has any.
+    """
+
+    fitness: Float[Array, " pop"]
+    mean_fitness: Float[Array, ""]
+    best_fitness: Float[Array, ""]
+    failed: Int[Array, ""]
+    rejected: Bool[Array, ""]
+    eval_data: NotRequired[Tree]
+
+
+class ESState[P](AbstractState):
+    """What an evolution strategy carries from generation to generation.
+
+    - `step`: the number of generations so far.
+    - `es_state`: evosax's own state.
+    - `best_fitness`: the best so far, in the task's own numbers and sign.
+    """
+
+    step: Step
+    es_state: Tree
+    best_fitness: Float[Array, ""]
+    best_flat: Float[Array, " dims"]
+    rest: tuple[Array, ...]
+    template: Template[P] = eqx.field(static=True)
+
+    @property
+    def best_params(self) -> P:
+        """The individual that scored `best_fitness`, of the type of `params_like`."""
+        return self.template.unflatten(self.best_flat, self.rest)
+
+    @property
+    def mean(self) -> P:
+        """The centre of the strategy's distribution, of the type of `params_like`.
+
+        **Raises:** `AttributeError` for a population-based algorithm, which has none.
+        """
+        if not hasattr(self.es_state, "mean"):
+            raise AttributeError(
+                "a population-based algorithm has no `mean`; its best individual is "
+                "`state.best_params`."
+            )
+        return self.template.unflatten(self.es_state.mean, self.rest)
+
+
+class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
+    """Evolves any pytree or model by an algorithm of evosax.
+
+    Each step is a generation: ask for a population, evaluate it, tell the fitness. The
+    individual `i` in repetition `r` has a key of its own in every generation.
+
+    **Arguments:**
+
+    - `train_steps`: how many generations `train` runs.
+    - `strategy`: the name of an evosax algorithm, such as `"CMA_ES"` or `"OpenES"`, or
+        an instance of one.
+    - `task`: a function `(params, key, data) -> (fitness, aux)`, or an `AbstractTask`.
+    - `params_like`: any pytree, a whole model included. Evolution starts around it;
+        only its floating-point arrays are evolved, the rest is kept.
+    - `fitness_shaper`: the direction and shaping of fitness. By default a task's own
+        `maximize` decides, and a plain function is minimised.
+    - `popsize`: individuals in a generation.
+    - `eval_reps`: how often each is evaluated; the values are averaged.
+    - `n_devices`: over how many devices a generation is spread; results do not depend
+        on it.
+    - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
+        schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
+        understood too.
+    - `es_params`: values for some or all of the algorithm's parameters, by evosax's
+        names. `trainer.es_params` holds all of them as array leaves.
+    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
+    - `callbacks`: one observer, or several.
+    - `progress_bar`: whether to show one.
+
+    Open_ES by name is run with adam at 0.05 and deviation 0.1, because evosax's own sgd
+    at 0.001 and deviation 1 hardly learn.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+
+    Source: R. T. Lange, evosax: JAX-based Evolution Strategies, arXiv:2212.04180.
+    """
+
+    train_steps: int = eqx.field(static=True)
+    strategy: str | Algorithm = eqx.field(static=True)
+    task: Callable[..., Any]
+    params_like: P
+    fitness_shaper: FitnessShaper
+    popsize: int = eqx.field(static=True)
+    eval_reps: int = eqx.field(static=True)
+    n_devices: int = eqx.field(static=True)
+    es_kws: Frozen = eqx.field(static=True)
+    es_params: Any
+    record: Callable[[ESState[P]], Tree] | None
+    callbacks: tuple[AbstractObserver, ...]
+
+    def __init__(
+        self,
+        train_steps: int,
+        strategy: str | Algorithm,
+        task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+        params_like: P,
+        fitness_shaper: FitnessShaper | None = None,
+        popsize: int = 64,
+        eval_reps: int = 1,
+        n_devices: int = 1,
+        *,
+        es_kws: Mapping[str, Any] | None = None,
+        es_params: Tree = None,
+        record: Callable[[ESState[P]], Tree] | None = None,
+        callbacks: Observers = (),
+        progress_bar: bool = False,
+    ):
+        check_positive(
+            train_steps=train_steps,
+            popsize=popsize,
+            eval_reps=eval_reps,
+            n_devices=n_devices,
+        )
+        check_task(task)
+        if n_devices > 1:
+            device_mesh(n_devices)
+        if popsize % n_devices:
+            below = popsize - popsize % n_devices
+            raise ValueError(
+                f"`popsize` must be a multiple of `n_devices={n_devices}`, but "
+                f"{popsize} came. The nearest are {below or n_devices} and "
+                f"{below + n_devices}."
+            )
+        maximize = isinstance(task, AbstractTask) and task.maximize
+        self.train_steps = train_steps
+        self.strategy = strategy
+        self.task = task
+        self.params_like = params_like
+        self.fitness_shaper = fitness_shaper or FitnessShaper(maximize=maximize)
+        self.popsize = popsize
+        self.eval_reps = eval_reps
+        self.n_devices = n_devices
+        self.es_kws = freeze(es_kws)
+        self.es_params = self._strategy.params(es_params)
+        self.record = record
+        self.callbacks = as_tuple(callbacks, ProgressBar() if progress_bar else None)
+
+    @property
+    def objective(self) -> tuple[str, Literal["min", "max"]]:
+        """The best fitness so far."""
+        return "best_fitness", "max" if self.fitness_shaper.maximize else "min"
+
+    @property
+    def _template(self) -> Template[P]:
+        return Template(self.params_like)
+
+    @property
+    def _strategy(self) -> Strategy:
+        return Strategy(self.strategy, self.popsize, self._template.size, self.es_kws)
+
+    def initialize(self, key: PRNGKeyArray) -> ESState[P]:
+        """The state around `params_like`, before the first generation."""
+        check_key(key)
+        template = self._template
+        flat, rest = template.flatten(self.params_like)
+        return ESState(
+            step=jnp.zeros((), jnp.int32),
+            es_state=self._strategy.init(key, flat, self.es_params),
+            best_fitness=self.fitness_shaper.cost(jnp.asarray(jnp.inf, flat.dtype)),
+            best_flat=flat,
+            rest=rest,
+            template=template,
+        )
+
+    def train_step(
+        self, state: ESState[P], key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[ESState[P], ESMetrics]:
+        """One generation."""
+        ask_key, eval_key, tell_key = jr.split(key, 3)
+        population, es_state = self._ask(state, ask_key)
+        keys = jr.split(eval_key, (self.popsize, self.eval_reps))
+        values, aux = evaluate(
+            self.task, self._individuals(population, state), keys, data, self.n_devices
+        )
+        fitness = jnp.mean(values, axis=-1)
+
+        usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
+        cost = self.fitness_shaper.cost(fitness)
+        best = jnp.argmin(jnp.where(usable, cost, jnp.inf))
+        better = usable[best] & (
+            cost[best] < self.fitness_shaper.cost(state.best_fitness)
+        )
+        best_fitness = jnp.where(better, fitness[best], state.best_fitness)
+
+        worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
+        told = jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
+        told = self.fitness_shaper(population, told)
+        after = self._tell(state, tell_key, population, told, es_state)
+        accepted = jnp.any(usable) & _stays_finite(state.es_state, after)
+
+        metrics = ESMetrics(
+            fitness=fitness,
+            mean_fitness=jnp.mean(fitness, where=usable),
+            best_fitness=best_fitness,
+            failed=jnp.sum(~usable),
+            rejected=~accepted,
+        )
+        if jax.tree.leaves(aux):
+            metrics["eval_data"] = aux
+        return ESState(
+            step=state.step + 1,
+            es_state=_where(accepted, after, state.es_state),
+            best_fitness=best_fitness,
+            best_flat=jnp.where(better, population[best], state.best_flat),
+            rest=state.rest,
+            template=state.template,
+        ), metrics
+
+    def params(self, state: ESState[P]) -> P:
+        """The distribution's mean, or the best individual where there is none."""
+        return state.best_params if self._strategy.population_based else state.mean
+
+    def _ask(
+        self, state: ESState[P], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "pop dims"], Any]:
+        if not self._strategy.population_based:
+            return self._strategy.ask(key, state.es_state, self.es_params)
+        return jax.lax.cond(
+            _unborn(state),
+            lambda: (self._first_population(state, key), state.es_state),
+            lambda: self._strategy.ask(key, state.es_state, self.es_params),
+        )
+
+    def _tell(
+        self,
+        state: ESState[P],
+        key: PRNGKeyArray,
+        population: Float[Array, "pop dims"],
+        told: Float[Array, " pop"],
+        es_state: Any,
+    ) -> Any:
+        if not self._strategy.population_based:
+            return self._strategy.tell(key, population, told, es_state, self.es_params)
+        return jax.lax.cond(
+            _unborn(state),
+            lambda: self._strategy.begin(key, population, told, self.es_params),
+            lambda: self._strategy.tell(
+                key, population, told, es_state, self.es_params
+            ),
+        )
+
+    def _first_population(
+        self, state: ESState[P], key: PRNGKeyArray
+    ) -> Float[Array, "pop dims"]:
+        """`params_like` itself, and normal samples around it."""
+        centre = state.best_flat
+        std = getattr(self.es_params, "std_init", 1.0)
+        noise = jr.normal(key, (self.popsize, centre.size), centre.dtype)
+        return centre + std * noise.at[0].set(0.0)
+
+    def _individuals(
+        self, population: Float[Array, "pop dims"], state: ESState[P]
+    ) -> P:
+        rest = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (self.popsize, *leaf.shape)), state.rest
+        )
+        return state.template.unflatten(population, rest)
+
+
+def _unborn(state: ESState[Any]) -> Bool[Array, ""]:
+    """Whether a population-based algorithm has not seen one finite fitness yet."""
+    return ~jnp.isfinite(state.best_fitness)
+
+
+def _stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
+    """Whether no number that was finite ceases to be."""
+
+    def lost(old: Array, new: Array) -> Array:
+        if not jnp.issubdtype(old.dtype, jnp.inexact):
+            return jnp.asarray(False)
+        return jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
+
+    losses = jax.tree.leaves(jax.tree.map(lost, before, after))
+    return ~jnp.any(jnp.stack(losses))
+
+
+def _where(condition: Array, yes: Tree, no: Tree) -> Tree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

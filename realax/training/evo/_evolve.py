@@ -1,0 +1,104 @@
+"""Evolution in one call."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, overload
+
+from ..._types import PRNGKeyArray, Tree
+from .._base import Record
+from ..observers import Observers
+from ._es import ESMetrics, ESState, EvosaxTrainer
+from ._shaping import FitnessShaper
+from ._strategy import Algorithm
+
+
+@overload
+def evolve[P](
+    prms: P,
+    task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    strategy: str | Algorithm = ...,
+    popsize: int = ...,
+    steps: int = ...,
+    eval_reps: int = ...,
+    use_scan: Literal[True] = ...,
+    fitness_shaper: FitnessShaper | None = ...,
+    es_kws: Mapping[str, Any] | None = ...,
+    es_params: Tree = ...,
+    n_devices: int = ...,
+    data: Tree = ...,
+    progress_bar: bool = ...,
+    callbacks: Observers = ...,
+) -> tuple[P, ESState[P], Record[ESMetrics]]: ...
+@overload
+def evolve[P](
+    prms: P,
+    task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    strategy: str | Algorithm = ...,
+    popsize: int = ...,
+    steps: int = ...,
+    eval_reps: int = ...,
+    use_scan: Literal[False],
+    fitness_shaper: FitnessShaper | None = ...,
+    es_kws: Mapping[str, Any] | None = ...,
+    es_params: Tree = ...,
+    n_devices: int = ...,
+    data: Tree = ...,
+    progress_bar: bool = ...,
+    callbacks: Observers = ...,
+) -> tuple[P, ESState[P]]: ...
+def evolve[P](
+    prms: P,
+    task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    strategy: str | Algorithm = "OpenES",
+    popsize: int = 64,
+    steps: int = 1024,
+    eval_reps: int = 1,
+    use_scan: bool = True,
+    fitness_shaper: FitnessShaper | None = None,
+    es_kws: Mapping[str, Any] | None = None,
+    es_params: Tree = None,
+    n_devices: int = 1,
+    data: Tree = None,
+    progress_bar: bool = False,
+    callbacks: Observers = (),
+) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
+    """Evolve `prms` on a task, with an `EvosaxTrainer` made for the occasion.
+
+    **Arguments:**
+
+    - `prms`: where to start: any pytree, a whole model included.
+    - `task`, `strategy`, `popsize`, `eval_reps`, `fitness_shaper`, `es_kws`,
+        `es_params`, `n_devices`, `progress_bar`, `callbacks`: as for `EvosaxTrainer`.
+    - `key`: the run's key.
+    - `steps`: how many generations.
+    - `use_scan`: whether to keep every generation's metrics; without, memory does not
+        grow with `steps`.
+    - `data`: reaches the task unchanged.
+
+    **Returns:** `(params, state, data)`, or without `use_scan` `(params, state)`;
+    `params` is of the type of `prms`.
+    """
+    trainer = EvosaxTrainer(
+        steps,
+        strategy,
+        task,
+        prms,
+        fitness_shaper,
+        popsize,
+        eval_reps,
+        n_devices,
+        es_kws=es_kws,
+        es_params=es_params,
+        callbacks=callbacks,
+        progress_bar=progress_bar,
+    )
+    if use_scan:
+        state, record = trainer.init_and_train(key, data)
+        return trainer.params(state), state, record
+    state = trainer.init_and_train_(key, data)
+    return trainer.params(state), state

@@ -1,0 +1,68 @@
+"""Which way fitness points, and what an algorithm sees of it."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+
+def _weight(value: ArrayLike) -> Float[Array, ""] | float:
+    """An array leaf, unless it is the number 0, which costs nothing."""
+    if isinstance(value, int | float) and value == 0:
+        return 0.0
+    return jnp.asarray(value, dtype=float)
+
+
+class FitnessShaper(eqx.Module):
+    """What an evolution strategy is told of a generation's fitness.
+
+    Only the strategy sees shaped values: what is logged, and the best ever found, stay
+    in the task's own numbers. The strategy's own shaping (CMA-ES's weights, for
+    example) comes after. Steps are taken in the order of the arguments below, with
+    evosax's functions.
+
+    **Arguments:**
+
+    - `maximize`: whether larger is better.
+    - `w_decay`: this times the sum of squared parameters counts against an individual.
+    - `centered_rank`: ranks, in [-0.5, 0.5].
+    - `z_score`: zero mean and unit deviation.
+    - `norm_range`: linearly to [-1, 1].
+    """
+
+    maximize: bool = eqx.field(static=True, default=False)
+    centered_rank: bool = eqx.field(static=True, default=False)
+    z_score: bool = eqx.field(static=True, default=False)
+    norm_range: bool = eqx.field(static=True, default=False)
+    w_decay: Float[Array, ""] | float = eqx.field(default=0.0, converter=_weight)
+
+    def cost(self, fitness: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Fitness with its sign such that smaller is better; it is its own inverse."""
+        return -fitness if self.maximize else fitness
+
+    def __call__(
+        self, population: Float[Array, "pop dims"], fitness: Float[Array, " pop"]
+    ) -> Float[Array, " pop"]:
+        """What the strategy minimises.
+
+        **Arguments:**
+
+        - `population`: one flat individual a row.
+        - `fitness`: in the task's own numbers.
+        """
+        # Late, as evosax takes long to import and is not needed before.
+        from evosax.core.fitness_shaping import (
+            centered_rank_fitness_shaping_fn,
+            normalize_fitness_shaping_fn,
+            standardize_fitness_shaping_fn,
+        )
+
+        shaped = self.cost(fitness)
+        if not isinstance(self.w_decay, float):
+            shaped = shaped + self.w_decay * jnp.sum(population**2, axis=-1)
+        if self.centered_rank:
+            shaped = centered_rank_fitness_shaping_fn(population, shaped, None, None)
+        if self.z_score:
+            shaped = standardize_fitness_shaping_fn(population, shaped, None, None)
+        if self.norm_range:
+            shaped = normalize_fitness_shaping_fn(population, shaped, None, None)
+        return shaped

@@ -1,0 +1,113 @@
+"""What watches a run."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from ..._types import PRNGKeyArray, Tree
+
+
+class Handle[T]:
+    """A mutable place for what an observer opens: a bar, a file, a client.
+
+    Every handle equals every other, so that a fresh observer, with another handle of
+    its own, does not compile the run again. Hold one in a static field:
+    `handle: Handle = eqx.field(static=True, default_factory=Handle)`.
+    """
+
+    value: T | None
+
+    def __init__(self, value: T | None = None):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle)
+
+    def __hash__(self) -> int:
+        return hash(Handle)
+
+    def take(self) -> T | None:
+        """Empty the handle and return what was in it."""
+        value, self.value = self.value, None
+        return value
+
+
+class AbstractObserver(eqx.Module):
+    """Something that watches a run from the host, between chunks of compiled steps.
+
+    All methods have a default that does nothing, so an observer writes only those that
+    it needs. Its fields say what is compiled with the step; what changes while it runs
+    belongs into a `Handle`.
+
+    Observers never change what a run computes.
+    """
+
+    @property
+    def every(self) -> int | None:
+        """Chunks end at multiples of this many steps; `None`: wherever it suits."""
+        return None
+
+    def select(self, state: Any, metrics: Any) -> Tree:
+        """What of each step `on_chunk` is to see. Traced into the compiled step.
+
+        **Arguments:**
+
+        - `state`: the trainer's state after the step.
+        - `metrics`: what the step returned beside it.
+
+        **Returns:** A tree of arrays; nothing, by default.
+        """
+        del state, metrics
+        return None
+
+    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
+        """Called once before the first step.
+
+        **Arguments:**
+
+        - `trainer`: the trainer that is about to run.
+        - `state`: the state from which it would start.
+        - `key`: the run's key.
+
+        **Returns:** The state from which to start: `state`, or a restored one.
+        """
+        del trainer, key
+        return state
+
+    def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
+        """Called on the host after each chunk.
+
+        **Arguments:**
+
+        - `steps`: the values of `state.step` after each step of the chunk: 1 after a
+            run's first.
+        - `selected`: what `select` returned, numpy arrays with a leading axis of
+            `len(steps)`.
+        - `state`: the state after the chunk's last step.
+        """
+        del steps, selected, state
+
+    def on_end(self, state: Any, error: BaseException | None) -> None:
+        """Called once at the end, also where the run was broken off.
+
+        **Arguments:**
+
+        - `state`: the last state that was reached.
+        - `error`: what broke the run, for example `KeyboardInterrupt`; else `None`. It
+            is raised again afterwards.
+        """
+        del state, error
+
+
+type Observers = (
+    AbstractObserver | tuple[AbstractObserver, ...] | list[AbstractObserver]
+)
+
+
+def as_tuple(
+    callbacks: Observers, *more: AbstractObserver | None
+) -> tuple[AbstractObserver, ...]:
+    """One observer or many, and those of `more` that are not `None`, as a tuple."""
+    many = (callbacks,) if isinstance(callbacks, AbstractObserver) else tuple(callbacks)
+    return many + tuple(observer for observer in more if observer is not None)

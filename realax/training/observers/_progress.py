@@ -1,0 +1,76 @@
+"""A progress bar."""
+
+from typing import Any, override
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ..._types import PRNGKeyArray, Tree
+from ._base import AbstractObserver, Handle
+
+
+class _Open:
+    """What a bar holds while its run lasts."""
+
+    def __init__(self, bar: Any, metric: str):
+        self.bar = bar
+        self.metric = metric
+
+
+class ProgressBar(AbstractObserver):
+    """Shows steps, steps per second, time left and how well it goes.
+
+    A tqdm bar, in terminals and notebooks. Nothing is written where the standard error
+    output is neither.
+
+    **Arguments:**
+
+    - `metric`: the entry of the metrics to show, its mean where it is an array; the
+        trainer's objective if `None`.
+    """
+
+    metric: str | None = eqx.field(static=True, default=None)
+    handle: Handle[_Open] = eqx.field(static=True, default_factory=Handle, kw_only=True)
+
+    @override
+    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
+        """Open the bar at the state's step."""
+        del key
+        from tqdm.auto import tqdm  # imports what a notebook needs: late
+
+        start = int(state.step)
+        bar = tqdm(
+            total=start + trainer.train_steps,
+            initial=start,
+            unit="step",
+            disable=None,
+            dynamic_ncols=True,
+        )
+        self.handle.value = _Open(bar, self.metric or trainer.objective[0])
+        return state
+
+    @override
+    def select(self, state: Any, metrics: Any) -> Tree:
+        """The metric that is shown, as one number."""
+        del state
+        # The trainer, a part of what is compiled, decides what the handle says here.
+        opened = self.handle.value
+        return None if opened is None else jnp.mean(metrics[opened.metric])
+
+    @override
+    def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
+        """Move the bar."""
+        del state
+        if (opened := self.handle.value) is not None:
+            opened.bar.set_postfix(
+                {opened.metric: f"{selected[-1]:.4g}"}, refresh=False
+            )
+            opened.bar.update(len(steps))
+
+    @override
+    def on_end(self, state: Any, error: BaseException | None) -> None:
+        """Leave the bar as it stands."""
+        del state, error
+        if (opened := self.handle.take()) is not None:
+            opened.bar.close()

@@ -1,0 +1,1 @@
+from . import envs as envs

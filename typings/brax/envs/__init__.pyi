@@ -1,0 +1,3 @@
+from typing import Any
+
+def get_environment(env_name: str, **kwargs: Any) -> Any: ...
