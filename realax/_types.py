@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 
 if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
+
     type Tree = Any
 else:
-    from jaxtyping import PyTree as Tree
+    from jaxtyping import Key, PyTree as Tree, UInt32
+
+    # Any key at run time: `check_key` says better what is wrong with one.
+    PRNGKeyArray = Key[Array, "..."] | UInt32[Array, "..."]
 
 type Scalar = Float[Array, ""]
 type Step = Int[Array, ""]

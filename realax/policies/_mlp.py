@@ -56,4 +56,10 @@ class MLPPolicy(BasePolicy[None]):
     ) -> tuple[Float[Array, " act"], None]:
         """The network's output for one observation; `key` is not used."""
         del key
+        if obs.shape != (self.mlp.in_size,):
+            raise ValueError(
+                f"this policy was built with `obs_dims={self.mlp.in_size}`, but an "
+                f"observation of shape {obs.shape} came. Build it with "
+                f"`obs_dims={obs.size}`, as `rx.ENV_SPACES[name].obs_dims` says."
+            )
         return self.mlp(obs), state

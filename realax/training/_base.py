@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 import equinox as eqx
 import jax
@@ -24,11 +24,11 @@ class Record[M](TypedDict):
     """What a run leaves behind, each leaf with a leading axis of steps.
 
     - `metrics`: what `train_step` returned beside the state.
-    - `record`: what the trainer's `record` chose, where it was given.
+    - `record`: what the trainer's `record` chose; `None` where it was not given.
     """
 
     metrics: M
-    record: NotRequired[Tree]
+    record: Tree
 
 
 class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
@@ -158,9 +158,8 @@ def _step(
 ) -> tuple[Any, dict[str, Any]]:
     """One step with its own key: the next state, and what a `Record` keeps of it."""
     state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
-    if trainer.record is None:
-        return state, {"metrics": metrics}
-    return state, {"metrics": metrics, "record": trainer.record(state)}
+    chosen = None if trainer.record is None else trainer.record(state)
+    return state, {"metrics": metrics, "record": chosen}
 
 
 def _bare(trainer: Any) -> Any:

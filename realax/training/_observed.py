@@ -83,7 +83,8 @@ def run_observed(
     if not kept:
         _, shapes = eqx.filter_eval_shape(step, bare, state, key, data)
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
-    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+    # Numpy's concatenate: jax's would be compiled for each way of cutting the run.
+    return state, jax.tree.map(lambda *rows: jnp.asarray(np.concatenate(rows)), *kept)
 
 
 def _selects(observer: AbstractObserver) -> bool:

@@ -1,17 +1,17 @@
 """Evolution with evosax's algorithms."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import check_key, check_positive
 from ..._tree import Frozen, Template, freeze
-from ..._types import Step, Tree
+from ..._types import PRNGKeyArray, Step, Tree
 from ...tasks import AbstractTask
 from ...tasks._base import check_task
 from .._base import AbstractState, AbstractTrainer
@@ -33,7 +33,7 @@ class ESMetrics(TypedDict):
     - `best_fitness`: the best so far.
     - `failed`: how many individuals had a fitness that is not finite or absurd.
     - `rejected`: whether the strategy's update was refused.
-    - `eval_data`: the task's aux, shape `(pop, reps, ...)`, where it has any.
+    - `eval_data`: the task's aux, shape `(pop, reps, ...)`; `None` where it has none.
     """
 
     fitness: Float[Array, " pop"]
@@ -41,7 +41,7 @@ class ESMetrics(TypedDict):
     best_fitness: Float[Array, ""]
     failed: Int[Array, ""]
     rejected: Bool[Array, ""]
-    eval_data: NotRequired[Tree]
+    eval_data: Tree
 
 
 class ESState[P](AbstractState):
@@ -234,9 +234,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             best_fitness=best_fitness,
             failed=jnp.sum(~usable),
             rejected=~accepted,
+            eval_data=aux,
         )
-        if jax.tree.leaves(aux):
-            metrics["eval_data"] = aux
         return ESState(
             step=state.step + 1,
             es_state=_where(accepted, after, state.es_state),

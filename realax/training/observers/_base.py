@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..._errors import check_positive
 from ..._types import PRNGKeyArray, Tree
 
 
@@ -41,12 +42,19 @@ class AbstractObserver(eqx.Module):
     belongs into a `Handle`.
 
     Observers never change what a run computes.
+
+    **Arguments:**
+
+    - `every`: chunks end at multiples of this many steps; `None`: wherever it suits.
+
+    **Raises:** `ValueError` where `every` is below 1.
     """
 
-    @property
-    def every(self) -> int | None:
-        """Chunks end at multiples of this many steps; `None`: wherever it suits."""
-        return None
+    every: int | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def __check_init__(self) -> None:
+        if self.every is not None:
+            check_positive(every=self.every)
 
     def select(self, state: Any, metrics: Any) -> Tree:
         """What of each step `on_chunk` is to see. Traced into the compiled step.

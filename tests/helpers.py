@@ -1,0 +1,94 @@
+"""What several tests need."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+
+from .conftest import SETTINGS
+
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def rastrigin(x: Any, key: Any, data: Any = None) -> Any:
+    """A bumpy bowl with its minimum, 0, at 0. (Rastrigin, 1974.)"""
+    del key, data
+    return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10), None
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees are equal bit for bit, NaNs included."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    return all(
+        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in zip(_arrays(a), _arrays(b), strict=True)
+    )
+
+
+def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
+    """Whether two trees are equal within float tolerance."""
+    return all(
+        x.shape == y.shape and np.allclose(x, y, rtol, atol, equal_nan=True)
+        for x, y in zip(_arrays(a), _arrays(b), strict=True)
+    )
+
+
+def _arrays(tree: Any) -> list[Any]:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    keys = jax.dtypes.prng_key
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, keys) else x)
+        for x in leaves
+    ]
+
+
+_compiled: list[str] = []
+
+
+def _listen(event: str, seconds: float, **kws: Any) -> None:
+    del seconds
+    if event.endswith("jaxpr_to_mlir_module_duration"):
+        _compiled.append(str(kws.get("fun_name")))
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@contextlib.contextmanager
+def compilations() -> Generator[list[str]]:
+    """The names of the functions lowered inside, cached on disk or not."""
+    names: list[str] = []
+    start = len(_compiled)
+    try:
+        yield names
+    finally:
+        names.extend(_compiled[start:])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Environment variables for a process that shares the tests' compiled programs."""
+    cache = {name.upper(): str(value) for name, value in SETTINGS.items()}
+    return {**os.environ, **cache, **more}
+
+
+def python(*arguments: str, timeout: float = 300, **kws: Any) -> Any:
+    """Run Python in a process of its own, from the repository's root."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=kws.pop("cwd", ROOT),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **kws,
+    )

@@ -1,0 +1,278 @@
+"""Rollouts: what is counted, where keys come from, and what is refused."""
+
+from typing import Any
+
+import equinox as eqx
+import gymnax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from gymnax.environments.classic_control.cartpole import CartPole
+
+import realax as rx
+from realax.tasks.rl_policy import BasePolicy
+
+from .helpers import close, compilations, same
+
+
+class Noisy(BasePolicy[Any]):
+    """Random actions, and a state that counts."""
+
+    dims: int = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> Any:
+        return jr.uniform(key)
+
+    def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+        return jr.normal(key, (self.dims,)) + state, state + 1
+
+
+def by_hand(name: str, policy: Any, key: Any, steps: int) -> Any:
+    """An episode in a Python loop over gymnax's own interface."""
+    env, params = gymnax.make(name)
+    env_key, init_key, policy_key = jr.split(key, 3)
+    reset_key, step_key = jr.split(env_key)
+    obs, state = env.reset_env(reset_key, params)
+    memory, total, rows = policy.initialize(init_key), 0.0, []
+    for t in range(steps):
+        output, memory = policy(jnp.ravel(obs), memory, jr.fold_in(policy_key, t))
+        space = env.action_space(params)
+        if isinstance(space, gymnax.environments.spaces.Discrete):
+            action = jnp.argmax(output)
+        else:
+            action = jnp.clip(output, space.low, space.high)
+        before = jnp.ravel(obs)
+        obs, state, reward, terminated, _ = env.step_env(
+            jr.fold_in(step_key, t), state, action, params
+        )
+        truncated = env.is_truncated(state, params)
+        rows.append((before, action, reward, terminated, truncated))
+        total += reward
+        if terminated or truncated:
+            break
+    return total, rows
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Catch-bsuite"])
+def test_gymnax_by_hand(name: str) -> None:
+    task = rx.GymnaxTask(name)
+    policy = Noisy(task.space.action_dims)
+    key = jr.key(3)
+    total, rows = by_hand(name, policy, key, task.max_steps)
+    value, aux = task(policy, key)
+    assert close(value, total, rtol=1e-5)
+    assert int(aux["length"]) == len(rows)
+    episode = task.rollout(policy, key)
+    assert int(episode.valid.sum()) == len(rows)
+    for t, (obs, action, reward, terminated, truncated) in enumerate(rows):
+        assert close(episode.obs[t], obs, rtol=1e-3, atol=1e-4)
+        assert close(episode.action[t], action, rtol=1e-3, atol=1e-4)
+        assert close(episode.reward[t], reward, rtol=1e-3, atol=1e-4)
+        assert bool(episode.terminated[t]) == bool(terminated)
+        assert bool(episode.truncated[t]) == bool(truncated)
+    assert close(episode.reward.sum(), value, rtol=1e-5)
+
+
+def test_nothing_counts_after_the_end() -> None:
+    task = rx.GymnaxTask("CartPole-v1")
+    episode = task.rollout(Noisy(2), jr.key(0))
+    length = int(episode.valid.sum())
+    assert 0 < length < task.max_steps
+    assert episode.valid.tolist() == [True] * length + [False] * (500 - length)
+    rest = jax.tree.map(lambda x: x[length:], episode)
+    assert not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(rest))
+    assert int(episode.terminated.sum()) == 1 and bool(episode.terminated[length - 1])
+
+
+def test_horizons() -> None:
+    task = rx.GymnaxTask("Pendulum-v1", max_steps=7)
+    episode = task.rollout(Noisy(1), jr.key(0))
+    assert episode.reward.shape == (7,) and bool(jnp.all(episode.valid))
+    assert episode.truncated.tolist() == [False] * 6 + [True]
+    assert not bool(jnp.any(episode.terminated))
+    assert rx.GymnaxTask("CartPole-v1").max_steps == 500
+    longer = gymnax.make("CartPole-v1")[1].replace(max_steps_in_episode=900)
+    assert rx.GymnaxTask("CartPole-v1", env_params=longer).max_steps == 900
+
+
+def test_a_population_is_its_individuals() -> None:
+    task = rx.GymnaxTask("CartPole-v1", max_steps=50)
+    keys = jr.split(jr.key(1), (4, 3))
+    make = lambda key: rx.MLPPolicy(4, 2, 8, 1, key=key)
+    policies = [make(key) for key in jr.split(jr.key(0), 4)]
+    population = eqx.filter_vmap(make)(jr.split(jr.key(0), 4))
+    values, aux = eqx.filter_jit(task.evaluate)(population, keys)
+    assert values.shape == (4, 3) and aux["length"].shape == (4, 3)
+    single = eqx.filter_jit(task)
+    for i, policy in enumerate(policies):
+        for r in range(3):
+            value, _ = single(policy, keys[i, r])
+            assert value == values[i, r]
+
+
+def test_data_fn_and_model_factory() -> None:
+    task = rx.GymnaxTask(
+        "CartPole-v1",
+        max_steps=20,
+        model_factory=lambda bias: _Lean(bias),
+        data_fn=lambda episode: episode.obs[:, 2],
+    )
+    value, angle = task(jnp.asarray([0.0, 1.0]), jr.key(0))
+    assert angle.shape == (20,) and value > 0
+    trainer = rx.EvosaxTrainer(3, "SNES", task, jnp.zeros(2), popsize=4, eval_reps=2)
+    _, data = trainer.init_and_train(jr.key(0))
+    assert data["metrics"]["eval_data"].shape == (3, 4, 2, 20)
+
+
+class _Lean(BasePolicy[None]):
+    bias: Any
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return self.bias * obs[2], None
+
+
+def test_environment_parameters_are_leaves() -> None:
+    task = rx.GymnaxTask("CartPole-v1", max_steps=100)
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+
+    def play(force: Any) -> Any:
+        changed = eqx.tree_at(lambda t: t.env_params.force_mag, task, force)
+        return changed.rollout(policy, jr.key(0)).obs[3]
+
+    weak, strong = jax.vmap(play)(jnp.asarray([1.0, 20.0]))
+    assert not close(weak, strong)
+    assert close(weak, play(jnp.asarray(1.0)))
+
+
+def test_instances() -> None:
+    class Heavy(CartPole):
+        @property
+        def default_params(self) -> Any:
+            return super().default_params.replace(masspole=5.0)
+
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    plain = rx.GymnaxTask(CartPole()).rollout(policy, jr.key(0))
+    assert same(plain, rx.GymnaxTask("CartPole-v1").rollout(policy, jr.key(0)))
+    assert not same(plain, rx.GymnaxTask(Heavy()).rollout(policy, jr.key(0)))
+
+
+def test_equal_tasks_share_a_program() -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    play = eqx.filter_jit(lambda task, key: task(policy, key))
+    play(rx.GymnaxTask("CartPole-v1", max_steps=11), jr.key(0))
+    with compilations() as names:
+        play(rx.GymnaxTask("CartPole-v1", max_steps=11), jr.key(1))
+    assert names == []
+
+
+def test_built_under_jit() -> None:
+    @jax.jit
+    def play(key: Any) -> Any:
+        return rx.GymnaxTask("MountainCarContinuous-v0", max_steps=5, env_kwargs={})(
+            rx.MLPPolicy(2, 1, 8, 1, key=key), key
+        )[0]
+
+    play(jr.key(0))
+    # What was built under jit and cached holds no tracers.
+    task = rx.GymnaxTask("MountainCarContinuous-v0", max_steps=5, env_kwargs={})
+    assert jnp.isfinite(task(rx.MLPPolicy(2, 1, 8, 1, key=jr.key(0)), jr.key(0))[0])
+
+
+def test_spaces() -> None:
+    assert rx.ENV_SPACES["CartPole-v1"] == (4, 2, True)
+    assert rx.ENV_SPACES["Pendulum-v1"] == (3, 1, False)
+    assert rx.ENV_SPACES["FrozenLake-misc"] == (16, 4, True)  # one-hot
+    assert rx.ENV_SPACES["Catch-bsuite"] == (50, 3, True)  # flattened
+    space = rx.ENV_SPACES["reacher"]
+    assert (space.obs_dims, space.action_dims, space.discrete) == (11, 2, False)
+    assert "CartPole-v1" in rx.ENV_SPACES and len(rx.ENV_SPACES) == 38
+    with pytest.raises(KeyError, match="'CartPole-v1'"):
+        rx.ENV_SPACES["CartPole-v2"]
+
+
+def test_one_policy_class_for_both_kinds_of_actions() -> None:
+    for name in ("CartPole-v1", "Pendulum-v1"):
+        task = rx.GymnaxTask(name, max_steps=10)
+        policy = rx.MLPPolicy(*task.space[:2], 8, 1, key=jr.key(0))
+        action = task.rollout(policy, jr.key(0)).action
+        assert jnp.issubdtype(action.dtype, jnp.integer) == task.space.discrete
+
+
+@pytest.fixture(scope="module")
+def pendulum() -> rx.BraxTask[Any]:
+    return rx.BraxTask("inverted_pendulum", max_steps=40)
+
+
+def test_brax_by_hand(pendulum: rx.BraxTask[Any]) -> None:
+    import brax.envs
+
+    with pytest.warns(UserWarning, match="not actively being maintained"):
+        env = brax.envs.get_environment("inverted_pendulum", backend="positional")
+    policy, key = Noisy(1), jr.key(0)
+    env_key, init_key, policy_key = jr.split(key, 3)
+    state, memory = jax.jit(env.reset)(env_key), policy.initialize(init_key)
+    step, rewards, seen = jax.jit(env.step), [], []
+    for t in range(40):
+        output, memory = policy(state.obs, memory, jr.fold_in(policy_key, t))
+        seen.append(state.obs)
+        state = step(state, jnp.clip(output, -1, 1))
+        rewards.append(state.reward)
+        if state.done:
+            break
+    episode = eqx.filter_jit(pendulum.rollout)(policy, key)
+    length = int(episode.valid.sum())
+    assert length == len(rewards) < 40
+    assert np.allclose(episode.reward[:length], rewards, atol=1e-4)
+    assert np.allclose(episode.obs[:length], seen, atol=1e-3)
+    assert close(pendulum(policy, key)[0], sum(rewards))
+
+
+def test_brax_gradient_is_finite() -> None:
+    policy = rx.MLPPolicy(4, 1, 4, 1, key=jr.key(0))
+    short = rx.BraxTask("inverted_pendulum", max_steps=3, backend="positional")
+    gradient = eqx.filter_grad(lambda policy: short(policy, jr.key(0))[0])(policy)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: rx.GymnaxTask("CartPole"), ValueError, "'CartPole-v1'"),
+        (lambda: rx.BraxTask("antt"), ValueError, "'ant'"),
+        (lambda: rx.BraxTask("ant", backend="newton"), ValueError, "'spring'"),
+        (lambda: rx.GymnaxTask("CartPole-v1", max_steps=0), ValueError, "at least 1"),
+        (lambda: rx.BraxTask("ant", max_steps=0), ValueError, "at least 1"),
+        (lambda: rx.GymnaxTask("CartPole-v1", 501), ValueError, "max_steps_in_episode"),
+        (lambda: rx.GymnaxTask(CartPole(), env_kwargs={"a": 1}), ValueError, "name"),
+        (lambda: rx.GymnaxTask(5), TypeError, "GymnaxEnv"),
+    ],
+)
+def test_wrong_environments(make: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "words"),
+    [
+        (rx.MLPPolicy(4, 3, 8, 1, key=jr.key(0)), ValueError, r"\(2,\).*\[3\]"),
+        (rx.MLPPolicy(5, 2, 8, 1, key=jr.key(0)), ValueError, "obs_dims=4"),
+        (jnp.zeros(3), TypeError, "BasePolicy"),
+    ],
+)
+def test_wrong_policies(policy: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        rx.GymnaxTask("CartPole-v1")(policy, jr.key(0))
+
+
+def test_legacy_key() -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    with pytest.raises(TypeError, match=r"jax\.random\.key"):
+        rx.GymnaxTask("CartPole-v1")(policy, jr.PRNGKey(0))
+    with pytest.raises(TypeError, match=r"jax\.random\.key"):
+        rx.MLPPolicy(4, 2, 8, 1, key=jr.PRNGKey(0))

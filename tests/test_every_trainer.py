@@ -1,0 +1,183 @@
+"""The laws that every trainer obeys, over the table in `trainers.py`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+
+import realax as rx
+
+from .helpers import close, compilations, same
+from .trainers import TRAINERS, Row
+
+
+every = pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
+
+
+class Watch(rx.AbstractObserver):
+    """Remembers what it was shown."""
+
+    handle: rx.Handle[list[Any]] = eqx.field(static=True, default_factory=rx.Handle)
+
+    def select(self, state: Any, metrics: Any) -> Any:
+        return {"step": state.step, "metrics": metrics}
+
+    def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+        self.handle.value = []
+        return state
+
+    def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+        assert self.handle.value is not None
+        assert int(state.step) == steps[-1]
+        self.handle.value.append((steps, selected))
+
+
+@every
+def test_two_halves_are_the_whole(row: Row) -> None:
+    whole, half = row.make(100), row.make(50)
+    state = whole.initialize(jr.key(1))
+    expected, record = whole.train(state, jr.key(2))
+    middle, first = half.train(state, jr.key(2))
+    final, second = half.train(middle, jr.key(2))
+    assert int(final.step) == 100
+    assert same(final, expected)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    assert same(joined, record)
+
+
+@every
+def test_constant_memory_is_the_same(row: Row) -> None:
+    trainer = row.make(20)
+    state, record = trainer.init_and_train(jr.key(1))
+    assert same(trainer.init_and_train_(jr.key(1)), state)
+    assert same(trainer(jr.key(1)), (state, record))
+    assert all(leaf.shape[0] == 20 for leaf in jax.tree.leaves(record))
+
+
+@every
+@pytest.mark.parametrize("period", [1, 7, 1000])
+def test_observed_is_bare(row: Row, period: int) -> None:
+    bare = row.make(40).init_and_train(jr.key(1))
+    watch = Watch(every=period)
+    trainer = row.make(40, callbacks=watch)
+    assert same(trainer.init_and_train(jr.key(1)), bare)
+    chunks = watch.handle.value
+    assert chunks is not None
+    assert np.concatenate([steps for steps, _ in chunks]).tolist() == [*range(1, 41)]
+    rows = [selected for _, selected in chunks]
+    seen = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    assert seen["step"].tolist() == [*range(1, 41)]
+    assert same(seen["metrics"], bare[1]["metrics"])
+    ends = [int(steps[-1]) for steps, _ in chunks]
+    assert set(range(period, 41, period)) <= set(ends)
+    assert same(trainer.init_and_train_(jr.key(1)), bare[0])
+
+
+@every
+def test_seeds_in_parallel(row: Row) -> None:
+    trainer, keys = row.make(5), jr.split(jr.key(3), 3)
+    states, records = jax.vmap(trainer.init_and_train)(keys)
+    for i, key in enumerate(keys):
+        single = trainer.init_and_train(key)
+        assert close(jax.tree.map(lambda x, i=i: x[i], (states, records)), single)
+    params = eqx.filter(eqx.filter_vmap(trainer.params)(states), eqx.is_array)
+    assert all(x.shape[0] == 3 for x in jax.tree.leaves(params))
+
+
+@every
+def test_hyperparameters_in_parallel(row: Row) -> None:
+    trainer = row.make(5)
+    values = jnp.asarray(row.values)
+
+    def run(value: Any) -> Any:
+        return eqx.tree_at(row.leaf, trainer, value).init_and_train(jr.key(1))
+
+    states, records = jax.vmap(run)(values)
+    for i, value in enumerate(values):
+        assert close(jax.tree.map(lambda x, i=i: x[i], (states, records)), run(value))
+    first, second = (jax.tree.map(lambda x, i=i: x[i], states) for i in range(2))
+    assert not close(first, second), "the hyperparameter has no effect"
+
+
+@every
+def test_under_jit(row: Row) -> None:
+    trainer = row.make(5)
+    run = jax.jit(lambda key: trainer.init_and_train(key))
+    assert close(run(jr.key(1)), trainer.init_and_train(jr.key(1)))
+
+
+@every
+def test_compiles_once(row: Row) -> None:
+    # Other step counts than elsewhere, so that no other test has compiled these.
+    with compilations() as names:
+        trainer = row.make(11)
+        state, _ = trainer.init_and_train(jr.key(1))
+    assert names.count("jit(_run)") == 1
+    with compilations() as names:
+        trainer.train(state, jr.key(2))
+    assert names == [], "the state changed its type in the first run"
+    with compilations() as names:
+        row.make(11).init_and_train(jr.key(5))
+    assert names == [], "an equal trainer is compiled again"
+
+
+@every
+def test_observed_compiles_once(row: Row) -> None:
+    with compilations() as names:
+        row.make(13, callbacks=Watch(every=5)).init_and_train(jr.key(1))
+    assert names.count("jit(_chunk)") == 1
+    with compilations() as names:
+        row.make(13, callbacks=Watch(every=5)).init_and_train(jr.key(2))
+    assert names == [], "a fresh observer compiles the run again"
+
+
+@every
+def test_what_a_state_is(row: Row) -> None:
+    trainer = row.make(5)
+    state, record = trainer.init_and_train(jr.key(1))
+    assert state.step.shape == () and int(state.step) == 5
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    metric, direction = trainer.objective
+    assert record["metrics"][metric].shape == (5,)
+    assert direction in ("min", "max")
+    params = trainer.params(state)
+    assert jax.tree.structure(params) == jax.tree.structure(trainer.params(state))
+
+
+@every
+def test_record(row: Row) -> None:
+    trainer = row.make(6, record=lambda state: {"twice": 2 * state.step})
+    _, data = trainer.init_and_train(jr.key(1))
+    assert data["record"]["twice"].tolist() == [2, 4, 6, 8, 10, 12]
+    assert row.make(6).init_and_train(jr.key(1))[1]["record"] is None
+
+
+@every
+def test_observers_are_refused_under_a_trace(row: Row) -> None:
+    trainer = row.make(5, callbacks=Watch())
+    for transform in (jax.jit, jax.vmap):
+        keys = jr.key(0) if transform is jax.jit else jr.split(jr.key(0), 2)
+        with pytest.raises(RuntimeError, match="outermost trainer"):
+            transform(lambda key: trainer.init_and_train_(key))(keys)
+
+
+@every
+def test_wrong_arguments(row: Row) -> None:
+    with pytest.raises(TypeCheckError):
+        row.make("many")
+    with pytest.raises(ValueError, match="`train_steps` must be at least 1, but 0"):
+        row.make(0)
+    with pytest.raises(TypeCheckError):
+        row.make(5, callbacks=("bar",))
+    trainer = row.make(5)
+    with pytest.raises(TypeError, match=r"jax\.random\.key\(seed\)"):
+        trainer.init_and_train(jr.PRNGKey(0))
+    with pytest.raises(ValueError, match=r"jax\.vmap\(trainer\.init_and_train\)"):
+        trainer.init_and_train(jr.split(jr.key(0), 2))
+    with pytest.raises(TypeCheckError):
+        trainer.train("state", jr.key(0))

@@ -1,0 +1,310 @@
+"""What evolution promises beyond the laws of every trainer."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from evosax.algorithms import SNES
+
+import realax as rx
+
+from .helpers import close, rastrigin, same
+
+
+def sphere(x: Any, key: Any, data: Any = None) -> Any:
+    del key
+    shift = 0.0 if data is None else data
+    return jnp.sum((x - shift) ** 2), None
+
+
+STRATEGIES = ["CMA_ES", "Sep_CMA_ES", "OpenES", "SNES", "PGPE", "DES", "SimpleGA"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_learns(strategy: str) -> None:
+    for seed in range(3):
+        params, state, data = rx.evolve(
+            jnp.full(2, 2.0),
+            sphere,
+            jr.key(seed),
+            strategy=strategy,
+            popsize=32,
+            steps=150,
+        )
+        start = sphere(jnp.full(2, 2.0), None)[0]
+        assert sphere(params, None)[0] < 0.1 * start
+        assert state.best_fitness < 0.05
+        assert jnp.isclose(sphere(state.best_params, None)[0], state.best_fitness)
+        assert data["metrics"]["fitness"].shape == (150, 32)
+        assert data["metrics"]["best_fitness"][-1] == state.best_fitness
+
+
+def test_the_readme_snippets() -> None:
+    trainer = rx.EvosaxTrainer(
+        train_steps=32,
+        strategy="CMA_ES",
+        task=rastrigin,
+        params_like=jnp.zeros((2,)),
+        fitness_shaper=rx.FitnessShaper(maximize=False),
+        popsize=32,
+        eval_reps=1,
+        n_devices=1,
+    )
+    state, data = trainer.init_and_train(jr.key(1))
+    assert data["metrics"]["fitness"].shape == (32, 32)
+    assert same(trainer.init_and_train_(jr.key(1)), state)
+    prms = jnp.zeros((2,))
+    three = rx.evolve(prms, rastrigin, jr.key(1), popsize=32, strategy="DES", steps=16)
+    two = rx.evolve(
+        prms, rastrigin, jr.key(1), popsize=32, strategy="DES", steps=16, use_scan=False
+    )
+    assert same(three[:2], two)
+
+
+def test_maximising_is_minimising_the_negative() -> None:
+    def negative(x: Any, key: Any, data: Any = None) -> Any:
+        return -rastrigin(x, key, data)[0], None
+
+    kws: dict[str, Any] = {"strategy": "CMA_ES", "popsize": 16, "steps": 20}
+    up = rx.FitnessShaper(maximize=True)
+    start = jnp.ones(3)
+    down_params, down, _ = rx.evolve(start, rastrigin, jr.key(0), **kws)
+    up_params, state, data = rx.evolve(
+        start, negative, jr.key(0), fitness_shaper=up, **kws
+    )
+    assert same(up_params, down_params)
+    assert state.best_fitness == -down.best_fitness
+    assert jnp.all(jnp.diff(data["metrics"]["best_fitness"]) >= 0)
+    assert jnp.all(data["metrics"]["fitness"] <= 0), "logged in the task's own sign"
+
+
+def test_direction_of_a_task() -> None:
+    class Height(rx.AbstractTask[Any]):
+        maximize: bool = True
+
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            return -jnp.sum(params**2), None
+
+    trainer = rx.EvosaxTrainer(30, "SNES", Height(), jnp.ones(2), popsize=16)
+    assert trainer.objective == ("best_fitness", "max")
+    assert trainer.init_and_train_(jr.key(0)).best_fitness > -0.5
+    shaper = rx.FitnessShaper(maximize=False)
+    trainer = rx.EvosaxTrainer(30, "SNES", Height(), jnp.ones(2), shaper, popsize=16)
+    assert trainer.init_and_train_(jr.key(0)).best_fitness < -2, "a shaper wins"
+
+
+def test_every_evaluation_has_its_own_key() -> None:
+    def dice(x: Any, key: Any, data: Any = None) -> Any:
+        return jr.uniform(key) + 0 * jnp.sum(x), jr.bits(key)
+
+    trainer = rx.EvosaxTrainer(10, "SNES", dice, jnp.zeros(2), popsize=8, eval_reps=5)
+    _, data = trainer.init_and_train(jr.key(0))
+    bits = np.asarray(data["metrics"]["eval_data"])
+    assert bits.shape == (10, 8, 5)
+    assert len(np.unique(bits)) == bits.size
+
+
+def test_repetitions_are_averaged() -> None:
+    def noisy(x: Any, key: Any, data: Any = None) -> Any:
+        value = jr.normal(key) + jnp.sum(x**2)
+        return value, value
+
+    trainer = rx.EvosaxTrainer(5, "SNES", noisy, jnp.zeros(2), popsize=8, eval_reps=4)
+    _, data = trainer.init_and_train(jr.key(0))
+    metrics = data["metrics"]
+    assert jnp.allclose(metrics["fitness"], metrics["eval_data"].mean(-1), atol=1e-6)
+
+
+def test_whole_models_and_odd_leaves() -> None:
+    class Model(eqx.Module):
+        policy: rx.MLPPolicy
+        half: Any
+        count: Any
+        key: Any
+        name: str = eqx.field(static=True)
+
+    model = Model(
+        rx.MLPPolicy(3, 2, 4, 1, activation=jax.nn.relu, key=jr.key(0)),
+        jnp.ones(3, jnp.bfloat16),
+        jnp.arange(4),
+        jr.key(5),
+        "robot",
+    )
+
+    def task(model: Model, key: Any, data: Any = None) -> Any:
+        assert model.name == "robot" and model.count.shape == (4,)
+        out, _ = model.policy(jnp.ones(3), None, key)
+        return jnp.sum(out**2) + jnp.sum(model.half.astype(jnp.float32)) ** 2, None
+
+    for strategy in ("SNES", "SimpleGA"):
+        params, state = rx.evolve(
+            model,
+            task,
+            jr.key(1),
+            strategy=strategy,
+            popsize=8,
+            steps=10,
+            use_scan=False,
+        )
+        for found in (params, state.best_params):
+            assert jax.tree.structure(found) == jax.tree.structure(model)
+            assert found.half.dtype == jnp.bfloat16
+            assert not same(found.half, model.half)
+            assert same((found.count, found.key), (model.count, model.key))
+            assert found.policy.mlp.activation is jax.nn.relu
+    with pytest.raises(AttributeError, match="best_params"):
+        _ = state.mean
+
+
+def test_data_reaches_the_task() -> None:
+    for shift in (1.0, -2.0):
+        params, _ = rx.evolve(
+            jnp.zeros(2),
+            sphere,
+            jr.key(0),
+            strategy="CMA_ES",
+            popsize=16,
+            steps=60,
+            data=jnp.asarray(shift),
+            use_scan=False,
+        )
+        assert jnp.allclose(params, shift, atol=0.05)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf, 1e30])
+def test_bad_fitness_destroys_nothing(strategy: str, bad: float) -> None:
+    def treacherous(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.where(jr.bernoulli(key, 0.3), bad, jnp.sum(x**2)), None
+
+    trainer = rx.EvosaxTrainer(40, strategy, treacherous, jnp.ones(2), popsize=16)
+    state, data = trainer.init_and_train(jr.key(0))
+    assert jnp.all(data["metrics"]["failed"] > 0)
+    assert jnp.isfinite(state.best_fitness) and state.best_fitness >= 0
+    for params in (trainer.params(state), state.best_params):
+        assert jnp.all(jnp.isfinite(params))
+    assert jnp.sum(state.best_params**2) < 2, "it learns all the same"
+
+
+def test_nothing_usable_keeps_the_state() -> None:
+    def hopeless(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.nan * jnp.sum(x), None
+
+    for strategy in ("CMA_ES", "SimpleGA"):
+        trainer = rx.EvosaxTrainer(5, strategy, hopeless, jnp.ones(2), popsize=8)
+        first = trainer.initialize(jr.key(0))
+        state, data = trainer.train(first, jr.key(0))
+        assert same(state.es_state, first.es_state)
+        assert jnp.all(data["metrics"]["rejected"]) and int(state.step) == 5
+        assert jnp.all(data["metrics"]["failed"] == 8)
+
+
+def test_devices_change_nothing() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        value = jnp.sum((x - data["shift"]) ** 2) + jr.normal(key)
+        return value, {"value": value}
+
+    runs = [
+        rx.EvosaxTrainer(
+            10, "SNES", task, jnp.ones(3), popsize=8, eval_reps=2, n_devices=n
+        ).init_and_train(jr.key(0), {"shift": jnp.asarray(0.5)})
+        for n in (1, 2)
+    ]
+    assert close(*runs)
+
+
+def test_parameters_by_name() -> None:
+    make = lambda **kws: rx.EvosaxTrainer(5, "SNES", sphere, jnp.ones(2), **kws)
+    full = make().es_params
+    assert float(make(es_params={"std_init": 0.3}).es_params.std_init) == pytest.approx(
+        0.3
+    )
+    assert same(make(es_params=full).es_params, full)
+    with pytest.raises(ValueError, match="'std_init'"):
+        make(es_params={"std_int": 0.3})
+
+
+def test_an_instance_is_taken_as_it_is() -> None:
+    tree = {"a": jnp.ones(2), "b": jnp.zeros((2, 1))}
+
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x["a"] ** 2) + jnp.sum((x["b"] - 1) ** 2), None
+
+    algorithm = SNES(population_size=16, solution=tree)
+    params, state, _ = rx.evolve(
+        tree, task, jr.key(0), strategy=algorithm, popsize=16, steps=60
+    )
+    assert state.best_fitness < 0.01
+    assert jnp.allclose(params["b"], 1, atol=0.1)
+    with pytest.raises(ValueError, match=r"\(16, 4\)"):
+        rx.EvosaxTrainer(5, algorithm, task, tree, popsize=8)
+
+
+def test_constructor_arguments_by_value() -> None:
+    trainer = rx.EvosaxTrainer(
+        5,
+        "OpenES",
+        sphere,
+        jnp.ones(2),
+        popsize=8,
+        es_kws={"optimizer": "sgd", "learning_rate": 0.5, "std": 0.2},
+    )
+    state = trainer.initialize(jr.key(0))
+    assert float(state.es_state.std) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("kws", "words"),
+    [
+        ({"strategy": "CMAES"}, "'CMA_ES'"),
+        ({"strategy": "SNES", "es_kws": {"optimiser": "adam"}}, "'optimizer'"),
+        ({"strategy": "CMA_ES", "es_kws": {"std": 1.0}}, "takes no 'std'"),
+        ({"strategy": "SNES", "es_kws": {"optimizer": "adam"}}, "together"),
+        (
+            {
+                "strategy": "SNES",
+                "es_kws": {"optimizer": "adamm", "learning_rate": 1.0},
+            },
+            "'adam'",
+        ),
+        ({"strategy": "OpenES", "popsize": 7}, "must be even"),
+        ({"strategy": "SNES", "popsize": 7, "n_devices": 2}, "6 and 8"),
+        ({"strategy": "SNES", "popsize": 6, "n_devices": 3}, "jax_num_cpu_devices"),
+        ({"strategy": "SNES", "popsize": 0}, "`popsize` must be at least 1"),
+    ],
+)
+def test_wrong_settings(kws: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        rx.EvosaxTrainer(5, task=sphere, params_like=jnp.ones(2), **kws)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        (lambda x: (x, None), "signature"),
+        (lambda x, key, data=None: jnp.sum(x), "must return a pair"),
+        (lambda x, key, data=None: (x, None), r"shape \(2,\)"),
+        (lambda x, key, data=None: (jnp.sum(x), {"a": "text"}), r"\['a'\]"),
+        (lambda x, key, data=None: (jnp.sum(x) + 1j, None), "must be real"),
+    ],
+)
+def test_wrong_tasks(task: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        rx.EvosaxTrainer(5, "SNES", task, jnp.ones(2)).init_and_train(jr.key(0))
+
+
+def test_shaping() -> None:
+    population = jnp.asarray([[0.0], [1.0], [2.0]])
+    fitness = jnp.asarray([3.0, 1.0, 2.0])
+    shape = lambda **kws: rx.FitnessShaper(**kws)(population, fitness).tolist()
+    assert shape() == [3, 1, 2]
+    assert shape(maximize=True) == [-3, -1, -2]
+    assert shape(centered_rank=True) == [0.5, -0.5, 0]
+    assert shape(norm_range=True) == [1, -1, 0]
+    assert shape(w_decay=1.0) == [3, 2, 6]
+    assert np.allclose(np.mean(shape(z_score=True)), 0, atol=1e-6)
+    assert np.allclose(np.std(shape(z_score=True)), 1, atol=1e-3)

@@ -1,0 +1,40 @@
+"""Every example runs as its own process and reaches what it says."""
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+
+from .helpers import ROOT, python
+
+
+def run(name: str, folder: pathlib.Path) -> str:
+    """Run an example inside an empty folder: its output."""
+    result: Any = python(str(ROOT / "examples" / name), cwd=folder, timeout=900)
+    assert result.returncode == 0, result.stderr
+    return str(result.stdout)
+
+
+def test_rastrigin(tmp_path: pathlib.Path) -> None:
+    output = run("evolve_rastrigin.py", tmp_path)
+    assert re.search(r"step 200  best 0\.0000", output)
+    solved = re.search(r"(\d+) of 16 runs", output)
+    assert solved is not None and int(solved[1]) >= 4
+
+
+def test_cartpole(tmp_path: pathlib.Path) -> None:
+    output = run("evolve_cartpole.py", tmp_path)
+    mean = re.search(r"100 new episodes: mean ([\d.]+)", output)
+    assert mean is not None and float(mean[1]) >= 475
+
+
+@pytest.mark.slow
+def test_brax(tmp_path: pathlib.Path) -> None:
+    output = run("evolve_brax.py", tmp_path)
+    numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
+    assert numbers is not None
+    assert float(numbers[2]) > 2 * float(numbers[1])
+    for suffix in ("eqx", "png"):
+        (file,) = (tmp_path / "runs").glob(f"*.{suffix}")
+        assert file.stat().st_size > 1000 and file.name in output

@@ -1,0 +1,203 @@
+"""The observed run: order, errors, interruption, and the progress bar."""
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import realax as rx
+
+from .helpers import ROOT, compilations, environment, python, rastrigin
+
+
+class Diary(rx.AbstractObserver):
+    """Writes down what happens, and fails where it is told to."""
+
+    name: str = eqx.field(static=True)
+    fail_at: str | None = eqx.field(static=True, default=None)
+    diary: rx.Handle[list[str]] = eqx.field(static=True, default_factory=rx.Handle)
+
+    def _write(self, what: str) -> None:
+        assert self.diary.value is not None
+        self.diary.value.append(f"{self.name} {what}")
+        if self.fail_at == what:
+            raise LookupError(f"{self.name} fails at {what}")
+
+    def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+        self._write("start")
+        return state
+
+    def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+        assert selected is None
+        self._write("chunk")
+
+    def on_end(self, state: Any, error: BaseException | None) -> None:
+        self._write(f"end {type(error).__name__}")
+
+
+def _trainer(*observers: rx.AbstractObserver, steps: int = 1) -> rx.EvosaxTrainer[Any]:
+    return rx.EvosaxTrainer(
+        steps, "SNES", rastrigin, jnp.ones(2), popsize=4, callbacks=observers
+    )
+
+
+def test_the_order_of_things() -> None:
+    book = rx.Handle[list[str]]([])
+    _trainer(Diary("a", diary=book), Diary("b", diary=book)).init_and_train(jr.key(0))
+    assert book.value == [
+        "a start",
+        "b start",
+        "a chunk",
+        "b chunk",
+        "b end NoneType",
+        "a end NoneType",
+    ]
+
+
+@pytest.mark.parametrize("where", ["start", "chunk"])
+def test_an_error_surfaces_as_itself(where: str) -> None:
+    book = rx.Handle[list[str]]([])
+    observers = (Diary("a", where, diary=book), Diary("b", diary=book))
+    with pytest.raises(LookupError, match=f"a fails at {where}"):
+        _trainer(*observers, steps=50).init_and_train(jr.key(0))
+    assert book.value is not None
+    assert "a end LookupError" in book.value
+    assert ("b end LookupError" in book.value) == (where == "chunk")
+    assert book.value.count("a chunk") == (1 if where == "chunk" else 0)
+
+
+def test_an_error_at_the_end_ends_the_others() -> None:
+    book = rx.Handle[list[str]]([])
+    last = Diary("b", "end NoneType", diary=book)
+    with pytest.raises(LookupError, match="b fails at end"):
+        _trainer(Diary("a", diary=book), last).init_and_train(jr.key(0))
+    assert book.value is not None and book.value[-1] == "a end NoneType"
+
+
+def test_a_later_start() -> None:
+    class Skip(rx.AbstractObserver):
+        to: int = eqx.field(static=True)
+
+        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+            return eqx.tree_at(lambda s: s.step, state, jnp.asarray(self.to))
+
+    state, data = _trainer(Skip(7), steps=10).init_and_train(jr.key(0))
+    assert int(state.step) == 10
+    assert data["metrics"]["fitness"].shape == (3, 4)
+    state, data = _trainer(Skip(10), steps=10).init_and_train(jr.key(0))
+    assert int(state.step) == 10
+    assert data["metrics"]["fitness"].shape == (0, 4)
+
+
+def test_step_counts_share_a_chunk() -> None:
+    """One compiled chunk serves every length, whatever is asked for."""
+    with compilations() as names:
+        _trainer(rx.ProgressBar(), steps=777).init_and_train(jr.key(0))
+    assert names.count("jit(_chunk)") == 1
+
+
+def test_large_rows_fit() -> None:
+    """Rows too large for one buffer are spread over more chunks, not over memory."""
+
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), jnp.ones((2**19,)) * x[0]
+
+    class Look(rx.AbstractObserver):
+        def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+            assert len(steps) <= 2
+
+    trainer = rx.EvosaxTrainer(
+        9, "SNES", task, jnp.ones(2), popsize=4, callbacks=Look()
+    )
+    _, data = trainer.init_and_train(jr.key(0))
+    assert data["metrics"]["eval_data"].shape == (9, 4, 1, 2**19)
+
+
+RUN = """
+import sys, time
+import jax.numpy as jnp, jax.random as jr
+import realax as rx
+
+def sphere(x, key, data=None):
+    return jnp.sum(x**2), None
+
+class Tell(rx.AbstractObserver):
+    def on_chunk(self, steps, selected, state):
+        print(steps[-1], flush=True)
+    def on_end(self, state, error):
+        print("end", type(error).__name__, flush=True)
+
+steps = int(sys.argv[1])
+trainer = rx.EvosaxTrainer(steps, "SNES", sphere, jnp.ones(2), popsize=8,
+                           callbacks=(Tell(),) if "tell" in sys.argv else (),
+                           progress_bar="bar" in sys.argv)
+trainer.init_and_train_(jr.key(0))
+print("done")
+"""
+
+
+def test_ctrl_c_within_a_chunk() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(10**8), "tell"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stdout:
+        if int(line) > 100:
+            break
+    process.send_signal(signal.SIGINT)
+    sent = time.perf_counter()
+    rest, errors = process.communicate(timeout=60)
+    assert "end KeyboardInterrupt" in rest and "done" not in rest
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode == -signal.SIGINT
+    assert time.perf_counter() - sent < 30, "it did not stop between chunks"
+
+
+def test_no_bar_without_a_terminal() -> None:
+    result = python("-c", RUN, "200", "bar")
+    assert result.stdout == "done\n"
+    assert result.stderr == ""
+
+
+def test_a_bar_in_a_terminal() -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, "2000", "bar"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            read = os.read(master, 4096)
+        except OSError:  # the terminal's other side is closed
+            break
+        if not read:
+            break
+        shown += read
+    os.close(master)
+    assert process.wait(60) == 0
+    last = shown.decode().strip().split("\r")[-1]
+    assert "2000/2000" in last and "100%" in last
+    assert re.search(r"step/s", last) and "best_fitness=" in last

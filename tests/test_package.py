@@ -1,0 +1,77 @@
+"""What the package is as a whole: its layers, its imports, its version."""
+
+import ast
+import pathlib
+import re
+import sys
+
+import pytest
+
+import realax as rx
+
+from .helpers import ROOT, python
+
+
+PACKAGE = ROOT / "realax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = ["", "policies", "tasks", "training", "meta"]
+
+
+def _layer(module: tuple[str, ...]) -> int:
+    return LAYERS.index(module[0]) if module and module[0] in LAYERS else 0
+
+
+def _imports(file: pathlib.Path) -> list[tuple[str, ...]]:
+    """The modules of the package that a file imports, as paths inside the package."""
+    here = file.relative_to(PACKAGE).with_suffix("").parts
+    found: list[tuple[str, ...]] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            target = tuple((node.module or "").split(".")) if node.module else ()
+            if node.level == 0:
+                assert target[0] != "realax", f"{file}: import relatively"
+                continue
+            base = here[: len(here) - node.level]
+            found += [(*base, *target, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            assert all(alias.name.split(".")[0] != "realax" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_go_downward(file: pathlib.Path) -> None:
+    here = file.relative_to(PACKAGE).parts
+    if here == ("__init__.py",):
+        return  # the package's face looks at everything
+    for module in _imports(file):
+        assert _layer(module) <= _layer(here), f"{file} imports {'.'.join(module)}"
+
+
+def test_the_walk_sees_upward_imports() -> None:
+    assert ("tasks", "AbstractTask") in _imports(PACKAGE / "training" / "_evaluate.py")
+    assert _layer(("training", "_base")) > _layer(("tasks", "_env.py"))
+
+
+def test_nothing_heavy_is_imported() -> None:
+    heavy = ["gymnax", "brax", "wandb", "matplotlib", "pandas", "seaborn"]
+    code = f"import sys, realax; print([m for m in {heavy} if m in sys.modules])"
+    result = python("-c", code)
+    assert result.stdout == "[]\n", result.stderr
+
+
+def test_type_checks_can_be_switched_off() -> None:
+    code = (
+        "import os; os.environ['JAXTYPING_DISABLE'] = '1'\n"
+        "import jax, realax as rx\n"
+        "rx.MLPPolicy(4.0 and 4, 2, 8, True, key=jax.random.key(0))\n"
+        "rx.ProgressBar(5); print('unchecked')"
+    )
+    assert python("-c", code).stdout == "unchecked\n"
+    checked = python("-c", code.replace("'1'", "'0'"))
+    assert "TypeCheckError" in checked.stderr
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", rx.__version__)
+    assert f"## {rx.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert sys.version_info >= (3, 12)

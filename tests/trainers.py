@@ -1,0 +1,82 @@
+"""The table of trainers that `test_every_trainer.py` goes through: one row for each."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+
+import realax as rx
+
+from .helpers import rastrigin
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A trainer for the battery.
+
+    - `name`: what the test is called.
+    - `make`: builds it from `train_steps` and further arguments.
+    - `leaf`: where its hyperparameter is that is mapped over.
+    - `values`: two values of it.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    leaf: Callable[[Any], Any]
+    values: tuple[float, float]
+
+
+def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
+    def make(train_steps: int, **more: Any) -> Any:
+        return rx.EvosaxTrainer(
+            train_steps,
+            strategy,
+            rastrigin,
+            jnp.ones(3),
+            popsize=8,
+            **{**kws, **more},
+        )
+
+    return make
+
+
+def _cartpole(train_steps: int, **more: Any) -> Any:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    task = rx.GymnaxTask("CartPole-v1", max_steps=30)
+    return rx.EvosaxTrainer(
+        train_steps, "SNES", task, policy, popsize=6, eval_reps=2, **more
+    )
+
+
+def _std_init(trainer: Any) -> Any:
+    return trainer.es_params.std_init
+
+
+def _w_decay(trainer: Any) -> Any:
+    return trainer.fitness_shaper.w_decay
+
+
+_DECAY = rx.FitnessShaper(w_decay=0.1)
+
+TRAINERS = [
+    Row("CMA_ES", _evolution("CMA_ES"), _std_init, (0.1, 0.5)),
+    Row("Sep_CMA_ES", _evolution("Sep_CMA_ES"), _std_init, (0.1, 0.5)),
+    Row(
+        "OpenES",
+        _evolution("OpenES", fitness_shaper=_DECAY),
+        _w_decay,
+        (0.0, 5.0),
+    ),
+    Row("SNES", _evolution("SNES"), _std_init, (0.1, 0.5)),
+    Row("PGPE", _evolution("PGPE"), _std_init, (0.1, 0.5)),
+    Row("DES", _evolution("DES"), _std_init, (0.1, 0.5)),
+    Row(
+        "SimpleGA",
+        _evolution("SimpleGA", fitness_shaper=_DECAY),
+        _w_decay,
+        (0.0, 5.0),
+    ),
+    Row("CartPole", _cartpole, _std_init, (0.1, 0.5)),
+]
