@@ -31,9 +31,7 @@ def main() -> None:
 
     play = eqx.filter_jit(eqx.filter_vmap(task, in_axes=(None, 0)))
     returns, _ = play(policy, jr.split(jr.key(2), 100))
-    print(
-        f"100 new episodes: mean return {returns.mean():.1f}, worst {returns.min():.0f}"
-    )
+    print(f"100 new episodes: mean {returns.mean():.1f}, worst {returns.min():.0f}")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,21 @@ from . import _check as _check  # before the hook, which uses it
 
 with _install_import_hook("realax", "realax._check.lazily"):
     from . import policies as policies, tasks as tasks, training as training
-    from .policies import BasePolicy as BasePolicy, MLPPolicy as MLPPolicy
+    from .policies import (
+        BasePolicy as BasePolicy,
+        MLPPolicy as MLPPolicy,
+        RNNPolicy as RNNPolicy,
+    )
     from .tasks import (
         ENV_SPACES as ENV_SPACES,
         AbstractTask as AbstractTask,
         BraxTask as BraxTask,
+        EnvelopeTask as EnvelopeTask,
         EnvSpace as EnvSpace,
         EnvTask as EnvTask,
         GymnaxTask as GymnaxTask,
         Trajectory as Trajectory,
+        make as make,
     )
     from .training import (
         AbstractObserver as AbstractObserver,

@@ -1,8 +1,11 @@
 """The wording of errors that several places raise."""
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any, SupportsIndex
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -37,8 +40,18 @@ def check_key(key: PRNGKeyArray, argument: str = "key") -> None:
         )
 
 
-def check_positive(**values: int) -> None:
-    """Refuse counts below one. **Raises:** `ValueError`."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {value} came.")
+def count(name: str, value: SupportsIndex, least: int = 1) -> int:
+    """A number of things as an `int`. **Raises:** `ValueError` below `least`."""
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}, but {number} came.")
+    return number
+
+
+def describe(value: Any) -> str:
+    """What a value is, for the end of a sentence."""
+    if eqx.is_array(value):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"{value!r} of type {type(value).__name__}"

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ._types import Tree
@@ -27,6 +28,15 @@ def strong(tree: Tree) -> Tree:
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), tree
     )
+
+
+def where(condition: Array, yes: Tree, no: Tree) -> Tree:
+    """`jnp.where` over the arrays of two trees of the same structure."""
+
+    def choose(a: Any, b: Any) -> Any:
+        return jnp.where(condition, a, b) if eqx.is_array_like(a) else a
+
+    return jax.tree.map(choose, yes, no)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +169,14 @@ class _ById:
 
 
 def _freeze(value: Any) -> Hashable:
+    if isinstance(value, Tracer):
+        raise TypeError(
+            "keywords that decide what is compiled must be plain values, but a traced "
+            f"{value.aval} came. What shall be mapped over or differentiated belongs "
+            "into the array leaves, such as `es_params` and `env_params`."
+        )
+    if eqx.is_array(value) and value.size == 1:
+        return value.item()
     if isinstance(value, Mapping):
         return freeze(value)
     if isinstance(value, list):

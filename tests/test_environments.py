@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import envelope
 import equinox as eqx
 import gymnax
 import jax
@@ -12,6 +13,7 @@ import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
 
 import realax as rx
+from realax.tasks._spaces import layout_of
 from realax.tasks.rl_policy import BasePolicy
 
 from .helpers import close, compilations, same
@@ -149,6 +151,29 @@ def test_environment_parameters_are_leaves() -> None:
     assert close(weak, play(jnp.asarray(1.0)))
 
 
+def test_environment_parameters_in_part() -> None:
+    task = rx.GymnaxTask("CartPole-v1", env_params={"gravity": 1.0})
+    assert float(task.env_params.gravity) == 1 and task.max_steps == 500
+    with pytest.raises(ValueError, match="'gravity'"):
+        rx.GymnaxTask("CartPole-v1", env_params={"gravitation": 1.0})
+    with pytest.raises(TypeError, match="a mapping or EnvParams"):
+        rx.GymnaxTask("CartPole-v1", env_params=3.0)
+
+
+def test_nothing_traced_leaks() -> None:
+    class Count(BasePolicy[Any]):
+        """Its state changes type at first, so that the step is traced twice."""
+
+        def initialize(self, key: Any) -> Any:
+            return 0
+
+        def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+            return obs[:1], state + obs[0]
+
+    with jax.checking_leaks():
+        rx.GymnaxTask("Pendulum-v1", max_steps=3)(Count(), jr.key(0))
+
+
 def test_instances() -> None:
     class Heavy(CartPole):
         @property
@@ -276,3 +301,31 @@ def test_legacy_key() -> None:
         rx.GymnaxTask("CartPole-v1")(policy, jr.PRNGKey(0))
     with pytest.raises(TypeError, match=r"jax\.random\.key"):
         rx.MLPPolicy(4, 2, 8, 1, key=jr.PRNGKey(0))
+
+
+def test_unequal_choices() -> None:
+    """Several choices, of 3, 1 and 2 values: scores side by side, one-hots likewise."""
+    space = envelope.Discrete(n=jnp.asarray([3, 1, 2]))
+    layout = layout_of(space)
+    scores = jnp.asarray([0.1, 0.9, 0.2, -5.0, 3.0, 4.0])
+    assert layout.size == 6 and layout.discrete
+    assert layout.to_action(scores, space).tolist() == [1, 0, 1]
+    assert layout.flatten(jnp.asarray([1, 0, 1])).tolist() == [0, 1, 0, 1, 0, 1]
+    assert layout.to_action(jnp.asarray([2, 0, 0]), space).tolist() == [2, 0, 0]
+
+
+def test_nested_spaces() -> None:
+    tree = {
+        "move": envelope.Continuous.from_shape(-1.0, 1.0, (2,)),
+        "jump": envelope.Discrete(n=3),
+    }
+    space = envelope.PyTreeSpace(tree)
+    layout = layout_of(space)
+    assert layout.size == 5 and not layout.discrete
+    action = layout.to_action(jnp.asarray([0.0, 1.0, 0.5, -3.0, 0.25]), space)
+    assert int(action["jump"]) == 1
+    assert action["move"].tolist() == [-1.0, 0.25]
+    same_action = layout.to_action(action, space)
+    assert same(same_action, action)
+    with pytest.raises(ValueError, match="float32"):
+        layout.to_action({"jump": action["jump"], "move": jnp.zeros(3)}, space)

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from evosax.algorithms import SNES
 
 import realax as rx
 
-from .helpers import close, rastrigin, same
+from .helpers import close, python, rastrigin, same
 
 
 def sphere(x: Any, key: Any, data: Any = None) -> Any:
@@ -80,6 +81,17 @@ def test_maximising_is_minimising_the_negative() -> None:
     assert state.best_fitness == -down.best_fitness
     assert jnp.all(jnp.diff(data["metrics"]["best_fitness"]) >= 0)
     assert jnp.all(data["metrics"]["fitness"] <= 0), "logged in the task's own sign"
+
+
+def test_shaping_keeps_the_direction_of_a_task() -> None:
+    shaper = rx.FitnessShaper(centered_rank=True)
+    task = rx.GymnaxTask("CartPole-v1", max_steps=5)
+    policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    for wrap in (lambda task: task, eqx.filter_jit):
+        trainer = rx.EvosaxTrainer(5, "SNES", wrap(task), policy, shaper)
+        assert trainer.objective == ("best_fitness", "max")
+        assert trainer.fitness_shaper.centered_rank
+    assert rx.EvosaxTrainer(5, "SNES", sphere, policy, shaper).objective[1] == "min"
 
 
 def test_direction_of_a_task() -> None:
@@ -158,6 +170,42 @@ def test_whole_models_and_odd_leaves() -> None:
             assert found.policy.mlp.activation is jax.nn.relu
     with pytest.raises(AttributeError, match="best_params"):
         _ = state.mean
+
+
+def test_a_trainer_inside_a_task() -> None:
+    """The outer strategy finds the step size with which the inner one learns."""
+    inner = rx.EvosaxTrainer(10, "SNES", sphere, jnp.full(2, 3.0), popsize=8)
+
+    def task(log_std: Any, key: Any, data: Any = None) -> Any:
+        std = jnp.exp(log_std[0])
+        trainer = eqx.tree_at(lambda t: t.es_params.std_init, inner, std)
+        return trainer.init_and_train_(key).best_fitness, None
+
+    start = jnp.full(1, -4.0)
+    found, _, data = rx.evolve(
+        start, task, jr.key(0), strategy="CMA_ES", popsize=8, eval_reps=4, steps=20
+    )
+    fitness = data["metrics"]["mean_fitness"]
+    assert fitness[-1] < 0.1 * fitness[0]
+    assert found[0] > -2
+
+
+def test_double_precision() -> None:
+    code = (
+        "import jax; jax.config.update('jax_enable_x64', True)\n"
+        "import jax.numpy as jnp, realax as rx\n"
+        "def task(x, key, data=None):\n"
+        "    return jnp.sum(x['a']**2) + jnp.sum(x['b']), None\n"
+        "start = {'a': jnp.ones(2), 'b': jnp.ones(2, jnp.float32)}\n"
+        "for name in ('CMA_ES', 'OpenES', 'SimpleGA'):\n"
+        "    p, s, d = rx.evolve(start, task, jax.random.key(0), strategy=name,\n"
+        "                        popsize=8, steps=5)\n"
+        "    print(p['a'].dtype, p['b'].dtype, s.best_fitness.dtype, s.step)"
+    )
+    result = python("-W", "error", "-c", code)
+    assert result.stdout.splitlines() == 3 * ["float64 float32 float64 5"], (
+        result.stderr
+    )
 
 
 def test_data_reaches_the_task() -> None:
@@ -263,6 +311,19 @@ def test_constructor_arguments_by_value() -> None:
         ({"strategy": "CMAES"}, "'CMA_ES'"),
         ({"strategy": "SNES", "es_kws": {"optimiser": "adam"}}, "'optimizer'"),
         ({"strategy": "CMA_ES", "es_kws": {"std": 1.0}}, "takes no 'std'"),
+        ({"strategy": "SNES", "es_params": {"std_init": jnp.ones(3)}}, "map over"),
+        ({"strategy": "PersistentES", "es_params": {"T": 7.9}}, "of kind int32"),
+        ({"strategy": "OpenES", "es_kws": {"std_schedule": 0.1}}, "goes into `std`"),
+        ({"strategy": "OpenES", "es_kws": {"std": "a"}}, "number or schedule"),
+        ({"strategy": "SNES", "es_kws": {"optimizer": optax.adam}}, r"optax\.adam\("),
+        (
+            {
+                "strategy": "SNES",
+                "es_kws": {"optimizer": "apply_updates", "learning_rate": 1.0},
+            },
+            "no optimiser",
+        ),
+        ({"strategy": "iAMaLGaM_Full", "popsize": 1}, "refuses `popsize=1`"),
         ({"strategy": "SNES", "es_kws": {"optimizer": "adam"}}, "together"),
         (
             {

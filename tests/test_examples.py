@@ -29,6 +29,12 @@ def test_cartpole(tmp_path: pathlib.Path) -> None:
     assert mean is not None and float(mean[1]) >= 475
 
 
+def test_memory(tmp_path: pathlib.Path) -> None:
+    output = run("evolve_memory.py", tmp_path)
+    scores = [float(score) for score in re.findall(r"mean return (\S+) of 1", output)]
+    assert scores[0] > 0.9 and abs(scores[1]) < 0.3
+
+
 @pytest.mark.slow
 def test_brax(tmp_path: pathlib.Path) -> None:
     output = run("evolve_brax.py", tmp_path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+import types
 from typing import Any
 
 import equinox as eqx
@@ -19,7 +20,7 @@ import pytest
 
 import realax as rx
 
-from .helpers import ROOT, compilations, environment, python, rastrigin
+from .helpers import ROOT, environment, python, rastrigin, same
 
 
 class Diary(rx.AbstractObserver):
@@ -101,11 +102,59 @@ def test_a_later_start() -> None:
     assert data["metrics"]["fitness"].shape == (0, 4)
 
 
-def test_step_counts_share_a_chunk() -> None:
-    """One compiled chunk serves every length, whatever is asked for."""
-    with compilations() as names:
-        _trainer(rx.ProgressBar(), steps=777).init_and_train(jr.key(0))
-    assert names.count("jit(_chunk)") == 1
+def test_a_forgotten_return() -> None:
+    class Forgetful(rx.AbstractObserver):
+        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+            pass
+
+    with pytest.raises(TypeError, match="`Forgetful.on_start` must return"):
+        _trainer(Forgetful()).init_and_train(jr.key(0))
+
+
+def test_the_bar_knows_where_a_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tqdm.auto
+
+    opened: list[Any] = []
+
+    def tell(**kws: Any) -> Any:
+        opened.append(kws)
+        return tqdm.std.tqdm(**{**kws, "disable": True})
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", tell)
+
+    class Skip(rx.AbstractObserver):
+        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+            return eqx.tree_at(lambda s: s.step, state, jnp.asarray(7))
+
+    _trainer(Skip(), rx.ProgressBar(), steps=10).init_and_train(jr.key(0))
+    assert (opened[0]["initial"], opened[0]["total"]) == (7, 10)
+    with pytest.raises(ValueError, match="'mean_fitness'"):
+        _trainer(rx.ProgressBar("mean_fitnes")).init_and_train(jr.key(0))
+
+
+def test_notebooks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from realax.training.observers._progress import _in_notebook
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    assert not _in_notebook()
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert _in_notebook()
+    shell.config.clear()
+    assert not _in_notebook()
+
+
+def test_keys_in_rows() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"key": key}
+
+    bare, watched = (
+        rx.EvosaxTrainer(
+            5, "SNES", task, jnp.ones(2), popsize=4, callbacks=callbacks
+        ).init_and_train(jr.key(0))
+        for callbacks in ((), (rx.ProgressBar(),))
+    )
+    assert same(bare, watched)
 
 
 def test_large_rows_fit() -> None:

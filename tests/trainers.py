@@ -20,12 +20,14 @@ class Row:
     - `make`: builds it from `train_steps` and further arguments.
     - `leaf`: where its hyperparameter is that is mapped over.
     - `values`: two values of it.
+    - `smooth`: whether a few steps of it are a smooth function of that.
     """
 
     name: str
     make: Callable[..., Any]
     leaf: Callable[[Any], Any]
     values: tuple[float, float]
+    smooth: bool = False
 
 
 def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
@@ -63,6 +65,7 @@ _DECAY = rx.FitnessShaper(w_decay=0.1)
 TRAINERS = [
     Row("CMA_ES", _evolution("CMA_ES"), _std_init, (0.1, 0.5)),
     Row("Sep_CMA_ES", _evolution("Sep_CMA_ES"), _std_init, (0.1, 0.5)),
+    Row("two devices", _evolution("SNES", n_devices=2), _std_init, (0.1, 0.5)),
     Row(
         "OpenES",
         _evolution("OpenES", fitness_shaper=_DECAY),

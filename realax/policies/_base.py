@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+from jaxtyping import Array
 
 from .._types import PRNGKeyArray, Tree
 
@@ -40,3 +41,13 @@ class BasePolicy[H](eqx.Module):
         any environment: discrete ones take its argmax, continuous ones clip it to
         their bounds. An integer output is taken as the action itself.
         """
+
+
+def check_obs(obs: Array, obs_dims: int) -> None:
+    """Refuse an observation that a policy was not built for, by a `ValueError`."""
+    if obs.shape != (obs_dims,):
+        raise ValueError(
+            f"this policy was built with `obs_dims={obs_dims}`, but an observation of "
+            f"shape {obs.shape} came. Build it with `obs_dims={obs.size}`, as "
+            "`rx.ENV_SPACES[name].obs_dims` says."
+        )

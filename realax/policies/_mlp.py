@@ -1,15 +1,15 @@
 """A feed-forward policy."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from .._errors import check_key, check_positive
+from .._errors import check_key, count
 from .._types import PRNGKeyArray
-from ._base import BasePolicy
+from ._base import BasePolicy, check_obs
 
 
 class MLPPolicy(BasePolicy[None]):
@@ -31,20 +31,22 @@ class MLPPolicy(BasePolicy[None]):
 
     def __init__(
         self,
-        obs_dims: int,
-        action_dims: int,
-        width: int,
-        depth: int,
+        obs_dims: SupportsIndex,
+        action_dims: SupportsIndex,
+        width: SupportsIndex,
+        depth: SupportsIndex,
         *,
         activation: Callable[[Any], Any] = jax.nn.tanh,
         key: PRNGKeyArray,
     ):
         check_key(key)
-        check_positive(obs_dims=obs_dims, action_dims=action_dims, width=width)
-        if depth < 0:
-            raise ValueError(f"`depth` must not be negative, but {depth} came.")
         self.mlp = eqx.nn.MLP(
-            obs_dims, action_dims, width, depth, activation=activation, key=key
+            count("obs_dims", obs_dims),
+            count("action_dims", action_dims),
+            count("width", width),
+            count("depth", depth, least=0),
+            activation=activation,
+            key=key,
         )
 
     def initialize(self, key: PRNGKeyArray) -> None:
@@ -56,10 +58,5 @@ class MLPPolicy(BasePolicy[None]):
     ) -> tuple[Float[Array, " act"], None]:
         """The network's output for one observation; `key` is not used."""
         del key
-        if obs.shape != (self.mlp.in_size,):
-            raise ValueError(
-                f"this policy was built with `obs_dims={self.mlp.in_size}`, but an "
-                f"observation of shape {obs.shape} came. Build it with "
-                f"`obs_dims={obs.size}`, as `rx.ENV_SPACES[name].obs_dims` says."
-            )
+        check_obs(obs, int(self.mlp.in_size))
         return self.mlp(obs), state

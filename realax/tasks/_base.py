@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
 
 
@@ -86,13 +87,13 @@ def checked_call(
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"{name_of(task)} must return a pair {_SIGNATURE}, but it returned "
-            f"{_describe(result)}. Return `value, None` where there is no aux."
+            f"{describe(result)}. Return `value, None` where there is no aux."
         )
     value, aux = result
     if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
         raise TypeError(
             f"the value that {name_of(task)} returns must be a number of shape (), but "
-            f"{_describe(value)} came. Sum or average it: `jnp.mean(value)`."
+            f"{describe(value)} came. Sum or average it: `jnp.mean(value)`."
         )
     check_arrays(aux, f"the aux of {name_of(task)}")
     value = jnp.asarray(value)
@@ -113,7 +114,7 @@ def check_arrays(tree: Tree, what: str) -> None:
         if not eqx.is_array_like(leaf):
             raise TypeError(
                 f"{what} must hold arrays and numbers only, but at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}` {_describe(leaf)} came. "
+                f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came. "
                 "Keep names and settings outside of what is returned."
             )
 
@@ -141,11 +142,3 @@ def name_of(function: Callable[..., Any]) -> str:
     """A function's or task's name for messages, in backticks."""
     name = getattr(function, "__qualname__", None) or type(function).__name__
     return f"`{name}`"
-
-
-def _describe(value: Any) -> str:
-    if eqx.is_array(value):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    return f"{value!r} of type {type(value).__name__}"

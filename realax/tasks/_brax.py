@@ -5,15 +5,15 @@ import functools
 import io
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import equinox as eqx
 import jax
 
-from .._errors import check_positive, closest
+from .._errors import closest, count
 from .._tree import Frozen, freeze, identity
 from .._types import Tree
-from ._env import Environment, EnvTask, Trajectory
+from ._env import Environment, EnvTask, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
 
 
@@ -75,26 +75,21 @@ class BraxTask[P](EnvTask[P]):
     def __init__(
         self,
         env: str | BraxEnv,
-        max_steps: int = 1000,
+        max_steps: SupportsIndex = 1000,
         model_factory: Callable[[Any], Any] = identity,
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
         backend: str = "positional",
         env_kwargs: Mapping[str, Any] | None = None,
     ):
-        check_positive(max_steps=max_steps)
         if backend not in _BACKENDS:
             raise ValueError(
                 f"`backend` must be one of {', '.join(map(repr, _BACKENDS))}, but "
                 f"{backend!r} came."
             )
-        if not isinstance(env, str) and env_kwargs:
-            raise ValueError(
-                "`env_kwargs` are for an environment given by name, but an instance of "
-                f"{type(env).__name__} came. Pass them to its constructor instead."
-            )
+        check_kwargs(env, env_kwargs)
         self.env = env
-        self.max_steps = max_steps
+        self.max_steps = count("max_steps", max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
         self.backend = backend
@@ -116,18 +111,15 @@ class _Suite(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
-    envs = _brax_envs()
+    _brax_envs()
     from envelope.adapters.brax_envelope import BraxEnvelope
 
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval(), _quietly():
         if isinstance(env, str):
-            if env not in brax_names():
-                raise ValueError(
-                    f"brax has no environment {env!r}. {closest(env, brax_names())}"
-                )
-            instance = envs.get_environment(env, backend=backend, **kws.thaw())
+            instance = _by_name(env, backend, kws.thaw())
         else:
+            _check_unwrapped(env)
             instance = env
         environment = BraxEnvelope(brax_env=instance)
         return _Suite(
@@ -135,6 +127,35 @@ def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
             layout_of(environment.observation_space),
             layout_of(environment.action_space),
         )
+
+
+def _by_name(name: str, backend: str, kws: dict[str, Any]) -> BraxEnv:
+    if name not in brax_names():
+        raise ValueError(
+            f"brax has no environment {name!r}. {closest(name, brax_names())}"
+        )
+    try:
+        return _brax_envs().get_environment(name, backend=backend, **kws)
+    except (TypeError, ValueError) as error:  # a keyword or backend it does not take
+        raise ValueError(
+            f"brax's {name!r} can not be made with `backend={backend!r}` and "
+            f"`env_kwargs={kws}`: {error} Every environment runs on "
+            '`backend="generalized"`.'
+        ) from error
+
+
+def _check_unwrapped(env: Any) -> None:
+    from brax.envs.wrappers import training
+
+    while hasattr(env, "env"):
+        for wrapper in ("AutoResetWrapper", "EpisodeWrapper", "VmapWrapper"):
+            if isinstance(env, getattr(training, wrapper)):
+                raise ValueError(
+                    f"`env` comes in brax's {wrapper}, but episodes are ended, reset "
+                    "and mapped over by the task. Use `brax.envs.get_environment(name)`"
+                    ", which has no wrappers, and `max_steps` for the time limit."
+                )
+        env = env.env
 
 
 def brax_names() -> list[str]:

@@ -1,7 +1,7 @@
 """Tasks whose value is the return of an episode: the only rollout."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -11,6 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from .._errors import check_key
+from .._tree import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy
 from ._base import AbstractTask
@@ -62,7 +63,8 @@ class EnvTask[P](AbstractTask[P]):
     for `policy.initialize`, and for the policy's steps, of which step `t` gets
     `fold_in(key, t)`. An episode depends on its own key alone.
 
-    This class is abstract: `GymnaxTask` and `BraxTask` are its members.
+    This class is abstract: `GymnaxTask`, `BraxTask` and `EnvelopeTask` are its kinds,
+    and `make` finds the right one.
     """
 
     max_steps: eqx.AbstractVar[int]
@@ -116,16 +118,24 @@ class EnvTask[P](AbstractTask[P]):
         check_key(key)
         policy = _policy(self.model_factory(params), self.model_factory)
         environment = self.environment()
+        # Not `key` itself for the policy: `fold_in(key, 0)` is `split(key)[0]`.
         env_key, init_key, policy_key = jr.split(key, 3)
+        action_space = environment.action_space
 
         def step(episode: _Episode, t: Array) -> tuple[_Episode, Trajectory | None]:
             live = ~episode.done
             output, policy_state = policy(
                 episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
             )
-            action = self.action_layout.to_action(output, environment.action_space)
+            action = self.action_layout.to_action(output, action_space)
             env_state, info = environment.step(episode.env_state, action)
             reward = jnp.asarray(info.reward, jnp.result_type(float))
+            if reward.shape != ():
+                raise ValueError(
+                    f"the environment's reward must be one number, but rewards of "
+                    f"shape {reward.shape} came, as several agents get them. Wrap the "
+                    "environment in one that adds them up."
+                )
             terminated = jnp.asarray(info.terminated, bool)
             truncated = jnp.asarray(info.truncated, bool) | (t + 1 >= self.max_steps)
             after = _Episode(
@@ -138,11 +148,11 @@ class EnvTask[P](AbstractTask[P]):
             )
             # An episode that is over stands still, so that no number of it can turn
             # NaN behind a mask and reach a gradient.
-            after = _where(live, after, episode)
+            after = where(live, after, episode)
             if not collect:
                 return after, None
             row = Trajectory(episode.obs, action, reward, live, terminated, truncated)
-            return after, _where(live, row, jax.tree.map(jnp.zeros_like, row))
+            return after, where(live, row, jax.tree.map(jnp.zeros_like, row))
 
         env_state, info = environment.init(env_key)
         start = _Episode(
@@ -163,11 +173,13 @@ class EnvTask[P](AbstractTask[P]):
         return eqx.combine(arrays, static), rows
 
 
-def _where(condition: Array, yes: Any, no: Any) -> Any:
-    def choose(a: Any, b: Any) -> Any:
-        return jnp.where(condition, a, b) if eqx.is_array_like(a) else a
-
-    return jax.tree.map(choose, yes, no)
+def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
+    """Refuse constructor arguments for what is built already, by a `ValueError`."""
+    if not isinstance(env, str) and env_kwargs:
+        raise ValueError(
+            "`env_kwargs` are for an environment given by name, but an instance of "
+            f"{type(env).__name__} came. Pass them to its constructor instead."
+        )
 
 
 def _policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:

@@ -1,19 +1,20 @@
 """gymnax environments as tasks."""
 
+import dataclasses
 import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import equinox as eqx
 import jax
 from jax.core import Tracer
 
-from .._errors import check_positive, closest
+from .._errors import closest, count
 from .._tree import Frozen, freeze, identity, strong
 from .._types import Tree
-from ._env import Environment, EnvTask, Trajectory
+from ._env import Environment, EnvTask, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
 
 
@@ -60,8 +61,9 @@ class GymnaxTask[P](EnvTask[P]):
         the policy.
     - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
         returns is kept.
-    - `env_params`: the environment's parameters instead of its default ones. Their
-        numbers are array leaves, to be mapped over, differentiated or evolved.
+    - `env_params`: values for some or all of the environment's parameters, a mapping
+        or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
+        leaves, to be mapped over, differentiated or evolved.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
 
     **Raises:** `ValueError` for an unknown name, a horizon below 1 or above the
@@ -80,24 +82,18 @@ class GymnaxTask[P](EnvTask[P]):
     def __init__(
         self,
         env: str | GymnaxEnv,
-        max_steps: int | None = None,
+        max_steps: SupportsIndex | None = None,
         model_factory: Callable[[Any], Any] = identity,
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
         env_params: Tree = None,
         env_kwargs: Mapping[str, Any] | None = None,
     ):
-        if not isinstance(env, str) and env_kwargs:
-            raise ValueError(
-                "`env_kwargs` are for an environment given by name, but an instance of "
-                f"{type(env).__name__} came. Pass them to its constructor instead."
-            )
+        check_kwargs(env, env_kwargs)
         self.env = env
         self.env_kwargs = freeze(env_kwargs)
         suite = _build(env, self.env_kwargs)
-        params = suite.default_params if env_params is None else env_params
-        with jax.ensure_compile_time_eval():
-            self.env_params = strong(params)
+        self.env_params = _full_params(env, env_params, suite.default_params)
         self.max_steps = _horizon(env, self.env_params, max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
@@ -133,6 +129,25 @@ def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
         )
 
 
+def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
+    """The environment's parameters with array leaves, in parts replaced by `given`."""
+    if isinstance(given, Mapping):
+        known = [field.name for field in dataclasses.fields(defaults)]
+        for name in given:
+            if name not in known:
+                raise ValueError(
+                    f"`env_params` of {env!r} have no {name!r}. {closest(name, known)}"
+                )
+        given = dataclasses.replace(defaults, **given)
+    if given is not None and not isinstance(given, type(defaults)):
+        raise TypeError(
+            f"`env_params` of {env!r} must be a mapping or "
+            f"{type(defaults).__qualname__}, but a {type(given).__name__} came."
+        )
+    with jax.ensure_compile_time_eval():
+        return strong(defaults if given is None else given)
+
+
 def gymnax_names() -> list[str]:
     """The environments that gymnax has registered. Imports gymnax, which is slow."""
     return list(_gymnax().registered_envs)
@@ -144,7 +159,12 @@ def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
         raise ValueError(
             f"gymnax has no environment {name!r}. {closest(name, gymnax_names())}"
         )
-    return _gymnax().make(name, **kws)[0]
+    try:
+        return _gymnax().make(name, **kws)[0]
+    except TypeError as error:  # a keyword that it does not take
+        raise ValueError(
+            f"gymnax's {name!r} can not be made with `env_kwargs={dict(kws)}`: {error}"
+        ) from error
 
 
 def _gymnax() -> Any:
@@ -154,21 +174,22 @@ def _gymnax() -> Any:
     return gymnax
 
 
-def _horizon(env: str | GymnaxEnv, params: Any, max_steps: int | None) -> int:
+def _horizon(env: str | GymnaxEnv, params: Any, max_steps: SupportsIndex | None) -> int:
     own = getattr(params, "max_steps_in_episode", math.inf)
     own = math.inf if isinstance(own, Tracer) else float(own)
-    if max_steps is None:
+    steps = None if max_steps is None else count("max_steps", max_steps)
+    if steps is None:
         if not math.isfinite(own):
             raise ValueError(
                 f"`max_steps` must be given for {env!r}, because its parameters set no "
-                "finite number of steps: `GymnaxTask(env, max_steps=1000)`."
+                "finite number of steps, or a traced one: `GymnaxTask(env, "
+                "max_steps=1000)`."
             )
-        max_steps = int(own)
-    check_positive(max_steps=max_steps)
-    if max_steps > own:
+        steps = int(own)
+    if steps > own:
         raise ValueError(
             f"`max_steps` must be at most {int(own)}, where {env!r} ends an episode by "
-            f"itself, but {max_steps} came. For longer episodes pass `env_params` with "
-            f"`max_steps_in_episode={max_steps}`."
+            f"itself, but {steps} came. For longer episodes pass "
+            f"`env_params={{'max_steps_in_episode': {steps}}}`."
         )
-    return max_steps
+    return steps

@@ -53,6 +53,11 @@ class _Choice:
     def size(self) -> int:
         return sum(self.counts)
 
+    @property
+    def table(self) -> np.ndarray:
+        """Which values each element can take: a row for each, `True` where it can."""
+        return np.arange(max(self.counts)) < np.asarray(self.counts)[:, None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -112,8 +117,9 @@ class Layout:
                 return part.astype(leaf.dtype)
             if not jnp.issubdtype(part.dtype, jnp.floating) or part.size != leaf.size:
                 raise self._mismatch(part)
-            scores = jnp.split(part.ravel(), np.cumsum(leaf.counts)[:-1])
-            choices = jnp.stack([jnp.argmax(score) for score in scores])
+            scores = jnp.full(leaf.table.size, -jnp.inf, part.dtype)
+            scores = scores.at[np.flatnonzero(leaf.table)].set(part.ravel())
+            choices = jnp.argmax(scores.reshape(leaf.table.shape), axis=-1)
             return choices.reshape(leaf.shape).astype(leaf.dtype)
         if part.size != leaf.size:
             raise self._mismatch(part)
@@ -163,7 +169,5 @@ def _flatten(space: Space) -> tuple[list[Any], Any]:
 
 
 def _one_hot(leaf: _Choice, value: Any) -> Array:
-    values = jnp.ravel(jnp.asarray(value))
-    return jnp.concatenate(
-        [jax.nn.one_hot(values[i], count) for i, count in enumerate(leaf.counts)]
-    )
+    wide = jax.nn.one_hot(jnp.ravel(jnp.asarray(value)), leaf.table.shape[1])
+    return wide.ravel()[np.flatnonzero(leaf.table)]

@@ -1,3 +1,7 @@
 """The policies, under the path that scripts import them from."""
 
-from ..policies import BasePolicy as BasePolicy, MLPPolicy as MLPPolicy
+from ..policies import (
+    BasePolicy as BasePolicy,
+    MLPPolicy as MLPPolicy,
+    RNNPolicy as RNNPolicy,
+)

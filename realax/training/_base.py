@@ -1,6 +1,7 @@
 """What a trainer is, and the only loop that drives one."""
 
 import abc
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
@@ -77,6 +78,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def params(self, state: S) -> P:
         """The trained parameters, of the type that the user gave."""
 
+    def complaint(self, state: S) -> str | None:
+        """What the user is warned of after a run, or after a chunk of an observed one.
+
+        `None`, by default and where all is well.
+        """
+        del state
+        return None
+
     def train(
         self, state: S, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
@@ -118,23 +127,46 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def _begin(self, key: PRNGKeyArray) -> tuple[S, PRNGKeyArray]:
         check_key(key)
         init_key, run_key = jr.split(key)
-        return _initialize(_bare(self), init_key), run_key
+        return _initialize(with_steps(_bare(self), 0), init_key), run_key
 
     def _drive(
         self, state: S, key: PRNGKeyArray, data: Tree, *, collect: bool
     ) -> tuple[S, Any]:
         check_key(key)
+        if state.step.shape != ():
+            raise ValueError(
+                f"`state` must be one state, but `state.step` has shape "
+                f"{state.step.shape}. For several, map over them: "
+                "`jax.vmap(trainer.train)(states, keys)`."
+            )
         bare = _bare(self)
+        traced = is_traced(self, state, key, data)
         if not self.callbacks:
-            return _run(bare, state, key, data, collect)
-        if is_traced(self, state, key, data):
+            state, rows = _run(bare, state, key, data, collect)
+            record = self._finish(state, rows)
+            if not traced and (text := self.complaint(state)) is not None:
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
+            return state, record
+        if traced:
             raise RuntimeError(
                 f"a {type(self).__name__} with observers ({_names(self.callbacks)}) is "
                 "being traced by `jit`, `vmap`, `grad` or a task, where no host can "
                 "watch. Attach observers to the outermost trainer only: build this one "
                 "without `callbacks` and `progress_bar`."
             )
-        return run_observed(self, bare, _step, state, key, data, collect)
+        end = int(state.step) + self.train_steps
+        state, rows = run_observed(
+            with_steps(self, end), with_steps(bare, 0), _step, state, key, data, collect
+        )
+        return state, self._finish(state, rows)
+
+    def _finish(self, state: S, rows: Any) -> Any:
+        """A `Record` of stacked rows: what `record` keeps has its own type again."""
+        if rows is None or self.record is None:
+            return rows
+        static = eqx.filter_eval_shape(self.record, state)
+        static = eqx.filter(static, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
+        return {**rows, "record": eqx.combine(rows["record"], static)}
 
 
 @eqx.filter_jit
@@ -159,6 +191,7 @@ def _step(
     """One step with its own key: the next state, and what a `Record` keeps of it."""
     state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
     chosen = None if trainer.record is None else trainer.record(state)
+    chosen = eqx.filter(chosen, eqx.is_array_like)
     return state, {"metrics": metrics, "record": chosen}
 
 
@@ -167,6 +200,14 @@ def _bare(trainer: Any) -> Any:
     if not trainer.callbacks:
         return trainer
     return eqx.tree_at(lambda t: t.callbacks, trainer, ())
+
+
+def with_steps(trainer: Any, steps: int) -> Any:
+    """`trainer` with another number of steps.
+
+    What is compiled without them serves runs of every length.
+    """
+    return eqx.tree_at(lambda t: t.train_steps, trainer, steps)
 
 
 def _names(observers: tuple[AbstractObserver, ...]) -> str:

@@ -26,7 +26,7 @@ def evaluate[P](
     - `task`: a function `(params, key, data) -> (value, aux)`, or an `AbstractTask`.
     - `population`: parameters with a leading axis `pop` on every array.
     - `keys`: one for each individual and repetition. They are split before anything is
-        distributed, so that the values do not depend on `n_devices`.
+        distributed: `n_devices` changes no more than the order of floating-point sums.
     - `data`: shared by all.
     - `n_devices`: over how many devices the population is spread; a divisor of `pop`.
 
@@ -62,6 +62,19 @@ def _evaluate(
         check_arrays(aux, f"the aux of {type(task).__name__}.evaluate")
         return values, aux
     return vmap_jobs(task, population, keys, data)
+
+
+def on_every_device(state: Tree, n_devices: int) -> Tree:
+    """`state` whole on each device of the mesh, as evaluation leaves it.
+
+    One that lay elsewhere before the first step would compile the step once more.
+    """
+    if n_devices == 1:
+        return state
+    whole = jax.sharding.NamedSharding(
+        device_mesh(n_devices), jax.sharding.PartitionSpec()
+    )
+    return jax.lax.with_sharding_constraint(state, whole)
 
 
 def device_mesh(n_devices: int) -> jax.sharding.Mesh:

@@ -1,15 +1,18 @@
 """The observed run: compiled chunks of steps, with the host in between."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jax.core import Tracer
 
+from .._errors import describe
 from .._types import PRNGKeyArray, Tree
 from .observers import AbstractObserver
 
@@ -37,27 +40,29 @@ def run_observed(
     data: Tree,
     collect: bool,
 ) -> tuple[Any, Any]:
-    """Run `trainer.train_steps` steps in chunks, its observers looking on.
+    """Run up to the step `trainer.train_steps` in chunks, the observers looking on.
 
     **Arguments:**
 
-    - `trainer`, `bare`: the trainer, with and without its observers.
+    - `trainer`: the trainer with its observers.
+    - `bare`: what of it is compiled: without observers, and for any number of steps.
     - `step`: the compiled part, `(bare, state, key, data) -> (state, kept)`.
     - `state`, `key`, `data`, `collect`: as for `AbstractTrainer.train`.
 
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
     observers: tuple[AbstractObserver, ...] = trainer.callbacks
-    end = int(state.step) + trainer.train_steps
+    end = trainer.train_steps
     kept: list[Any] = []
     started: list[AbstractObserver] = []
     error: BaseException | None = None
     try:
         for observer in observers:
             started.append(observer)
-            state = observer.on_start(trainer, state, key)
-        selecting = tuple(o if _selects(o) else None for o in observers)
-        length, done = 1, int(state.step)
+            state = _started(observer, observer.on_start(trainer, state, key), state)
+        selecting = tuple(map(_traced_half, observers))
+        rows: Any = None
+        length, done, warned = 1, int(state.step), False
         while done < end:
             length = min(length, end - done, _to_boundary(observers, done))
             began = time.perf_counter()
@@ -71,6 +76,10 @@ def run_observed(
             # The first chunk also compiles, and tells little: grow in bounded leaps.
             length = max(1, min(int(_CHUNK_SECONDS / per_step), 8 * len(steps)))
             kept.append(chunk["kept"])
+            text = None if warned else trainer.complaint(state)
+            if text is not None:
+                warned = True
+                warnings.warn(text, RuntimeWarning, stacklevel=5)
             for observer, selected in zip(observers, chunk["selected"], strict=True):
                 observer.on_chunk(steps, selected, state)
     except BaseException as exception:
@@ -83,18 +92,49 @@ def run_observed(
     if not kept:
         _, shapes = eqx.filter_eval_shape(step, bare, state, key, data)
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
-    # Numpy's concatenate: jax's would be compiled for each way of cutting the run.
-    return state, jax.tree.map(lambda *rows: jnp.asarray(np.concatenate(rows)), *kept)
+    return state, _joined(rows["kept"], kept)
 
 
-def _selects(observer: AbstractObserver) -> bool:
-    """Whether an observer has a traced half; those without are not compiled in."""
-    return type(observer).select is not AbstractObserver.select
+def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:
+    if jax.tree.structure(state) != jax.tree.structure(before):
+        raise TypeError(
+            f"`{type(observer).__name__}.on_start` must return the state from which to "
+            f"start, but {describe(state)} came. End it with `return state`."
+        )
+    return state
+
+
+def _traced_half(observer: AbstractObserver) -> AbstractObserver | None:
+    """What of an observer is compiled in: nothing where it selects nothing."""
+    if type(observer).select is AbstractObserver.select:
+        return None
+    return eqx.tree_at(lambda o: o.every, observer, None, is_leaf=lambda x: x is None)
 
 
 def _rows(buffers: Any, count: int) -> Any:
     """The first `count` rows of each buffer, as numpy arrays of their own."""
-    return jax.tree.map(lambda buffer: np.array(np.asarray(buffer)[:count]), buffers)
+
+    def rows(buffer: Any) -> Any:
+        keys = jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key)
+        data = jr.key_data(buffer) if keys else buffer
+        return np.array(np.asarray(data)[:count])
+
+    return jax.tree.map(rows, buffers)
+
+
+def _joined(buffers: Any, chunks: list[Any]) -> Any:
+    """The rows of all chunks as jax arrays of the buffers' types, keys among them.
+
+    By numpy, because jax would compile a concatenation for each way of cutting a run.
+    """
+
+    def join(buffer: Any, *rows: Any) -> Any:
+        whole = np.concatenate(rows)
+        if jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key):
+            return jr.wrap_key_data(jax.device_put(whole), impl=jr.key_impl(buffer))
+        return jax.device_put(whole)
+
+    return jax.tree.map(join, buffers, *chunks)
 
 
 def _to_boundary(observers: tuple[AbstractObserver, ...], done: int) -> int:

@@ -1,5 +1,6 @@
 """Evolution strategies and genetic algorithms."""
 
+from ._algorithm import Algorithm as Algorithm
 from ._es import (
     ESMetrics as ESMetrics,
     ESState as ESState,
@@ -7,4 +8,3 @@ from ._es import (
 )
 from ._evolve import evolve as evolve
 from ._shaping import FitnessShaper as FitnessShaper
-from ._strategy import Algorithm as Algorithm

@@ -1,7 +1,8 @@
 """Evolution with evosax's algorithms."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, SupportsIndex, TypedDict
 
 import equinox as eqx
 import jax
@@ -9,18 +10,20 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from ..._errors import check_key, check_positive
-from ..._tree import Frozen, Template, freeze
+from ..._errors import check_key, count
+from ..._tree import Frozen, Template, freeze, where
 from ..._types import PRNGKeyArray, Step, Tree
-from ...tasks import AbstractTask
 from ...tasks._base import check_task
 from .._base import AbstractState, AbstractTrainer
-from .._evaluate import device_mesh, evaluate
+from .._evaluate import device_mesh, evaluate, on_every_device
 from ..observers import AbstractObserver, Observers, ProgressBar, as_tuple
+from ._algorithm import Algorithm
 from ._shaping import FitnessShaper
-from ._strategy import Algorithm, Strategy
+from ._strategy import Strategy
 
 
+# After so many refused updates in a row the user is told.
+_PATIENCE = 100
 # No task means a larger fitness; squares of it would overflow single precision.
 _ABSURD = 1e15
 
@@ -50,12 +53,23 @@ class ESState[P](AbstractState):
     - `step`: the number of generations so far.
     - `es_state`: evosax's own state.
     - `best_fitness`: the best so far, in the task's own numbers and sign.
+    - `best_flat`: the numbers of the individual that scored it, flat.
+    - `group`: which of a strategy's several populations it belongs to.
+    - `born`: whether the strategy has taken in one generation.
+    - `refused`, `longest_refused`: how many of its updates were refused in a row, now
+        and at most.
+    - `rest`: the arrays of `params_like` that are not evolved.
+    - `template`: how flat numbers become the user's type again.
     """
 
     step: Step
     es_state: Tree
     best_fitness: Float[Array, ""]
     best_flat: Float[Array, " dims"]
+    group: Int[Array, ""]
+    born: Bool[Array, ""]
+    refused: Int[Array, ""]
+    longest_refused: Int[Array, ""]
     rest: tuple[Array, ...]
     template: Template[P] = eqx.field(static=True)
 
@@ -68,6 +82,8 @@ class ESState[P](AbstractState):
     def mean(self) -> P:
         """The centre of the strategy's distribution, of the type of `params_like`.
 
+        Of a strategy with several populations, that of the one which found the best.
+
         **Raises:** `AttributeError` for a population-based algorithm, which has none.
         """
         if not hasattr(self.es_state, "mean"):
@@ -75,7 +91,12 @@ class ESState[P](AbstractState):
                 "a population-based algorithm has no `mean`; its best individual is "
                 "`state.best_params`."
             )
-        return self.template.unflatten(self.es_state.mean, self.rest)
+        mean = self.es_state.mean
+        if mean.ndim > self.best_flat.ndim:
+            # One mean for each population of a strategy of the Stein kind.
+            group = self.group[..., None, None]
+            mean = jnp.take_along_axis(mean, group, axis=-2)[..., 0, :]
+        return self.template.unflatten(mean, self.rest)
 
 
 class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
@@ -96,8 +117,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         `maximize` decides, and a plain function is minimised.
     - `popsize`: individuals in a generation.
     - `eval_reps`: how often each is evaluated; the values are averaged.
-    - `n_devices`: over how many devices a generation is spread; results do not depend
-        on it.
+    - `n_devices`: over how many devices a generation is spread. Keys, and so results
+        but for float noise, do not depend on it. On CPU, call
+        `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
         schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
         understood too.
@@ -107,15 +129,21 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `callbacks`: one observer, or several.
     - `progress_bar`: whether to show one.
 
-    Open_ES by name is run with adam at 0.05 and deviation 0.1, because evosax's own sgd
-    at 0.001 and deviation 1 hardly learn.
+    By name, algorithms whose defaults in evosax hardly learn get others. Open_ES, ARS,
+    ASEBO, ESMC, GuidedES, NoiseReuseES, PersistentES and SV_Open_ES: adam at 0.05 and
+    deviation 0.1 instead of sgd or adam at 0.001 and deviation 1. SimpleGA,
+    HillClimbing and SimulatedAnnealing: deviation 0.1 instead of 1. RandomSearch
+    samples normally around `params_like`, with deviation 1. SV_CMA_ES and SV_Open_ES
+    spread `popsize` over 4 populations. LM_MA_ES has its `c_c` clipped to 1. An
+    instance is left as it is. `benchmarks/evolution_defaults.py` prints what each
+    choice gives.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
 
     Source: R. T. Lange, evosax: JAX-based Evolution Strategies, arXiv:2212.04180.
     """
 
-    train_steps: int = eqx.field(static=True)
+    train_steps: int
     strategy: str | Algorithm = eqx.field(static=True)
     task: Callable[..., Any]
     params_like: P
@@ -130,14 +158,14 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     def __init__(
         self,
-        train_steps: int,
+        train_steps: SupportsIndex,
         strategy: str | Algorithm,
         task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
         params_like: P,
         fitness_shaper: FitnessShaper | None = None,
-        popsize: int = 64,
-        eval_reps: int = 1,
-        n_devices: int = 1,
+        popsize: SupportsIndex = 64,
+        eval_reps: SupportsIndex = 1,
+        n_devices: SupportsIndex = 1,
         *,
         es_kws: Mapping[str, Any] | None = None,
         es_params: Tree = None,
@@ -145,33 +173,28 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         callbacks: Observers = (),
         progress_bar: bool = False,
     ):
-        check_positive(
-            train_steps=train_steps,
-            popsize=popsize,
-            eval_reps=eval_reps,
-            n_devices=n_devices,
-        )
         check_task(task)
-        if n_devices > 1:
-            device_mesh(n_devices)
-        if popsize % n_devices:
-            below = popsize - popsize % n_devices
+        size, devices = count("popsize", popsize), count("n_devices", n_devices)
+        if devices > 1:
+            device_mesh(devices)
+        if size % devices:
+            below = size - size % devices
             raise ValueError(
-                f"`popsize` must be a multiple of `n_devices={n_devices}`, but "
-                f"{popsize} came. The nearest are {below or n_devices} and "
-                f"{below + n_devices}."
+                f"`popsize` must be a multiple of `n_devices={devices}`, but {size} "
+                f"came. The nearest are {below or devices} and {below + devices}."
             )
-        maximize = isinstance(task, AbstractTask) and task.maximize
-        self.train_steps = train_steps
+        # A task wrapped in `filter_jit` keeps its direction.
+        maximize = bool(getattr(inspect.unwrap(task), "maximize", False))
+        self.train_steps = count("train_steps", train_steps)
         self.strategy = strategy
         self.task = task
         self.params_like = params_like
-        self.fitness_shaper = fitness_shaper or FitnessShaper(maximize=maximize)
-        self.popsize = popsize
-        self.eval_reps = eval_reps
-        self.n_devices = n_devices
+        self.fitness_shaper = (fitness_shaper or FitnessShaper()).directed(maximize)
+        self.popsize = size
+        self.eval_reps = count("eval_reps", eval_reps)
+        self.n_devices = devices
         self.es_kws = freeze(es_kws)
-        self.es_params = self._strategy.params(es_params)
+        self.es_params = self._strategy.full_params(es_params)
         self.record = record
         self.callbacks = as_tuple(callbacks, ProgressBar() if progress_bar else None)
 
@@ -193,14 +216,19 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         check_key(key)
         template = self._template
         flat, rest = template.flatten(self.params_like)
-        return ESState(
+        state = ESState(
             step=jnp.zeros((), jnp.int32),
             es_state=self._strategy.init(key, flat, self.es_params),
             best_fitness=self.fitness_shaper.cost(jnp.asarray(jnp.inf, flat.dtype)),
             best_flat=flat,
+            group=jnp.zeros((), jnp.int32),
+            born=jnp.asarray(False),
+            refused=jnp.zeros((), jnp.int32),
+            longest_refused=jnp.zeros((), jnp.int32),
             rest=rest,
             template=template,
         )
+        return on_every_device(state, self.n_devices)
 
     def train_step(
         self, state: ESState[P], key: PRNGKeyArray, data: Tree = None
@@ -215,6 +243,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         fitness = jnp.mean(values, axis=-1)
 
         usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
+        usable &= jnp.all(jnp.isfinite(population), axis=-1)
         cost = self.fitness_shaper.cost(fitness)
         best = jnp.argmin(jnp.where(usable, cost, jnp.inf))
         better = usable[best] & (
@@ -227,7 +256,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         told = self.fitness_shaper(population, told)
         after = self._tell(state, tell_key, population, told, es_state)
         accepted = jnp.any(usable) & _stays_finite(state.es_state, after)
+        refused = jnp.where(accepted, 0, state.refused + 1)
 
+        group = (best // (self.popsize // self._strategy.groups)).astype(jnp.int32)
         metrics = ESMetrics(
             fitness=fitness,
             mean_fitness=jnp.mean(fitness, where=usable),
@@ -236,28 +267,47 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             rejected=~accepted,
             eval_data=aux,
         )
-        return ESState(
+        after_all = ESState(
             step=state.step + 1,
-            es_state=_where(accepted, after, state.es_state),
+            es_state=where(accepted, after, state.es_state),
             best_fitness=best_fitness,
             best_flat=jnp.where(better, population[best], state.best_flat),
+            group=jnp.where(better, group, state.group),
+            born=state.born | accepted,
+            refused=refused,
+            longest_refused=jnp.maximum(refused, state.longest_refused),
             rest=state.rest,
             template=state.template,
-        ), metrics
+        )
+        return on_every_device(after_all, self.n_devices), metrics
 
     def params(self, state: ESState[P]) -> P:
         """The distribution's mean, or the best individual where there is none."""
         return state.best_params if self._strategy.population_based else state.mean
 
+    def complaint(self, state: ESState[P]) -> str | None:
+        """That the strategy has stood still for a hundred generations or more."""
+        refused = int(jnp.max(state.longest_refused))
+        if refused < _PATIENCE:
+            return None
+        return (
+            f"{refused} updates in a row of {self._strategy.name} were refused, "
+            "because no fitness was finite or its state would have turned NaN or "
+            "infinite. Either it has converged, and fewer steps would do, or the task "
+            'fails: look at `data["metrics"]["failed"]`.'
+        )
+
     def _ask(
         self, state: ESState[P], key: PRNGKeyArray
     ) -> tuple[Float[Array, "pop dims"], Any]:
-        if not self._strategy.population_based:
-            return self._strategy.ask(key, state.es_state, self.es_params)
+        strategy, params = self._strategy, self.es_params
+        start, _ = self._template.flatten(self.params_like)
+        if not strategy.population_based:
+            return strategy.ask(key, state.es_state, params, start)
         return jax.lax.cond(
-            _unborn(state),
-            lambda: (self._first_population(state, key), state.es_state),
-            lambda: self._strategy.ask(key, state.es_state, self.es_params),
+            state.born,
+            lambda: strategy.ask(key, state.es_state, params, start),
+            lambda: (strategy.first(key, start, params), state.es_state),
         )
 
     def _tell(
@@ -271,21 +321,12 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         if not self._strategy.population_based:
             return self._strategy.tell(key, population, told, es_state, self.es_params)
         return jax.lax.cond(
-            _unborn(state),
-            lambda: self._strategy.begin(key, population, told, self.es_params),
+            state.born,
             lambda: self._strategy.tell(
                 key, population, told, es_state, self.es_params
             ),
+            lambda: self._strategy.begin(key, population, told, self.es_params),
         )
-
-    def _first_population(
-        self, state: ESState[P], key: PRNGKeyArray
-    ) -> Float[Array, "pop dims"]:
-        """`params_like` itself, and normal samples around it."""
-        centre = state.best_flat
-        std = getattr(self.es_params, "std_init", 1.0)
-        noise = jr.normal(key, (self.popsize, centre.size), centre.dtype)
-        return centre + std * noise.at[0].set(0.0)
 
     def _individuals(
         self, population: Float[Array, "pop dims"], state: ESState[P]
@@ -294,11 +335,6 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             lambda leaf: jnp.broadcast_to(leaf, (self.popsize, *leaf.shape)), state.rest
         )
         return state.template.unflatten(population, rest)
-
-
-def _unborn(state: ESState[Any]) -> Bool[Array, ""]:
-    """Whether a population-based algorithm has not seen one finite fitness yet."""
-    return ~jnp.isfinite(state.best_fitness)
 
 
 def _stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
@@ -311,7 +347,3 @@ def _stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
 
     losses = jax.tree.leaves(jax.tree.map(lost, before, after))
     return ~jnp.any(jnp.stack(losses))
-
-
-def _where(condition: Array, yes: Tree, no: Tree) -> Tree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,14 +1,14 @@
 """Evolution in one call."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
 from ..observers import Observers
+from ._algorithm import Algorithm
 from ._es import ESMetrics, ESState, EvosaxTrainer
 from ._shaping import FitnessShaper
-from ._strategy import Algorithm
 
 
 @overload
@@ -18,14 +18,14 @@ def evolve[P](
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = ...,
-    popsize: int = ...,
-    steps: int = ...,
-    eval_reps: int = ...,
+    popsize: SupportsIndex = ...,
+    steps: SupportsIndex = ...,
+    eval_reps: SupportsIndex = ...,
     use_scan: Literal[True] = ...,
     fitness_shaper: FitnessShaper | None = ...,
     es_kws: Mapping[str, Any] | None = ...,
     es_params: Tree = ...,
-    n_devices: int = ...,
+    n_devices: SupportsIndex = ...,
     data: Tree = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
@@ -37,14 +37,14 @@ def evolve[P](
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = ...,
-    popsize: int = ...,
-    steps: int = ...,
-    eval_reps: int = ...,
+    popsize: SupportsIndex = ...,
+    steps: SupportsIndex = ...,
+    eval_reps: SupportsIndex = ...,
     use_scan: Literal[False],
     fitness_shaper: FitnessShaper | None = ...,
     es_kws: Mapping[str, Any] | None = ...,
     es_params: Tree = ...,
-    n_devices: int = ...,
+    n_devices: SupportsIndex = ...,
     data: Tree = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
@@ -55,14 +55,14 @@ def evolve[P](
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = "OpenES",
-    popsize: int = 64,
-    steps: int = 1024,
-    eval_reps: int = 1,
+    popsize: SupportsIndex = 64,
+    steps: SupportsIndex = 1024,
+    eval_reps: SupportsIndex = 1,
     use_scan: bool = True,
     fitness_shaper: FitnessShaper | None = None,
     es_kws: Mapping[str, Any] | None = None,
     es_params: Tree = None,
-    n_devices: int = 1,
+    n_devices: SupportsIndex = 1,
     data: Tree = None,
     progress_bar: bool = False,
     callbacks: Observers = (),

@@ -22,18 +22,29 @@ class FitnessShaper(eqx.Module):
 
     **Arguments:**
 
-    - `maximize`: whether larger is better.
+    - `maximize`: whether larger is better; `None`: as the task says, and a plain
+        function is minimised.
     - `w_decay`: this times the sum of squared parameters counts against an individual.
     - `centered_rank`: ranks, in [-0.5, 0.5].
     - `z_score`: zero mean and unit deviation.
     - `norm_range`: linearly to [-1, 1].
     """
 
-    maximize: bool = eqx.field(static=True, default=False)
+    maximize: bool | None = eqx.field(static=True, default=None)
     centered_rank: bool = eqx.field(static=True, default=False)
     z_score: bool = eqx.field(static=True, default=False)
     norm_range: bool = eqx.field(static=True, default=False)
     w_decay: Float[Array, ""] | float = eqx.field(default=0.0, converter=_weight)
+
+    def directed(self, maximize: bool) -> "FitnessShaper":
+        """This shaper, its own `maximize` before the one given here."""
+        return FitnessShaper(
+            maximize if self.maximize is None else self.maximize,
+            self.centered_rank,
+            self.z_score,
+            self.norm_range,
+            self.w_decay,
+        )
 
     def cost(self, fitness: Float[Array, "..."]) -> Float[Array, "..."]:
         """Fitness with its sign such that smaller is better; it is its own inverse."""

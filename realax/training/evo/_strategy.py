@@ -1,75 +1,28 @@
-"""evosax's algorithms, both of their kinds, behind one value-keyed description."""
+"""evosax's algorithms, of all their kinds, behind one value-keyed description."""
 
 import dataclasses
 import functools
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..._errors import closest
 from ..._tree import Frozen, strong
 from ..._types import PRNGKeyArray, Tree
-
-
-@runtime_checkable
-class Algorithm(Protocol):
-    """The part of evosax's `EvolutionaryAlgorithm` that is used."""
-
-    population_size: int
-    num_dims: int
-    solution: Any
-
-    @property
-    def default_params(self) -> Any:
-        """The algorithm's parameters."""
-        ...
-
-    # Its `init` takes other arguments in each of the two kinds.
-    init: Any
-
-    def ask(self, key: Any, state: Any, params: Any) -> Any:
-        """`(population, state)`."""
-        ...
-
-    def tell(
-        self, key: Any, population: Any, fitness: Any, state: Any, params: Any
-    ) -> Any:
-        """`(state, metrics)`."""
-        ...
-
-
-# Names that scripts written for evosax 0.1 still use.
-_OLDER_NAMES = {
-    "OpenES": "Open_ES",
-    "SimAnneal": "SimulatedAnnealing",
-    "Full_iAMaLGaM": "iAMaLGaM_Full",
-    "Indep_iAMaLGaM": "iAMaLGaM_Univariate",
-    "RmES": "Rm_ES",
-    "GLD": "GradientlessDescent",
-    "HillClimber": "HillClimbing",
-    "DE": "DifferentialEvolution",
-    "LGA": "LearnedGA",
-}
-
-# Where evosax's own defaults hardly learn. Open_ES: sgd at 1e-3 and deviation 1.
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "Open_ES": {"optimizer": "adam", "learning_rate": 0.05, "std": 0.1},
-}
-
-# Arguments that are set from elsewhere.
-_TAKEN = {"self", "population_size", "solution", "metrics_fn"}
+from ._algorithm import Algorithm, build, resolve
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
     """Which algorithm, for how many individuals of how many numbers.
 
-    Equal descriptions give the same algorithm object, and so the same compiled program.
+    Individuals are rows of flat numbers here. Equal descriptions give the same
+    algorithm object, and so the same compiled program.
     """
 
     algorithm: str | Algorithm
@@ -80,14 +33,40 @@ class Strategy:
     @property
     def built(self) -> Algorithm:
         """evosax's algorithm."""
-        return _build(self)
+        return _built(self)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self.built).__name__
 
     @property
     def population_based(self) -> bool:
         """Whether it carries a population on instead of a distribution."""
-        return isinstance(self.built, _population_based())
+        from evosax.algorithms.population_based.base import PopulationBasedAlgorithm
 
-    def params(self, given: Any) -> Any:
+        return isinstance(self.built, PopulationBasedAlgorithm)
+
+    @property
+    def stein(self) -> bool:
+        """Whether it carries several populations, of the Stein variational kind."""
+        return hasattr(self.built, "num_populations")
+
+    @property
+    def groups(self) -> int:
+        """How many populations it carries."""
+        return getattr(self.built, "num_populations", 1)
+
+    @property
+    def _samples_around_zero(self) -> bool:
+        # Random search by name, without a sampler of the user's own.
+        if not isinstance(self.algorithm, str):
+            return False
+        return resolve(self.algorithm) == "RandomSearch" and (
+            "sampling_fn" not in dict(self.kws.items)
+        )
+
+    def full_params(self, given: Any) -> Any:
         """evosax's Params with array leaves, its defaults replaced by what is `given`.
 
         **Arguments:**
@@ -98,47 +77,51 @@ class Strategy:
         """
         with jax.ensure_compile_time_eval():
             defaults = strong(self.built.default_params)
+        names = [field.name for field in dataclasses.fields(defaults)]
+        known = {name: getattr(defaults, name) for name in names}
+        if isinstance(self.algorithm, str) and self.name == "LM_MA_ES":
+            # Above 2, as for more than 2 individuals a number, it is the root of a
+            # negative number that the state is multiplied with.
+            known["c_c"] = jnp.minimum(known["c_c"], 1.0)
         if given is None:
-            return defaults
-        known = {
-            f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)
-        }
-        if isinstance(given, type(defaults)):
+            given = {}
+        elif isinstance(given, type(defaults)):
             given = {name: getattr(given, name) for name in known}
-        if not isinstance(given, Mapping):
+        elif not isinstance(given, Mapping):
             raise TypeError(
                 f"`es_params` must be a mapping or {type(defaults).__qualname__} of "
-                f"{type(self.built).__name__}, but a {type(given).__name__} came."
+                f"{self.name}, but a {type(given).__name__} came."
             )
-        for name in given:
+        for name, value in given.items():
             if name not in known:
                 raise ValueError(
-                    f"`es_params` of {type(self.built).__name__} have no {name!r}. "
+                    f"`es_params` of {self.name} have no {name!r}. "
                     f"{closest(name, known)}"
                 )
-        return dataclasses.replace(
-            defaults,
-            **{
-                name: jax.tree.map(
-                    lambda value, like: jnp.asarray(value, like.dtype),
-                    value,
-                    known[name],
-                )
-                for name, value in given.items()
-            },
-        )
+            known[name] = jax.tree.map(
+                functools.partial(_value, name), value, known[name]
+            )
+        return dataclasses.replace(defaults, **known)
 
-    def init(self, key: PRNGKeyArray, mean: Float[Array, " dims"], params: Any) -> Any:
-        """The algorithm's first state, around `mean`.
+    def init(self, key: PRNGKeyArray, start: Float[Array, " dims"], params: Any) -> Any:
+        """The algorithm's first state, around `start`.
 
-        A population-based one holds copies of `mean` that lost to everything, and waits
-        for `begin`.
+        A population-based one holds copies of `start` that lost to everything, and
+        waits for `begin`.
         """
-        if not self.population_based:
-            return strong(self.built.init(key, self._unravel(mean), params))
-        population = jnp.broadcast_to(mean, (self.popsize, self.dims))
-        fitness = jnp.full(self.popsize, jnp.inf, mean.dtype)
-        return self.begin(key, population, fitness, params)
+        if self.population_based:
+            population = jnp.broadcast_to(start, (self.popsize, self.dims))
+            fitness = jnp.full(self.popsize, jnp.inf, start.dtype)
+            return self.begin(key, population, fitness, params)
+        if not self.stein:
+            return strong(self.built.init(key, self._unravel(start), params))
+        # One population starts at `start`. The others lie around it, within the
+        # deviation that they will sample with: from one place they could not part.
+        means = jnp.broadcast_to(start, (self.groups, self.dims))
+        state = self.built.init(key, jax.vmap(self._unravel)(means), params)
+        spread = jnp.reshape(state.std, (self.groups, -1)).at[0].set(0.0)
+        noise = jr.normal(jr.fold_in(key, 0), means.shape, means.dtype)
+        return strong(state.replace(mean=means + spread * noise))
 
     def begin(
         self,
@@ -151,15 +134,31 @@ class Strategy:
         population = jax.vmap(self._unravel)(population)
         return strong(self.built.init(key, population, fitness, params))
 
+    def first(
+        self, key: PRNGKeyArray, start: Float[Array, " dims"], params: Any
+    ) -> Float[Array, "pop dims"]:
+        """A population-based algorithm's first population: `start`, and around it.
+
+        The deviation is the algorithm's own `std_init`; 1 where it has none, whatever
+        it mutates with later: the first population is to cover the ground.
+        """
+        std = getattr(params, "std_init", 1.0)
+        noise = jr.normal(key, (self.popsize, self.dims), start.dtype)
+        return start + std * noise.at[0].set(0.0)
+
     def ask(
-        self, key: PRNGKeyArray, state: Any, params: Any
+        self,
+        key: PRNGKeyArray,
+        state: Any,
+        params: Any,
+        start: Float[Array, " dims"],
     ) -> tuple[Float[Array, "pop dims"], Any]:
         """A generation, one flat individual a row, and the state with it."""
         population, state = self.built.ask(key, state, params)
-        leaves = [
-            leaf.reshape(self.popsize, -1) for leaf in jax.tree.leaves(population)
-        ]
-        return jnp.concatenate(leaves, axis=-1), strong(state)
+        leaves = jax.tree.leaves(population)
+        rows = [leaf.reshape(self.popsize, -1) for leaf in leaves]
+        flat = jnp.concatenate(rows, axis=-1)
+        return (start + flat if self._samples_around_zero else flat), strong(state)
 
     def tell(
         self,
@@ -170,8 +169,12 @@ class Strategy:
         params: Any,
     ) -> Any:
         """The state after a generation was evaluated; smaller fitness is better."""
-        population = jax.vmap(self._unravel)(population)
-        state, _ = self.built.tell(key, population, fitness, state, params)
+        tree = jax.vmap(self._unravel)(population)
+        if self.stein:
+            tree = jax.tree.map(
+                lambda leaf: leaf.reshape(self.groups, -1, *leaf.shape[1:]), tree
+            )
+        state, _ = self.built.tell(key, tree, fitness, state, params)
         return strong(state)
 
     def _unravel(self, flat: Float[Array, " dims"]) -> Tree:
@@ -179,121 +182,52 @@ class Strategy:
         return ravel_pytree(self.built.solution)[1](flat)
 
 
+def _value(name: str, new: ArrayLike, default: Array) -> Array:
+    if jnp.shape(new) != default.shape:
+        raise ValueError(
+            f"`es_params`: {name!r} must have shape {default.shape}, but "
+            f"{jnp.shape(new)} came. To try several values, map over trainers: "
+            "`jax.vmap(lambda value: eqx.tree_at(lambda t: "
+            f"t.es_params.{name}, trainer, value).init_and_train(key))(values)`."
+        )
+    if not jnp.can_cast(jnp.result_type(new), default.dtype, "same_kind"):
+        raise ValueError(
+            f"`es_params`: {name!r} must be of kind {default.dtype}, but "
+            f"{jnp.result_type(new)} came."
+        )
+    return jnp.asarray(new, default.dtype)
+
+
 @functools.lru_cache(maxsize=256)
-def _build(strategy: Strategy) -> Algorithm:
-    if not isinstance(strategy.algorithm, str):
-        return _checked_instance(strategy)
-    name = resolve(strategy.algorithm)
-    cls = _algorithms()[name]
+def _built(strategy: Strategy) -> Algorithm:
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():
-        solution = jnp.zeros(strategy.dims)
-        kws = _constructor_kws(name, cls, strategy.kws.thaw())
-        try:
-            return cls(population_size=strategy.popsize, solution=solution, **kws)
-        except AssertionError as error:
-            raise ValueError(
-                f"{name} refuses `popsize={strategy.popsize}`: {error}"
-            ) from error
+        if isinstance(strategy.algorithm, str):
+            return build(
+                strategy.algorithm,
+                strategy.popsize,
+                strategy.dims,
+                strategy.kws.thaw(),
+            )
+        return _checked(strategy.algorithm, strategy)
 
 
-# Imported late: evosax's algorithms, flax and optax would cost every script a third of
-# the time that importing jax takes.
-
-
-def _algorithms() -> Mapping[str, Any]:
-    from evosax.algorithms import algorithms
-
-    return algorithms
-
-
-def _population_based() -> type:
-    from evosax.algorithms.population_based.base import PopulationBasedAlgorithm
-
-    return PopulationBasedAlgorithm
-
-
-def resolve(name: str) -> str:
-    """evosax's key for an algorithm's name, class name or older spelling.
-
-    **Raises:** `ValueError` with the closest matches for an unknown name.
-    """
-    algorithms = _algorithms()
-    classes = {cls.__name__: key for key, cls in algorithms.items()}
-    known = {key: key for key in algorithms} | classes
-    known |= {older: known[newer] for older, newer in _OLDER_NAMES.items()}
-    if name not in known:
-        raise ValueError(f"`strategy`: evosax has no {name!r}. {closest(name, known)}")
-    return known[name]
-
-
-def _checked_instance(strategy: Strategy) -> Any:
-    algorithm: Any = strategy.algorithm
+def _checked(algorithm: Algorithm, strategy: Strategy) -> Algorithm:
+    """An instance of the user's own, if it fits what it is to evolve."""
+    name = type(algorithm).__name__
     if strategy.kws.items:
         raise ValueError(
             "`es_kws` are for a strategy given by name, but an instance of "
-            f"{type(algorithm).__name__} came. Pass them to its constructor instead."
+            f"{name} came. Pass them to its constructor instead."
         )
+    groups = getattr(algorithm, "num_populations", 1)
+    came = (groups * algorithm.population_size, algorithm.num_dims)
     expected = (strategy.popsize, strategy.dims)
-    came = (algorithm.population_size, algorithm.num_dims)
     if came != expected:
         raise ValueError(
-            f"`strategy` was built for (population, numbers) = {came}, but `popsize` "
-            f"and `params_like` make {expected}. Build it with the same."
+            f"`strategy`, an instance of {name}, was built for (individuals, numbers) "
+            f"= {came}, but `popsize` and `params_like` make {expected}. Build it with "
+            "the same."
         )
+    _ = algorithm.default_params  # LM_MA_ES counts in here what its `init` needs
     return algorithm
-
-
-def _constructor_kws(name: str, cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for an algorithm's constructor, optimiser and deviation by value."""
-    accepted = set(inspect.signature(cls.__init__).parameters) - _TAKEN
-    by_value = {
-        value
-        for value, target in (("learning_rate", "optimizer"), ("std", "std_schedule"))
-        if target in accepted
-    }
-    for keyword in given:
-        if keyword not in accepted | by_value:
-            raise ValueError(
-                f"`es_kws`: {name} takes no {keyword!r}. "
-                f"{closest(keyword, accepted | by_value)}"
-            )
-    kws = dict(_DEFAULTS.get(name, {}))
-    if "optimizer" in given and "learning_rate" not in given:
-        kws.pop("learning_rate", None)
-    if "std_schedule" in given:
-        kws.pop("std", None)
-    kws |= given
-    if "std" in kws:
-        std = kws.pop("std")
-        kws["std_schedule"] = std if callable(std) else _constant(std)
-    if "learning_rate" in kws or isinstance(kws.get("optimizer"), str):
-        kws["optimizer"] = _optimizer(
-            name, kws.get("optimizer"), kws.pop("learning_rate", None)
-        )
-    return kws
-
-
-def _constant(value: float) -> Callable[[Any], Any]:
-    import optax
-
-    return optax.constant_schedule(value)
-
-
-def _optimizer(name: str, optimizer: Any, learning_rate: Any) -> Any:
-    if not isinstance(optimizer, str) or learning_rate is None:
-        raise ValueError(
-            f"`es_kws` of {name} must name `optimizer` and `learning_rate` together, "
-            "for example `optimizer='adam', learning_rate=0.01`, or give an optax "
-            f"optimiser alone; {optimizer!r} and {learning_rate!r} came."
-        )
-    import optax
-
-    factory = getattr(optax, optimizer, None)
-    if factory is None:
-        known = (n for n in dir(optax) if n[0].islower())
-        raise ValueError(
-            f"`es_kws`: optax has no optimiser {optimizer!r}. "
-            f"{closest(optimizer, known)}"
-        )
-    return factory(learning_rate)

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..._errors import check_positive
+from ..._errors import count
 from ..._types import PRNGKeyArray, Tree
 
 
@@ -50,11 +50,12 @@ class AbstractObserver(eqx.Module):
     **Raises:** `ValueError` where `every` is below 1.
     """
 
-    every: int | None = eqx.field(static=True, default=None, kw_only=True)
+    # No static field: the host alone needs it, and it is taken out of what is compiled.
+    every: int | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
         if self.every is not None:
-            check_positive(every=self.every)
+            count("every", self.every)
 
     def select(self, state: Any, metrics: Any) -> Tree:
         """What of each step `on_chunk` is to see. Traced into the compiled step.
@@ -74,7 +75,8 @@ class AbstractObserver(eqx.Module):
 
         **Arguments:**
 
-        - `trainer`: the trainer that is about to run.
+        - `trainer`: the trainer that is about to run; the run ends at the step
+            `trainer.train_steps`.
         - `state`: the state from which it would start.
         - `key`: the run's key.
 

@@ -1,11 +1,13 @@
 """A progress bar."""
 
+import sys
 from typing import Any, override
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from ..._errors import closest
 from ..._types import PRNGKeyArray, Tree
 from ._base import AbstractObserver, Handle
 
@@ -28,6 +30,8 @@ class ProgressBar(AbstractObserver):
 
     - `metric`: the entry of the metrics to show, its mean where it is an array; the
         trainer's objective if `None`.
+
+    **Raises:** `ValueError` with the closest matches where there is no such metric.
     """
 
     metric: str | None = eqx.field(static=True, default=None)
@@ -39,12 +43,12 @@ class ProgressBar(AbstractObserver):
         del key
         from tqdm.auto import tqdm  # imports what a notebook needs: late
 
-        start = int(state.step)
+        # `None` hides the bar where nobody looks; in a notebook tqdm would hide it too.
         bar = tqdm(
-            total=start + trainer.train_steps,
-            initial=start,
+            total=trainer.train_steps,
+            initial=int(state.step),
             unit="step",
-            disable=None,
+            disable=False if _in_notebook() else None,
             dynamic_ncols=True,
         )
         self.handle.value = _Open(bar, self.metric or trainer.objective[0])
@@ -56,7 +60,14 @@ class ProgressBar(AbstractObserver):
         del state
         # The trainer, a part of what is compiled, decides what the handle says here.
         opened = self.handle.value
-        return None if opened is None else jnp.mean(metrics[opened.metric])
+        if opened is None:
+            return None
+        if opened.metric not in metrics:
+            raise ValueError(
+                f"`metric`: there is no {opened.metric!r} among the metrics. "
+                f"{closest(opened.metric, metrics)}"
+            )
+        return jnp.mean(metrics[opened.metric])
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
@@ -74,3 +85,9 @@ class ProgressBar(AbstractObserver):
         del state, error
         if (opened := self.handle.take()) is not None:
             opened.bar.close()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,0 +1,65 @@
+"""A recurrent policy."""
+
+from typing import SupportsIndex
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._errors import check_key, count
+from .._types import PRNGKeyArray
+from ._base import BasePolicy, check_obs
+
+
+class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
+    """A gated recurrent unit with a linear output: a policy that remembers.
+
+    Its memory starts at zero with each episode.
+
+    **Arguments:**
+
+    - `obs_dims`, `action_dims`: sizes of the flattened observation and of the output;
+        `rx.ENV_SPACES[name]` knows both.
+    - `hidden`: the size of the memory.
+    - `key`: initialises the weights (uniformly, as equinox does).
+
+    **Raises:** `ValueError` where a size is not positive.
+
+    Source: K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for
+    Statistical Machine Translation, arXiv:1406.1078.
+    """
+
+    cell: eqx.nn.GRUCell
+    head: eqx.nn.Linear
+
+    def __init__(
+        self,
+        obs_dims: SupportsIndex,
+        action_dims: SupportsIndex,
+        hidden: SupportsIndex,
+        *,
+        key: PRNGKeyArray,
+    ):
+        check_key(key)
+        size = count("hidden", hidden)
+        cell_key, head_key = jr.split(key)
+        self.cell = eqx.nn.GRUCell(count("obs_dims", obs_dims), size, key=cell_key)
+        self.head = eqx.nn.Linear(size, count("action_dims", action_dims), key=head_key)
+
+    def initialize(self, key: PRNGKeyArray) -> Float[Array, " hidden"]:
+        """An empty memory, shape `(hidden,)`; `key` is not used."""
+        del key
+        return jnp.zeros(self.cell.hidden_size, self.head.weight.dtype)
+
+    def __call__(
+        self,
+        obs: Float[Array, " obs"],
+        state: Float[Array, " hidden"],
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, " act"], Float[Array, " hidden"]]:
+        """The output for one observation, and the memory after it."""
+        del key
+        check_obs(obs, self.cell.input_size)
+        state = self.cell(obs, state)
+        return self.head(state), state

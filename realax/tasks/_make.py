@@ -1,0 +1,87 @@
+"""Any environment by its name alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .._errors import closest
+from ._brax import BraxEnv, BraxTask, brax_names
+from ._env import EnvTask
+from ._envelope import EnvelopeTask
+from ._gymnax import GymnaxEnv, GymnaxTask, gymnax_names
+from ._spaces import EnvSpace
+
+
+def make(env: Any, **kws: Any) -> EnvTask[Any]:
+    """A task on an environment of any suite.
+
+    **Arguments:**
+
+    - `env`: a gymnax or brax name, such as `"CartPole-v1"` or `"reacher"`; a
+        `"suite::name"` of any suite that jax-envelope adapts, such as
+        `"jumanji::Snake-v1"`; or an environment: gymnax's, brax's, or an
+        `envelope.Environment`.
+    - `kws`: for the task's class, `GymnaxTask`, `BraxTask` or `EnvelopeTask`.
+
+    **Raises:** `ValueError` with the closest matches for an unknown name; `ImportError`
+    that names the extra to install where a suite is missing.
+    """
+    if not isinstance(env, str):
+        return _task_class(env)(env, **kws)
+    suite, separator, name = env.partition("::")
+    if not separator:
+        return _class_of(env)(env, **kws)
+    match suite:
+        case "gymnax":
+            return GymnaxTask(name, **kws)
+        case "brax":
+            return BraxTask(name, **kws)
+        case _:
+            return EnvelopeTask(env, **kws)
+
+
+def _task_class(env: Any) -> Callable[..., EnvTask[Any]]:
+    if isinstance(env, GymnaxEnv):
+        return GymnaxTask
+    return BraxTask if isinstance(env, BraxEnv) else EnvelopeTask
+
+
+def _class_of(name: str) -> Callable[..., EnvTask[Any]]:
+    # gymnax takes seconds to import: brax, with its twelve plain names, is asked first.
+    if name in brax_names():
+        return BraxTask
+    if name in gymnax_names():
+        return GymnaxTask
+    raise ValueError(
+        f"no gymnax or brax environment {name!r}, and no 'suite::name'. "
+        f"{closest(name, [*brax_names(), *gymnax_names()])}"
+    )
+
+
+class _EnvSpaces(Mapping[str, EnvSpace]):
+    """`(obs_dims, action_dims, discrete)` of every environment that `make` knows.
+
+    Each is asked of the environment itself when it is looked up, never earlier. Going
+    through them goes through gymnax's and brax's.
+
+    **Raises:** `KeyError` with the closest matches for an unknown name.
+    """
+
+    def __getitem__(self, name: str) -> EnvSpace:
+        try:
+            short = name.removeprefix("brax::")
+            if short in brax_names():
+                # All of brax runs on this backend; sizes are the same on every one.
+                return BraxTask(short, backend="generalized").space
+            return make(name).space
+        except ValueError as error:
+            raise KeyError(str(error)) from error
+
+    def __iter__(self) -> Iterator[str]:
+        yield from brax_names()
+        yield from gymnax_names()
+
+    def __len__(self) -> int:
+        return len(brax_names()) + len(gymnax_names())
+
+
+ENV_SPACES: Mapping[str, EnvSpace] = _EnvSpaces()

@@ -1,0 +1,230 @@
+"""From an algorithm's name and keywords to evosax's object."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from ..._errors import closest
+from ..._types import PRNGKeyArray
+
+
+# evosax's algorithms, flax and optax are imported late: they would cost every script a
+# third of the time that importing jax takes.
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """The part of evosax's `EvolutionaryAlgorithm` that is used."""
+
+    population_size: int
+    num_dims: int
+    solution: Any
+
+    @property
+    def default_params(self) -> Any:
+        """The algorithm's parameters."""
+        ...
+
+    # Its `init` takes other arguments in each of the two kinds.
+    init: Any
+
+    def ask(self, key: Any, state: Any, params: Any) -> Any:
+        """`(population, state)`."""
+        ...
+
+    def tell(
+        self, key: Any, population: Any, fitness: Any, state: Any, params: Any
+    ) -> Any:
+        """`(state, metrics)`."""
+        ...
+
+
+# Names that scripts written for evosax 0.1 still use.
+_OLDER_NAMES = {
+    "OpenES": "Open_ES",
+    "SimAnneal": "SimulatedAnnealing",
+    "Full_iAMaLGaM": "iAMaLGaM_Full",
+    "Indep_iAMaLGaM": "iAMaLGaM_Univariate",
+    "RmES": "Rm_ES",
+    "GLD": "GradientlessDescent",
+    "HillClimber": "HillClimbing",
+    "DE": "DifferentialEvolution",
+    "LGA": "LearnedGA",
+}
+
+# Where evosax's own defaults hardly learn: optimisers at 1e-3 and deviations of 1.
+# `benchmarks/evolution_defaults.py` measures both.
+_ADAM = {"optimizer": "adam", "learning_rate": 0.05, "std": 0.1}
+_LEARNS: Mapping[str, Mapping[str, Any]] = {
+    "ARS": _ADAM,
+    "ASEBO": _ADAM,
+    "ESMC": _ADAM,
+    "GuidedES": _ADAM,
+    "HillClimbing": {"std": 0.1},
+    "NoiseReuseES": _ADAM,
+    "Open_ES": _ADAM,
+    "PersistentES": _ADAM,
+    "SV_Open_ES": _ADAM,
+    "SimpleGA": {"std": 0.1},
+    "SimulatedAnnealing": {"std": 0.1},
+}
+
+# What evosax asks for without a default.
+_NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "RandomSearch": {"std": 1.0},
+    "SV_CMA_ES": {"num_populations": 4},
+    "SV_Open_ES": {"num_populations": 4},
+}
+
+# Constructor arguments that are set from elsewhere.
+_TAKEN = {"self", "population_size", "solution", "metrics_fn"}
+
+# What may be given by value instead of as an object.
+_BY_VALUE = {
+    "optimizer": "learning_rate",
+    "std_schedule": "std",
+    "sampling_fn": "std",
+}
+
+
+def algorithm_names() -> list[str]:
+    """Every name that `resolve` understands."""
+    return sorted(_known())
+
+
+def resolve(name: str) -> str:
+    """evosax's own key for an algorithm's name, class name or older spelling.
+
+    **Raises:** `ValueError` with the closest matches for an unknown name.
+    """
+    known = _known()
+    if name not in known:
+        raise ValueError(f"`strategy`: evosax has no {name!r}. {closest(name, known)}")
+    return known[name]
+
+
+def _known() -> dict[str, str]:
+    from evosax.algorithms import algorithms
+
+    classes = {cls.__name__: key for key, cls in algorithms.items()}
+    known = {key: key for key in algorithms} | classes
+    return known | {older: known[newer] for older, newer in _OLDER_NAMES.items()}
+
+
+def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algorithm:
+    """evosax's algorithm for flat solutions.
+
+    **Arguments:**
+
+    - `name`: as `resolve` understands it.
+    - `popsize`: individuals in all.
+    - `dims`: numbers in each.
+    - `given`: arguments for its constructor, some of them by value.
+
+    **Raises:** `ValueError` for an unknown name or keyword, with the closest matches,
+    and for a population that the algorithm refuses.
+    """
+    from evosax.algorithms import algorithms
+
+    name = resolve(name)
+    cls = algorithms[name]
+    accepted = set(inspect.signature(cls.__init__).parameters) - _TAKEN
+    accepted |= {value for name, value in _BY_VALUE.items() if name in accepted}
+    for keyword in given:
+        if keyword not in accepted:
+            raise ValueError(
+                f"`es_kws`: {name} takes no {keyword!r}. {closest(keyword, accepted)}"
+            )
+    kws = _objects(name, dims, _with_defaults(name, given))
+    groups = kws.get("num_populations", 1)
+    if popsize % groups:
+        raise ValueError(
+            f"`popsize` of {name} must be a multiple of `num_populations={groups}`, "
+            f"but {popsize} came. It is the number of individuals in all populations."
+        )
+    try:
+        algorithm = cls(
+            population_size=popsize // groups, solution=jnp.zeros(dims), **kws
+        )
+        # LM_MA_ES counts in here what its `init` needs; some divide by the population.
+        _ = algorithm.default_params
+    except (AssertionError, ArithmeticError) as error:
+        raise ValueError(f"{name} refuses `popsize={popsize}`: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{name} refuses `es_kws={dict(given)}`: {error}") from error
+    return algorithm
+
+
+def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over the defaults, less those that it replaces by an object."""
+    defaults = {**_LEARNS.get(name, {}), **_NEEDED.get(name, {})}
+    for target, value in _BY_VALUE.items():
+        if target in given:
+            defaults.pop(value, None)
+    return {**defaults, **given}
+
+
+def _objects(name: str, dims: int, kws: dict[str, Any]) -> dict[str, Any]:
+    """`kws` with optimisers, schedules and samplers in the place of values."""
+    if name == "RandomSearch" and "std" in kws:
+        kws["sampling_fn"] = functools.partial(_normal, dims, kws.pop("std"))
+    if "std" in kws:
+        kws["std_schedule"] = _schedule(kws.pop("std"))
+    if "std_schedule" in kws and not callable(kws["std_schedule"]):
+        raise ValueError(
+            f"`es_kws` of {name}: `std_schedule` must be a function of the generation, "
+            f"but {kws['std_schedule']!r} came. A number goes into `std`."
+        )
+    if "optimizer" in kws and not isinstance(kws["optimizer"], str):
+        if not hasattr(kws["optimizer"], "init"):
+            raise ValueError(
+                f"`es_kws` of {name}: `optimizer` must be a name or an optimiser, such "
+                f"as `optax.adam(0.01)`, but {kws['optimizer']!r} came."
+            )
+    if "learning_rate" in kws or isinstance(kws.get("optimizer"), str):
+        rate = kws.pop("learning_rate", None)
+        kws["optimizer"] = _optimizer(name, kws.get("optimizer"), rate)
+    return kws
+
+
+def _normal(dims: int, std: float | int, key: PRNGKeyArray) -> Float[Array, " dims"]:
+    return std * jr.normal(key, (dims,))
+
+
+def _schedule(std: Any) -> Callable[[Any], Any]:
+    import optax
+
+    if callable(std):
+        return std
+    if not isinstance(std, int | float):
+        raise ValueError(f"`es_kws`: `std` must be a number or schedule; {std!r} came.")
+    return optax.constant_schedule(float(std))
+
+
+def _optimizer(name: str, optimizer: Any, learning_rate: Any) -> Any:
+    import optax
+
+    if not isinstance(optimizer, str) or learning_rate is None:
+        raise ValueError(
+            f"`es_kws` of {name} must name `optimizer` and `learning_rate` together, "
+            "for example `optimizer='adam', learning_rate=0.01`, or give an optax "
+            f"optimiser alone; {optimizer!r} and {learning_rate!r} came."
+        )
+    # An optimiser's module in optax is what tells it from optax's other functions.
+    known = {
+        name: function
+        for name, function in vars(optax).items()
+        if getattr(function, "__module__", "") == "optax._src.alias"
+    }
+    factory = known.get(optimizer)
+    if factory is None:
+        raise ValueError(
+            f"`es_kws`: optax has no optimiser {optimizer!r}. "
+            f"{closest(optimizer, known)}"
+        )
+    return factory(learning_rate)

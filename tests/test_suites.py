@@ -1,0 +1,219 @@
+"""Every environment by its name, and their rewards held against the suites' own."""
+
+from typing import Any
+
+import equinox as eqx
+import gymnax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from envelope import Continuous, Discrete, Environment, InfoContainer
+from envelope.struct import field
+
+import realax as rx
+from realax.tasks.rl_policy import BasePolicy
+
+
+GYMNAX = [name for name in gymnax.registered_envs if "MNIST" not in name]
+STEPS = 60
+
+
+class Dice(BasePolicy[None]):
+    """Random outputs from the step's own key."""
+
+    dims: int = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return jr.normal(key, (self.dims,)), None
+
+
+def _flat(space: Any, obs: Any) -> Any:
+    if isinstance(space, gymnax.environments.spaces.Discrete):
+        return jax.nn.one_hot(obs, space.n)
+    return jnp.ravel(obs).astype(float)
+
+
+@pytest.mark.parametrize("name", GYMNAX)
+def test_gymnax_rewards(name: str) -> None:
+    """The same as a loop over gymnax's own `reset_env` and `step_env`."""
+    env, params = gymnax.make(name)
+    task = rx.GymnaxTask(name, max_steps=min(STEPS, rx.GymnaxTask(name).max_steps))
+    key = jr.key(7)
+    episode = eqx.filter_jit(task.rollout)(Dice(task.space.action_dims), key)
+
+    reset_key, step_key = jr.split(jr.split(key, 3)[0])
+    obs, state = jax.jit(env.reset_env)(reset_key, params)
+    step = jax.jit(env.step_env)
+    truncated = jax.jit(env.is_truncated)
+    space = env.observation_space(params)
+    for t in range(int(episode.valid.sum())):
+        assert np.allclose(episode.obs[t], _flat(space, obs), atol=1e-4), t
+        step_t = jr.fold_in(step_key, t)
+        obs, state, reward, done, _ = step(step_t, state, episode.action[t], params)
+        assert np.allclose(episode.reward[t], reward, atol=1e-4), t
+        assert bool(episode.terminated[t]) == bool(done), t
+        late = t + 1 >= task.max_steps
+        assert bool(episode.truncated[t]) == (bool(truncated(state, params)) or late)
+    last = int(episode.valid.sum()) - 1
+    assert bool(episode.terminated[last] | episode.truncated[last])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("inverted_pendulum", "generalized"),
+        ("reacher", "positional"),
+        ("hopper", "spring"),
+        ("fast", "positional"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
+def test_brax_rewards(name: str, backend: str) -> None:
+    import brax.envs
+
+    env = brax.envs.get_environment(name, backend=backend)
+    task = rx.BraxTask(name, max_steps=30, backend=backend)
+    key = jr.key(7)
+    episode = eqx.filter_jit(task.rollout)(Dice(task.space.action_dims), key)
+    state = jax.jit(env.reset)(jr.split(key, 3)[0])
+    step = jax.jit(env.step)
+    length = int(episode.valid.sum())
+    for t in range(length):
+        assert np.allclose(episode.obs[t], state.obs, atol=1e-2), t
+        state = step(state, episode.action[t])
+        assert np.allclose(episode.reward[t], state.reward, atol=1e-2), t
+        assert bool(episode.terminated[t]) == bool(state.done), t
+    assert length == 30 or bool(episode.terminated[length - 1])
+
+
+def test_spaces_of_gymnax() -> None:
+    for name in GYMNAX:
+        space, (env, params) = rx.ENV_SPACES[name], gymnax.make(name)
+        obs, _ = jax.eval_shape(env.reset_env, jr.key(0), params)
+        flat = jax.eval_shape(
+            lambda obs, e=env, p=params: _flat(e.observation_space(p), obs), obs
+        )
+        assert space.obs_dims == flat.size, name
+        actions = env.action_space(params)
+        assert space.discrete == hasattr(actions, "n"), name
+        assert space.action_dims == (
+            actions.n if space.discrete else np.prod(actions.shape)
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
+def test_spaces_of_brax() -> None:
+    import brax.envs
+    from envelope.adapters.brax_envelope import BraxEnvelope
+
+    for name in BraxEnvelope.registered_names():
+        env = brax.envs.get_environment(name, backend="generalized")
+        space = rx.ENV_SPACES[name]
+        assert space == (env.observation_size, env.action_size, False), name
+
+
+class Walk(Environment):
+    """A walk on a line from 0: +1 for each step to the right, over beyond `width`."""
+
+    width: Any = field(default=3.0)
+
+    def init(self, key: Any) -> Any:
+        return jnp.zeros(()), InfoContainer(
+            obs=jnp.zeros(1), reward=0.0, terminated=False
+        )
+
+    def step(self, state: Any, action: Any) -> Any:
+        state = state + 2.0 * action - 1.0
+        return state, InfoContainer(
+            obs=state[None], reward=2.0 * action - 1.0, terminated=state >= self.width
+        )
+
+    @property
+    def observation_space(self) -> Any:
+        return Continuous.from_shape(-jnp.inf, jnp.inf, (1,))
+
+    @property
+    def action_space(self) -> Any:
+        return Discrete(n=2)
+
+
+class Right(BasePolicy[None]):
+    score: Any
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return jnp.stack([jnp.zeros(()), self.score]), None
+
+
+def test_an_own_environment() -> None:
+    task = rx.make(Walk(), max_steps=10)
+    assert task.space == (1, 2, True)
+    value, aux = task(Right(jnp.asarray(1.0)), jr.key(0))
+    assert (float(value), int(aux["length"])) == (3, 3)
+    value, aux = task(Right(jnp.asarray(-1.0)), jr.key(0))
+    assert (float(value), int(aux["length"])) == (-10, 10)
+    wide = eqx.tree_at(lambda t: t.env.width, task, jnp.asarray(5.0))
+    assert float(wide(Right(jnp.asarray(1.0)), jr.key(0))[0]) == 5
+    with pytest.raises(ValueError, match="`max_steps` must be given"):
+        rx.make(Walk())
+
+
+def test_make_finds_the_class() -> None:
+    assert isinstance(rx.make("CartPole-v1", max_steps=7), rx.GymnaxTask)
+    assert rx.make("gymnax::CartPole-v1", max_steps=7).max_steps == 7
+    assert isinstance(rx.make("brax::fast"), rx.BraxTask)
+    assert isinstance(rx.make(gymnax.make("CartPole-v1")[0]), rx.GymnaxTask)
+    assert isinstance(rx.make(Walk(), max_steps=5), rx.EnvelopeTask)
+
+
+@pytest.mark.parametrize("name", ["Snake-v1", "Maze-v0"])
+def test_jumanji(name: str) -> None:
+    jumanji = pytest.importorskip("jumanji")
+    env = jumanji.make(name)
+    task = rx.make(f"jumanji::{name}", max_steps=20)
+    key = jr.key(3)
+    episode = eqx.filter_jit(task.rollout)(Dice(task.space.action_dims), key)
+    state, timestep = jax.jit(env.reset)(jr.split(key, 3)[0])
+    step = jax.jit(env.step)
+    for t in range(int(episode.valid.sum())):
+        if name == "Snake-v1":
+            # Beside the grid one 1 for the step count, and for each of four actions.
+            grid = jnp.sum(timestep.observation.grid)
+            assert np.allclose(jnp.sum(episode.obs[t]), grid + 5, atol=1e-3)
+        state, timestep = step(state, episode.action[t])
+        assert np.allclose(episode.reward[t], timestep.reward), t
+        assert bool(episode.terminated[t]) == bool(timestep.last()), t
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("CartPole", ValueError, "'CartPole-v1'"),
+        ("nosuchsuite::Snake-v1", ValueError, "'suite::name'"),
+        ("jumanji::Snake", ValueError, "'Snake-v1'"),
+        ("gymnax::CartPole", ValueError, "'CartPole-v1'"),
+        ("brax::antt", ValueError, "'ant'"),
+        ("craftax::Craftax-Symbolic-v1", ImportError, r"realax\[craftax\]"),
+        (3.0, TypeError, "envelope.Environment"),
+    ],
+)
+def test_unknown_names(name: Any, error: Any, words: str) -> None:
+    if error is ImportError and _installed("craftax"):
+        pytest.skip("the suite is here")
+    with pytest.raises(error, match=words):
+        rx.make(name)
+
+
+def _installed(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
