@@ -7,8 +7,9 @@ from ..._types import PRNGKeyArray, Tree
 from .._base import Record
 from ..observers import Observers
 from ._algorithm import Algorithm
-from ._es import ESMetrics, ESState, EvosaxTrainer
+from ._es import EvosaxTrainer
 from ._shaping import FitnessShaper
+from ._state import ESMetrics, ESState
 
 
 @overload

@@ -1,0 +1,82 @@
+"""What evolution carries from generation to generation, and what it reports."""
+
+from typing import TypedDict
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._tree import Template
+from ..._types import Step, Tree
+from .._base import AbstractState
+
+
+class ESMetrics(TypedDict):
+    """What each generation of an evolution strategy reports, in the task's own numbers.
+
+    - `fitness`: of each individual, its repetitions averaged; shape `(pop,)`.
+    - `mean_fitness`: over the generation's usable individuals.
+    - `best_fitness`: the best so far.
+    - `failed`: how many individuals had a fitness that is not finite or absurd.
+    - `rejected`: whether the strategy's update was refused.
+    - `eval_data`: the task's aux, shape `(pop, reps, ...)`; `None` where it has none.
+    """
+
+    fitness: Float[Array, " pop"]
+    mean_fitness: Float[Array, ""]
+    best_fitness: Float[Array, ""]
+    failed: Int[Array, ""]
+    rejected: Bool[Array, ""]
+    eval_data: Tree
+
+
+class ESState[P](AbstractState):
+    """What an evolution strategy carries from generation to generation.
+
+    - `step`: the number of generations so far.
+    - `es_state`: evosax's own state.
+    - `best_fitness`: the best so far, in the task's own numbers and sign.
+    - `best_flat`: the numbers of the individual that scored it, flat.
+    - `group`: which of a strategy's several populations it belongs to.
+    - `born`: whether the strategy has taken in one generation.
+    - `refused`, `longest_refused`: how many of its updates were refused in a row, now
+        and at most.
+    - `rest`: the arrays of `params_like` that are not evolved.
+    - `template`: how flat numbers become the user's type again.
+    """
+
+    step: Step
+    es_state: Tree
+    best_fitness: Float[Array, ""]
+    best_flat: Float[Array, " dims"]
+    group: Int[Array, ""]
+    born: Bool[Array, ""]
+    refused: Int[Array, ""]
+    longest_refused: Int[Array, ""]
+    rest: tuple[Array, ...]
+    template: Template[P] = eqx.field(static=True)
+
+    @property
+    def best_params(self) -> P:
+        """The individual that scored `best_fitness`, of the type of `params_like`."""
+        return self.template.unflatten(self.best_flat, self.rest)
+
+    @property
+    def mean(self) -> P:
+        """The centre of the strategy's distribution, of the type of `params_like`.
+
+        Of a strategy with several populations, that of the one which found the best.
+
+        **Raises:** `AttributeError` for a population-based algorithm, which has none.
+        """
+        if not hasattr(self.es_state, "mean"):
+            raise AttributeError(
+                "a population-based algorithm has no `mean`; its best individual is "
+                "`state.best_params`."
+            )
+        mean = self.es_state.mean
+        if mean.ndim > self.best_flat.ndim:
+            # One mean for each population of a strategy of the Stein kind.
+            group = self.group[..., None, None]
+            mean = jnp.take_along_axis(mean, group, axis=-2)[..., 0, :]
+        return self.template.unflatten(mean, self.rest)
