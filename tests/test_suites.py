@@ -75,10 +75,10 @@ def test_gymnax_rewards(name: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
 def test_brax_rewards(name: str, backend: str) -> None:
-    import brax.envs
+    task = rx.BraxTask(name, max_steps=30, backend=backend)
+    import brax.envs  # after realax has imported it, without its warnings
 
     env = brax.envs.get_environment(name, backend=backend)
-    task = rx.BraxTask(name, max_steps=30, backend=backend)
     key = jr.key(7)
     episode = eqx.filter_jit(task.rollout)(Dice(task.space.action_dims), key)
     state = jax.jit(env.reset)(jr.split(key, 3)[0])
@@ -110,7 +110,8 @@ def test_spaces_of_gymnax() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
 def test_spaces_of_brax() -> None:
-    import brax.envs
+    assert rx.ENV_SPACES["fast"] == (2, 1, False)
+    import brax.envs  # after realax has imported it, without its warnings
     from envelope.adapters.brax_envelope import BraxEnvelope
 
     for name in BraxEnvelope.registered_names():
