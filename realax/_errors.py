@@ -1,5 +1,7 @@
 """The wording of errors that several places raise."""
 
+# pyright: reportUnknownArgumentType=false
+
 import difflib
 import operator
 from collections.abc import Iterable

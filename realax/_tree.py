@@ -1,5 +1,10 @@
 """Parameters as flat vectors, and values that can key a cache."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import dataclasses
 import math
 from collections.abc import Hashable, Mapping

@@ -1,5 +1,7 @@
 """A recurrent policy."""
 
+# pyright: reportUnknownMemberType=false
+
 from typing import SupportsIndex
 
 import equinox as eqx

@@ -1,5 +1,10 @@
 """What a task is."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import abc
 import inspect
 from collections.abc import Callable

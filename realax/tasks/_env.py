@@ -1,5 +1,9 @@
 """Tasks whose value is the return of an episode: the only rollout."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

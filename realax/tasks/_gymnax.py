@@ -1,5 +1,8 @@
 """gymnax environments as tasks."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 import dataclasses
 import functools
 import math

@@ -1,5 +1,10 @@
 """What a trainer is, and the only loop that drives one."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import abc
 import warnings
 from collections.abc import Callable

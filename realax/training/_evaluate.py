@@ -1,5 +1,9 @@
 """The only place where a population meets a task."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import functools
 from typing import Any
 

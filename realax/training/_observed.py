@@ -1,5 +1,10 @@
 """The observed run: compiled chunks of steps, with the host in between."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import time
 import warnings
 from collections.abc import Callable

@@ -1,5 +1,10 @@
 """Evolution with evosax's algorithms."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, SupportsIndex

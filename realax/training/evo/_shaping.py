@@ -1,5 +1,7 @@
 """Which way fitness points, and what an algorithm sees of it."""
 
+# pyright: reportUnknownMemberType=false
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float

@@ -1,5 +1,10 @@
 """evosax's algorithms, of all their kinds, behind one value-keyed description."""
 
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 import dataclasses
 import functools
 from collections.abc import Mapping
