@@ -20,6 +20,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         EnvSpace as EnvSpace,
         EnvTask as EnvTask,
         GymnaxTask as GymnaxTask,
+        Minibatch as Minibatch,
         Trajectory as Trajectory,
         make as make,
     )
@@ -31,10 +32,14 @@ with _install_import_hook("realax", "realax._check.lazily"):
         ESState as ESState,
         EvosaxTrainer as EvosaxTrainer,
         FitnessShaper as FitnessShaper,
+        GradMetrics as GradMetrics,
+        GradState as GradState,
         Handle as Handle,
+        OptaxTrainer as OptaxTrainer,
         ProgressBar as ProgressBar,
         Record as Record,
         evolve as evolve,
+        optimize as optimize,
     )
 
 

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._types import Tree
 
@@ -44,6 +44,30 @@ def where(condition: Array, yes: Tree, no: Tree) -> Tree:
     return jax.tree.map(choose, yes, no)
 
 
+def stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
+    """Whether no number that was finite in `before` ceases to be in `after`."""
+    pairs = [
+        (old, new)
+        for old, new in zip(*map(jax.tree.leaves, (before, after)), strict=True)
+        if jnp.issubdtype(new.dtype, jnp.inexact)
+    ]
+
+    def look() -> Bool[Array, ""]:
+        lost = [jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new)) for old, new in pairs]
+        return ~jnp.any(jnp.stack([jnp.asarray(False), *lost]))
+
+    # A scalar product is several times faster than looking at each number, and is not
+    # finite where one of them is not. Only then is it worth while to look.
+    glance = sum(
+        (
+            jnp.vdot(new, jnp.full_like(new, jnp.finfo(new.dtype).tiny))
+            for _, new in pairs
+        ),
+        start=jnp.zeros(()),
+    )
+    return jax.lax.cond(jnp.isfinite(glance), lambda: jnp.asarray(True), look)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Leaf:
     shape: tuple[int, ...]
@@ -63,14 +87,14 @@ class Template[P]:
     treedef: Any
     leaves: tuple[Any, ...]
 
-    def __init__(self, tree: P):
+    def __init__(self, tree: P, argument: str = "params_like"):
         leaves, treedef = jax.tree.flatten(tree)
         object.__setattr__(self, "treedef", treedef)
         object.__setattr__(self, "leaves", tuple(map(_describe, leaves)))
         for leaf in self._trained:
             if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
                 raise TypeError(
-                    "`params_like` must hold real arrays where it is trained, but a "
+                    f"`{argument}` must hold real arrays where it is trained, but a "
                     f"{leaf.dtype} array of shape {leaf.shape} came. Hold its real and "
                     "imaginary parts as two arrays."
                 )
@@ -78,13 +102,13 @@ class Template[P]:
             hash((self.treedef, self.leaves))
         except TypeError as error:
             raise TypeError(
-                "what is not an array in `params_like` must be hashable, because it "
+                f"what is not an array in `{argument}` must be hashable, because it "
                 f"decides what is compiled: {error}. Use arrays, functions, numbers, "
                 "strings, and tuples of them."
             ) from error
         if self.size == 0:
             raise ValueError(
-                "`params_like` must hold at least one floating-point array, but "
+                f"`{argument}` must hold at least one floating-point array, but "
                 f"{_summary(leaves)} came. Python numbers and integer arrays are kept "
                 "as they are; write `jnp.zeros(...)` for what shall be trained."
             )
@@ -98,13 +122,32 @@ class Template[P]:
         """The number of trained scalars."""
         return sum(math.prod(leaf.shape) for leaf in self._trained)
 
+    def split(self, tree: P) -> tuple[Tree, tuple[Array, ...]]:
+        """`tree` with `None` for all that is not trained, and its other arrays."""
+        arrays = eqx.filter(tree, eqx.is_array)
+        trained, rest = eqx.partition(arrays, eqx.is_inexact_array)
+        return jax.tree.map(jnp.asarray, trained), tuple(
+            jnp.asarray(leaf) for leaf in jax.tree.leaves(rest)
+        )
+
+    def join(self, trained: Tree, rest: Tree) -> P:
+        """The tree that `split` took apart, from arrays in the same order."""
+        trained, others = iter(jax.tree.leaves(trained)), iter(rest)
+        leaves = list[Any]()
+        for leaf in self.leaves:
+            if isinstance(leaf, _Leaf):
+                leaves.append(next(trained))
+            else:
+                leaves.append(next(others) if leaf is None else leaf)
+        return jax.tree.unflatten(self.treedef, leaves)
+
     def flatten(self, tree: P) -> tuple[Float[Array, " size"], tuple[Array, ...]]:
         """The trained scalars of `tree` in jax's default float dtype, and the rest."""
-        leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree) if eqx.is_array(x)]
-        trained = [leaf for leaf in leaves if eqx.is_inexact_array(leaf)]
-        rest = tuple(leaf for leaf in leaves if not eqx.is_inexact_array(leaf))
+        trained, rest = self.split(tree)
         dtype = jnp.result_type(float)
-        flat = jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in trained])
+        flat = jnp.concatenate(
+            [jnp.ravel(x).astype(dtype) for x in jax.tree.leaves(trained)]
+        )
         return flat, rest
 
     def unflatten(self, flat: Float[Array, "*batch size"], rest: Tree) -> P:
@@ -117,16 +160,13 @@ class Template[P]:
             of `flat`.
         """
         batch = flat.shape[:-1]
-        others, start, leaves = iter(rest), 0, list[Any]()
-        for leaf in self.leaves:
-            if isinstance(leaf, _Leaf):
-                stop = start + math.prod(leaf.shape)
-                part = flat[..., start:stop].reshape(batch + leaf.shape)
-                leaves.append(part.astype(leaf.dtype))
-                start = stop
-            else:
-                leaves.append(next(others) if leaf is None else leaf)
-        return jax.tree.unflatten(self.treedef, leaves)
+        start, parts = 0, list[Any]()
+        for leaf in self._trained:
+            stop = start + math.prod(leaf.shape)
+            part = flat[..., start:stop].reshape(batch + leaf.shape)
+            parts.append(part.astype(leaf.dtype))
+            start = stop
+        return self.join(parts, rest)
 
 
 def _describe(leaf: Any) -> Any:

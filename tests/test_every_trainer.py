@@ -145,7 +145,7 @@ def test_what_a_state_is(row: Row) -> None:
     metric, direction = trainer.objective
     assert record["metrics"][metric].shape == (5,)
     assert direction in ("min", "max")
-    params, like = trainer.params(state), trainer.params_like
+    params, like = trainer.params(state), row.like(trainer)
     assert jax.tree.structure(params) == jax.tree.structure(like)
     for leaf, leaf_like in zip(*map(jax.tree.leaves, (params, like)), strict=True):
         if eqx.is_array(leaf):
@@ -186,7 +186,7 @@ def test_hypergradient(row: Row) -> None:
     def outcome(value: Any) -> Any:
         changed = eqx.tree_at(row.leaf, trainer, value)
         _, record = changed.init_and_train(jr.key(1))
-        return jnp.mean(record["metrics"]["mean_fitness"])
+        return jnp.mean(record["metrics"][row.curve])
 
     slope = jax.grad(outcome)(value)
     step = 1e-2
@@ -210,7 +210,7 @@ def test_observers_are_refused_under_a_trace(row: Row) -> None:
 def test_wrong_arguments(row: Row) -> None:
     with pytest.raises(TypeCheckError):
         row.make("many")
-    with pytest.raises(ValueError, match="`train_steps` must be at least 1, but 0"):
+    with pytest.raises(ValueError, match="` must be at least 1, but 0 came"):
         row.make(0)
     with pytest.raises(TypeCheckError):
         row.make(5, callbacks=("bar",))

@@ -35,6 +35,19 @@ def test_memory(tmp_path: pathlib.Path) -> None:
     assert scores[0] > 0.9 and abs(scores[1]) < 0.3
 
 
+def test_physics(tmp_path: pathlib.Path) -> None:
+    output = run("grad_through_physics.py", tmp_path)
+    numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
+    assert numbers is not None
+    assert float(numbers[2]) > 75 > 20 > float(numbers[1])
+
+
+def test_digits(tmp_path: pathlib.Path) -> None:
+    output = run("train_digits.py", tmp_path)
+    right = re.search(r"450 test images: ([\d.]+)% right", output)
+    assert right is not None and float(right[1]) >= 97
+
+
 @pytest.mark.slow
 def test_brax(tmp_path: pathlib.Path) -> None:
     output = run("evolve_brax.py", tmp_path)

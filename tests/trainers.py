@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 
@@ -21,6 +22,8 @@ class Row:
     - `leaf`: where its hyperparameter is that is mapped over.
     - `values`: two values of it.
     - `smooth`: whether a few steps of it are a smooth function of that.
+    - `curve`: the metric that shows it.
+    - `like`: what its parameters are like.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Row:
     leaf: Callable[[Any], Any]
     values: tuple[float, float]
     smooth: bool = False
+    curve: str = "mean_fitness"
+    like: Callable[[Any], Any] = lambda trainer: trainer.params_like
 
 
 def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
@@ -60,6 +65,42 @@ def _w_decay(trainer: Any) -> Any:
     return trainer.fitness_shaper.w_decay
 
 
+def _gradient(optimizer: str, **kws: Any) -> Callable[..., Any]:
+    def make(train_steps: int, **more: Any) -> Any:
+        given = {"initializer": _ones, "loss_fn": rastrigin, "learning_rate": 0.01}
+        return rx.OptaxTrainer(train_steps, optimizer, **{**given, **kws, **more})
+
+    return make
+
+
+def _ones(key: Any) -> Any:
+    return jnp.full(3, 1.2)
+
+
+def _model(key: Any) -> Any:
+    return rx.MLPPolicy(3, 1, 4, 1, key=key), {
+        "count": jnp.arange(2),
+        "name": "a model",
+    }
+
+
+def _output(params: Any, key: Any, data: Any = None) -> Any:
+    (model, _), inputs = params, jr.normal(key, (16, 3))
+    outputs = jax.vmap(lambda x: model(x, None, key)[0])(inputs)[:, 0]
+    return jnp.mean((outputs - inputs.sum(-1)) ** 2), {"mean": outputs.mean()}
+
+
+def _learning_rate(trainer: Any) -> Any:
+    return trainer.learning_rate
+
+
+_GRADIENT: dict[str, Any] = {
+    "leaf": _learning_rate,
+    "values": (0.01, 0.02),
+    "smooth": True,
+    "curve": "loss",
+    "like": lambda trainer: trainer.initializer(jr.key(0)),
+}
 _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
@@ -82,4 +123,10 @@ TRAINERS = [
         (0.0, 5.0),
     ),
     Row("CartPole", _cartpole, _std_init, (0.1, 0.5)),
+    Row("adamw", _gradient("adamw"), **_GRADIENT),
+    Row(
+        "model by sgd",
+        _gradient("sgd", initializer=_model, loss_fn=_output),
+        **_GRADIENT,
+    ),
 ]

@@ -13,6 +13,12 @@ from .evo import (
     FitnessShaper as FitnessShaper,
     evolve as evolve,
 )
+from .grad import (
+    GradMetrics as GradMetrics,
+    GradState as GradState,
+    OptaxTrainer as OptaxTrainer,
+    optimize as optimize,
+)
 from .observers import (
     AbstractObserver as AbstractObserver,
     Handle as Handle,

@@ -7,7 +7,7 @@
 
 import abc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypedDict
 
 import equinox as eqx
@@ -125,6 +125,33 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         state, run_key = self._begin(key)
         return self.train_(state, run_key, data)
 
+    def train_stream(
+        self, state: S, key: PRNGKeyArray, batches: Iterable[Tree]
+    ) -> tuple[S, Record[M]]:
+        """`train` with new data in each step: a step for each batch.
+
+        The next batch is fetched and put on the device while a step is computed.
+
+        **Arguments:**
+
+        - `state`, `key`: as for `train`.
+        - `batches`: any iterable of trees of arrays, such as a PyTorch `DataLoader` or
+            one of grain. Batches of another shape than the first compile once more.
+
+        **Returns:** As `train`. The run ends with the last batch, or after
+        `train_steps` steps if that is sooner.
+
+        **Raises:** `RuntimeError` if the trainer is being traced.
+        """
+        return self._drive(state, key, None, collect=True, batches=iter(batches))
+
+    def fit_stream(
+        self, key: PRNGKeyArray, batches: Iterable[Tree]
+    ) -> tuple[S, Record[M]]:
+        """`train_stream` from a fresh state, as `init_and_train` is `train`."""
+        state, run_key = self._begin(key)
+        return self.train_stream(state, run_key, batches)
+
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
         """The same as `init_and_train`."""
         return self.init_and_train(key, data)
@@ -135,7 +162,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return _initialize(with_steps(_bare(self), 0), init_key), run_key
 
     def _drive(
-        self, state: S, key: PRNGKeyArray, data: Tree, *, collect: bool
+        self,
+        state: S,
+        key: PRNGKeyArray,
+        data: Tree,
+        *,
+        collect: bool,
+        batches: Iterator[Tree] | None = None,
     ) -> tuple[S, Any]:
         check_key(key)
         if state.step.shape != ():
@@ -146,12 +179,18 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             )
         bare = _bare(self)
         traced = is_traced(self, state, key, data)
-        if not self.callbacks:
+        if not self.callbacks and batches is None:
             state, rows = _run(bare, state, key, data, collect)
             record = self._finish(state, rows)
             if not traced and (text := self.complaint(state)) is not None:
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
             return state, record
+        if traced and not self.callbacks:
+            raise RuntimeError(
+                f"a {type(self).__name__} is being traced by `jit`, `vmap`, `grad` or "
+                "a task, where no host can fetch batches. Stream outside of them, or "
+                "pass all of the data at once: `trainer.train(state, key, data)`."
+            )
         if traced:
             raise RuntimeError(
                 f"a {type(self).__name__} with observers ({_names(self.callbacks)}) is "
@@ -161,7 +200,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             )
         end = int(state.step) + self.train_steps
         state, rows = run_observed(
-            with_steps(self, end), with_steps(bare, 0), _step, state, key, data, collect
+            with_steps(self, end),
+            with_steps(bare, 0),
+            _step,
+            state,
+            key,
+            data,
+            collect,
+            batches,
         )
         return state, self._finish(state, rows)
 

@@ -7,7 +7,7 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -44,6 +44,7 @@ def run_observed(
     key: PRNGKeyArray,
     data: Tree,
     collect: bool,
+    batches: Iterator[Tree] | None = None,
 ) -> tuple[Any, Any]:
     """Run up to the step `trainer.train_steps` in chunks, the observers looking on.
 
@@ -53,6 +54,7 @@ def run_observed(
     - `bare`: what of it is compiled: without observers, and for any number of steps.
     - `step`: the compiled part, `(bare, state, key, data) -> (state, kept)`.
     - `state`, `key`, `data`, `collect`: as for `AbstractTrainer.train`.
+    - `batches`: the `data` of each step in turn; the run ends where they do.
 
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
@@ -68,12 +70,20 @@ def run_observed(
         selecting = tuple(map(_traced_half, observers))
         rows: Any = None
         length, done, warned = 1, int(state.step), False
-        while done < end:
+        if batches is not None and (data := _next(batches)) is _END:
+            raise ValueError(
+                "`batches` must yield at least one batch, but it is empty. A generator "
+                "that was gone through once is: make a new one for each run."
+            )
+        while done < end and data is not _END:
             length = min(length, end - done, _to_boundary(observers, done))
+            length = length if batches is None else 1
             began = time.perf_counter()
             state, rows = _chunk(
                 step, bare, selecting, state, key, data, np.int32(length), collect
             )
+            if batches is not None and done + 1 < end:
+                data = _next(batches)  # while the device computes
             steps = np.arange(done, int(state.step)) + 1
             chunk = _rows(rows, len(steps))
             per_step = (time.perf_counter() - began) / len(steps)
@@ -98,6 +108,18 @@ def run_observed(
         _, shapes = eqx.filter_eval_shape(step, bare, state, key, data)
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
     return state, _joined(rows["kept"], kept)
+
+
+_END = object()
+
+
+def _next(batches: Iterator[Tree]) -> Any:
+    """The next batch, on its way to the device; `_END` where there is none."""
+    for batch in batches:
+        return jax.device_put(
+            jax.tree.map(lambda x: x if eqx.is_array(x) else np.asarray(x), batch)
+        )
+    return _END
 
 
 def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..._errors import closest
 from ..._types import PRNGKeyArray
+from .._optimizer import build_optimizer
 
 
 # evosax's algorithms, flax and optax are imported late: they would cost every script a
@@ -209,24 +210,10 @@ def _schedule(std: Any) -> Callable[[Any], Any]:
 
 
 def _optimizer(name: str, optimizer: Any, learning_rate: Any) -> Any:
-    import optax
-
     if not isinstance(optimizer, str) or learning_rate is None:
         raise ValueError(
             f"`es_kws` of {name} must name `optimizer` and `learning_rate` together, "
             "for example `optimizer='adam', learning_rate=0.01`, or give an optax "
             f"optimiser alone; {optimizer!r} and {learning_rate!r} came."
         )
-    # An optimiser's module in optax is what tells it from optax's other functions.
-    known = {
-        name: function
-        for name, function in vars(optax).items()
-        if getattr(function, "__module__", "") == "optax._src.alias"
-    }
-    factory = known.get(optimizer)
-    if factory is None:
-        raise ValueError(
-            f"`es_kws`: optax has no optimiser {optimizer!r}. "
-            f"{closest(optimizer, known)}"
-        )
-    return factory(learning_rate)
+    return build_optimizer(optimizer, learning_rate, argument="es_kws")

@@ -13,10 +13,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ..._errors import check_key, count
-from ..._tree import Frozen, Template, freeze, where
+from ..._tree import Frozen, Template, freeze, stays_finite, where
 from ..._types import PRNGKeyArray, Tree
 from ...tasks._base import check_task
 from .._base import AbstractTrainer
@@ -190,7 +190,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         told = jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
         told = self.fitness_shaper(population, told)
         after = self._tell(state, tell_key, population, told, es_state)
-        accepted = jnp.any(usable) & _stays_finite(state.es_state, after)
+        accepted = jnp.any(usable) & stays_finite(state.es_state, after)
         refused = jnp.where(accepted, 0, state.refused + 1)
 
         group = (best // (self.popsize // self._strategy.groups)).astype(jnp.int32)
@@ -270,15 +270,3 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             lambda leaf: jnp.broadcast_to(leaf, (self.popsize, *leaf.shape)), state.rest
         )
         return state.template.unflatten(population, rest)
-
-
-def _stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
-    """Whether no number that was finite ceases to be."""
-
-    def lost(old: Array, new: Array) -> Array:
-        if not jnp.issubdtype(old.dtype, jnp.inexact):
-            return jnp.asarray(False)
-        return jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
-
-    losses = jax.tree.leaves(jax.tree.map(lost, before, after))
-    return ~jnp.any(jnp.stack(losses))

@@ -1,0 +1,165 @@
+"""A loss on a part of the data."""
+
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Int, UInt32
+
+from .._errors import count, describe
+from .._types import PRNGKeyArray, Scalar, Step, Tree
+from ._base import AbstractTask, check_task, checked_call
+
+
+_ROUNDS = 6
+
+
+class Minibatch[P](AbstractTask[P]):
+    """A loss on `batch_size` examples of the data in each step.
+
+    `data` is a tree of arrays with one leading axis of examples; the loss gets the same
+    tree with an axis of `batch_size`. `OptaxTrainer` goes through the data in one
+    reshuffled pass after another: within a pass each example comes exactly once, and a
+    batch may end one pass and begin the next. Any other trainer, which evaluates many
+    parameters in a step, gets a batch drawn by the evaluation's own key.
+
+    **Arguments:**
+
+    - `loss_fn`: `(params, key, data) -> (loss, aux)`, or an `AbstractTask`.
+    - `batch_size`: examples in a batch.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+    """
+
+    loss_fn: Callable[..., Any]
+    batch_size: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+        batch_size: SupportsIndex,
+    ):
+        check_task(loss_fn, "loss_fn")
+        self.loss_fn = loss_fn
+        self.batch_size = count("batch_size", batch_size)
+
+    @property
+    def maximize(self) -> bool:
+        """That of `loss_fn`."""
+        return bool(getattr(inspect.unwrap(self.loss_fn), "maximize", False))
+
+    def __call__(
+        self, params: P, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[Scalar, Tree]:
+        """The loss on a batch drawn by `key`."""
+        batch_key, loss_key = jr.split(key)
+        batch = self.batch(data, batch_key, jnp.zeros((), jnp.int32))
+        return checked_call(self.loss_fn, params, loss_key, batch)
+
+    def batch(self, data: Tree, key: PRNGKeyArray, step: Step) -> Tree:
+        """The examples of a step.
+
+        **Arguments:**
+
+        - `data`: all examples.
+        - `key`: decides the order; the same in every step.
+        - `step`: how many batches came before.
+        """
+        examples = _examples(data)
+        if self.batch_size > examples:
+            raise ValueError(
+                f"`batch_size` must be at most {examples}, the examples in `data`, but "
+                f"{self.batch_size} came."
+            )
+        # After `period` steps a whole number of passes is over, which keeps numbers
+        # small in runs of any length.
+        common = math.gcd(examples, self.batch_size)
+        period, passes = examples // common, self.batch_size // common
+        if period * self.batch_size >= 2**32:
+            raise ValueError(
+                f"`batch_size={self.batch_size}` and {examples} examples have no large "
+                "common divisor, and their product is beyond 32 bits. Choose a size "
+                "that divides the examples, or leave some out."
+            )
+        step = step.astype(jnp.uint32)
+        place = (step % period) * self.batch_size
+        place += jnp.arange(self.batch_size, dtype=jnp.uint32)
+        epoch = (step // period) * passes + place // examples
+        rows = _shuffled(place % examples, epoch, key, examples)
+        return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), rows, axis=0), data)
+
+
+def _examples(data: Tree) -> int:
+    """The length of the leading axis that all arrays of `data` share."""
+    sizes = dict[int, str]()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        where = jax.tree_util.keystr(path) or "(root)"
+        if not (eqx.is_array(leaf) or hasattr(leaf, "shape")) or jnp.ndim(leaf) == 0:
+            raise TypeError(
+                "`data` must hold arrays with a leading axis of examples, but at "
+                f"`{where}` {describe(leaf)} came."
+            )
+        sizes.setdefault(jnp.shape(leaf)[0], where)
+    if len(sizes) != 1:
+        found = ", ".join(f"{size} at `{where}`" for size, where in sizes.items())
+        raise ValueError(
+            "`data` must hold arrays with one common leading axis of examples, but "
+            f"{found or 'no array'} came. Pass it to the trainer: "
+            "`trainer.init_and_train(key, data)`."
+        )
+    return next(iter(sizes))
+
+
+def _shuffled(
+    place: UInt32[Array, " batch"],
+    epoch: UInt32[Array, " batch"],
+    key: PRNGKeyArray,
+    size: int,
+) -> Int[Array, " batch"]:
+    """Where `place` is in the permutation of `range(size)` that belongs to `epoch`.
+
+    A Feistel network permutes the numbers of `2 * half` bits, and is applied again
+    where it leaves the range, so that a batch costs its own size and not a sort of all.
+
+    Source: J. Black, P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002.
+    """
+    half = max(1, math.ceil(math.log2(max(2, size)) / 2))
+    mask = jnp.uint32(2**half - 1)
+    secrets = jr.bits(key, (_ROUNDS,), jnp.uint32)
+
+    def permute(x: UInt32[Array, " batch"]) -> UInt32[Array, " batch"]:
+        left, right = x >> half, x & mask
+        for secret in secrets:
+            left, right = right, left ^ (_mixed(right, epoch, secret) & mask)
+        return (left << half) | right
+
+    def outside(x: UInt32[Array, " batch"]) -> Array:
+        return jnp.any(x >= size)
+
+    def again(x: UInt32[Array, " batch"]) -> UInt32[Array, " batch"]:
+        return jnp.where(x >= size, permute(x), x)
+
+    return jax.lax.while_loop(outside, again, permute(place)).astype(jnp.int32)
+
+
+def _mixed(x: Array, epoch: Array, secret: Array) -> UInt32[Array, " batch"]:
+    """A number that looks independent for each `(x, epoch, secret)`.
+
+    The finishing steps are those of MurmurHash3 (A. Appleby, public domain).
+    """
+    x = (x + epoch * jnp.uint32(0x9E3779B1)) ^ secret
+    for _ in range(2):
+        x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        x = (x ^ (x >> 16)) + secret
+    return x

@@ -1,0 +1,299 @@
+"""Gradient training with optax's optimisers."""
+
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, SupportsIndex
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float
+
+from ..._errors import check_key, count, describe
+from ..._tree import Template, stays_finite, strong
+from ..._types import PRNGKeyArray, Tree
+from ...tasks import Minibatch
+from ...tasks._base import check_task, checked_call
+from .._base import AbstractTrainer
+from .._optimizer import Optimizer, build_optimizer, check_needs, needs_rate
+from ..observers import AbstractObserver, Observers, ProgressBar, as_tuple
+from ._state import GradMetrics, GradState
+
+
+# After so many skipped steps in a row the user is told.
+_PATIENCE = 100
+# No gradient is so long; squares of it would overflow single precision.
+_ABSURD = 1e15
+
+type LearningRate = ArrayLike | Callable[[Any], Any]
+
+
+class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
+    """Trains any pytree or model by gradient, with an optimiser of optax.
+
+    Each step is one evaluation of the loss and its gradient, and one update. A step
+    whose loss is not finite, whose gradient is not or is longer than 1e15, or which
+    would make a parameter so, is skipped: all stays as it was, but the count.
+
+    **Arguments:**
+
+    - `epochs`: how many steps `train` runs.
+    - `optimizer`: the name of an optimiser at optax's top level, such as `"adamw"` or
+        `"lbfgs"`; or an instance: one of `optax.contrib`, or a chain.
+    - `initializer`: `(key) -> parameters`, any pytree or model. Only its floating-point
+        arrays are trained, the rest is kept.
+    - `loss_fn`: `(params, key, data) -> (loss, aux)`, or an `AbstractTask`, whose
+        `maximize` says whether its value is to fall or to rise.
+    - `learning_rate`: a number, kept as an array leaf to map over or differentiate, or
+        a function of `state.step`, such as an optax schedule. `None`: the optimiser's
+        own choice where it has one (L-BFGS, Adafactor, polyak_sgd), else
+        0.001. An instance has its own.
+    - `opt_kws`: further arguments for an optimiser by name. Arrays among them are
+        leaves of the trainer, everything else decides what is compiled.
+    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
+    - `callbacks`: one observer, or several.
+    - `progress_bar`: whether to show one.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+
+    Source: DeepMind, optax, http://github.com/google-deepmind/optax.
+    """
+
+    train_steps: int
+    optimizer: str | Optimizer = eqx.field(static=True)
+    initializer: Callable[[PRNGKeyArray], P]
+    loss_fn: Callable[..., Any]
+    learning_rate: Any
+    opt_kws: dict[str, Any]
+    record: Callable[[GradState[P]], Tree] | None
+    callbacks: tuple[AbstractObserver, ...]
+
+    def __init__(
+        self,
+        epochs: SupportsIndex,
+        optimizer: str | Optimizer,
+        initializer: Callable[[PRNGKeyArray], P],
+        loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+        learning_rate: LearningRate | None = None,
+        *,
+        opt_kws: Mapping[str, Any] | None = None,
+        record: Callable[[GradState[P]], Tree] | None = None,
+        callbacks: Observers = (),
+        progress_bar: bool = False,
+    ):
+        check_task(loss_fn, "loss_fn")
+        self.train_steps = count("epochs", epochs)
+        self.optimizer = optimizer
+        self.initializer = initializer
+        self.loss_fn = loss_fn
+        self.learning_rate = _rate(optimizer, learning_rate)
+        self.opt_kws = dict(opt_kws or {})
+        self.record = record
+        self.callbacks = as_tuple(callbacks, ProgressBar() if progress_bar else None)
+        if not isinstance(optimizer, str):
+            if self.opt_kws:
+                raise ValueError(
+                    f"`opt_kws` are for an optimiser given by name, but {opt_kws} came "
+                    "beside an instance. Pass them where that is made."
+                )
+        else:
+            self._build(0, jr.key(0))  # for its errors
+
+    @property
+    def epochs(self) -> int:
+        """How many steps `train` runs: the same as `train_steps`."""
+        return self.train_steps
+
+    @property
+    def objective(self) -> tuple[str, Literal["min", "max"]]:
+        """The loss."""
+        return "loss", "max" if self._maximize else "min"
+
+    @property
+    def _maximize(self) -> bool:
+        # A task wrapped in `filter_jit` keeps its direction.
+        return bool(getattr(inspect.unwrap(self.loss_fn), "maximize", False))
+
+    def initialize(self, key: PRNGKeyArray) -> GradState[P]:
+        """The state at the initializer's parameters, before the first step."""
+        check_key(key)
+        init_key, shuffle_key, noise_key = jr.split(key, 3)
+        params = self.initializer(init_key)
+        template = Template(params, "initializer")
+        trained, rest = template.split(params)
+        trained = strong(trained)
+        zero = jnp.zeros((), jnp.int32)
+        opt_state = self._build(zero, noise_key).init(trained)
+        check_needs(opt_state)
+        return GradState(
+            step=zero,
+            trained=trained,
+            opt_state=strong(opt_state),
+            best_loss=self._cost(jnp.asarray(jnp.inf, jnp.result_type(float))),
+            best_trained=trained,
+            skipped=zero,
+            in_a_row=zero,
+            longest_in_a_row=zero,
+            shuffle_key=shuffle_key,
+            rest=rest,
+            template=template,
+        )
+
+    def train_step(
+        self, state: GradState[P], key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[GradState[P], GradMetrics]:
+        """One update."""
+        loss_fn = self.loss_fn
+        if isinstance(loss_fn, Minibatch):
+            data = loss_fn.batch(data, state.shuffle_key, state.step)
+            loss_fn = loss_fn.loss_fn
+
+        def cost(trained: Tree) -> tuple[Float[Array, ""], Any]:
+            params = state.template.join(trained, state.rest)
+            loss, aux = checked_call(loss_fn, params, key, data)
+            return self._cost(loss), (loss, aux)
+
+        (value, (loss, aux)), gradient = jax.value_and_grad(cost, has_aux=True)(
+            state.trained
+        )
+        trained, opt_state = self._update(state, key, gradient, value, cost)
+
+        usable = jnp.isfinite(value)
+        grad_norm = _length(gradient)
+        # Squares of such a gradient keep the optimiser's state finite, so that only the
+        # parameters need a look: each costs time in every step.
+        accepted = usable & (grad_norm <= _ABSURD)
+        accepted &= stays_finite(state.trained, trained)
+        better = usable & (value < self._cost(state.best_loss))
+        in_a_row = jnp.where(accepted, 0, state.in_a_row + 1)
+        skipped = state.skipped + ~accepted
+        trained, opt_state = _either(
+            accepted, (trained, opt_state), (state.trained, state.opt_state)
+        )
+        after = GradState(
+            step=state.step + 1,
+            trained=trained,
+            opt_state=opt_state,
+            best_loss=jnp.where(better, loss, state.best_loss),
+            best_trained=_either(better, state.trained, state.best_trained),
+            skipped=skipped,
+            in_a_row=in_a_row,
+            longest_in_a_row=jnp.maximum(in_a_row, state.longest_in_a_row),
+            shuffle_key=state.shuffle_key,
+            rest=state.rest,
+            template=state.template,
+        )
+        return after, GradMetrics(
+            loss=loss,
+            grad_norm=grad_norm,
+            skipped=skipped,
+            eval_data=aux,
+        )
+
+    def params(self, state: GradState[P]) -> P:
+        """The parameters after the last step; `state.best_params` are the best ones."""
+        return state.params
+
+    def complaint(self, state: GradState[P]) -> str | None:
+        """That a hundred steps in a row or more were skipped."""
+        longest = int(jnp.max(state.longest_in_a_row))
+        if longest < _PATIENCE:
+            return None
+        return (
+            f"{longest} steps in a row were skipped, because the loss or its gradient "
+            "was not finite, or the update would have made a parameter so. Look at "
+            '`data["metrics"]["loss"]` and `["grad_norm"]`; a smaller `learning_rate` '
+            "or an optimiser behind `optax.clip_by_global_norm` may help."
+        )
+
+    def _cost(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
+        return -loss if self._maximize else loss
+
+    def _build(self, step: Any, key: PRNGKeyArray) -> Any:
+        if not isinstance(self.optimizer, str):
+            return self.optimizer
+        rate = self.learning_rate
+        rate = rate(step) if callable(rate) else rate
+        return build_optimizer(self.optimizer, rate, self.opt_kws, key)
+
+    def _update(
+        self,
+        state: GradState[P],
+        key: PRNGKeyArray,
+        gradient: Tree,
+        value: Array,
+        cost: Callable[..., Any],
+    ) -> tuple[Tree, Tree]:
+        """The parameters and the optimiser's state after the step."""
+        import optax
+
+        optimizer = optax.with_extra_args_support(self._build(state.step, key))
+        try:
+            updates, opt_state = optimizer.update(
+                gradient,
+                state.opt_state,
+                state.trained,
+                value=value,
+                grad=gradient,
+                value_fn=lambda trained: cost(trained)[0],
+            )
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`optimizer`: {_name(self.optimizer)} could not make its update from "
+                f"the loss's value, gradient and function, all there is: {error}"
+            ) from error
+        trained = optax.apply_updates(state.trained, updates)
+        # Some optimisers mix dtypes; the state keeps its own from step to step.
+        return trained, jax.tree.map(_of_type, opt_state, state.opt_state)
+
+
+def _name(optimizer: str | Optimizer) -> str:
+    if isinstance(optimizer, str):
+        return optimizer
+    return getattr(optimizer.update, "__qualname__", "it").split(".")[0]
+
+
+def _either(condition: Array, yes: Tree, no: Tree) -> Tree:
+    """A branch: choosing number by number would cost a pass for each array."""
+    return jax.lax.cond(condition, lambda: yes, lambda: no)
+
+
+def _of_type(new: Any, old: Array) -> Array:
+    new = jnp.asarray(new)
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
+
+
+def _length(gradient: Tree) -> Float[Array, ""]:
+    """The Euclidean norm, with a derivative of 0 and not NaN at 0."""
+    squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)]
+    square = sum(squares, start=jnp.zeros(()))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+
+
+def _rate(optimizer: str | Optimizer, rate: LearningRate | None) -> Any:
+    if not isinstance(optimizer, str):
+        if rate is not None:
+            raise ValueError(
+                "`learning_rate` is for an optimiser given by name, but "
+                f"{describe(rate)} came beside an instance, which has its own. Leave "
+                "it out, or name the optimiser."
+            )
+        return None
+    if rate is None:
+        rate = 1e-3 if needs_rate(optimizer) else None
+    if rate is None or callable(rate):
+        return rate
+    rate = jnp.asarray(rate, jnp.result_type(float))
+    if rate.ndim != 0:
+        raise ValueError(
+            f"`learning_rate` must be one number, but an array of shape {rate.shape} "
+            "came. For several, map over them: `jax.vmap(lambda rate: "
+            "OptaxTrainer(..., learning_rate=rate).init_and_train(key))(rates)`."
+        )
+    return rate

@@ -1,0 +1,103 @@
+"""Gradient training in one call."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, SupportsIndex, overload
+
+import equinox as eqx
+
+from ..._types import PRNGKeyArray, Tree
+from .._base import Record
+from .._optimizer import Optimizer
+from ..observers import Observers
+from ._optax import LearningRate, OptaxTrainer
+from ._state import GradMetrics, GradState
+
+
+@overload
+def optimize[P](
+    prms: P,
+    loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    optimizer: str | Optimizer = ...,
+    learning_rate: LearningRate | None = ...,
+    opt_kws: Mapping[str, Any] | None = ...,
+    steps: SupportsIndex = ...,
+    use_scan: Literal[True] = ...,
+    data: Tree = ...,
+    progress_bar: bool = ...,
+    callbacks: Observers = ...,
+) -> tuple[P, GradState[P], Record[GradMetrics]]: ...
+@overload
+def optimize[P](
+    prms: P,
+    loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    optimizer: str | Optimizer = ...,
+    learning_rate: LearningRate | None = ...,
+    opt_kws: Mapping[str, Any] | None = ...,
+    steps: SupportsIndex = ...,
+    use_scan: Literal[False],
+    data: Tree = ...,
+    progress_bar: bool = ...,
+    callbacks: Observers = ...,
+) -> tuple[P, GradState[P]]: ...
+def optimize[P](
+    prms: P,
+    loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+    key: PRNGKeyArray,
+    *,
+    optimizer: str | Optimizer = "adamw",
+    learning_rate: LearningRate | None = None,
+    opt_kws: Mapping[str, Any] | None = None,
+    steps: SupportsIndex = 1024,
+    use_scan: bool = True,
+    data: Tree = None,
+    progress_bar: bool = False,
+    callbacks: Observers = (),
+) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
+    """Train `prms` by gradient, with an `OptaxTrainer` made for the occasion.
+
+    **Arguments:**
+
+    - `prms`: where to start: any pytree, a whole model included.
+    - `loss_fn`, `optimizer`, `learning_rate`, `opt_kws`, `progress_bar`, `callbacks`:
+        as for `OptaxTrainer`.
+    - `key`: the run's key.
+    - `steps`: how many steps.
+    - `use_scan`: whether to keep every step's metrics; without, memory does not grow
+        with `steps`.
+    - `data`: reaches the loss unchanged.
+
+    **Returns:** `(params, state, data)`, or without `use_scan` `(params, state)`;
+    `params` is of the type of `prms`.
+    """
+    trainer = OptaxTrainer(
+        steps,
+        optimizer,
+        _Given(prms),
+        loss_fn,
+        learning_rate,
+        opt_kws=opt_kws,
+        callbacks=callbacks,
+        progress_bar=progress_bar,
+    )
+    if use_scan:
+        state, record = trainer.init_and_train(key, data)
+        return trainer.params(state), state, record
+    state = trainer.init_and_train_(key, data)
+    return trainer.params(state), state
+
+
+class _Given[P](eqx.Module):
+    """An initializer that returns what it was given.
+
+    No function, so that its arrays are leaves and another call compiles nothing again.
+    """
+
+    prms: P
+
+    def __call__(self, key: PRNGKeyArray) -> P:
+        del key
+        return self.prms

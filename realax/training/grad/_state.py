@@ -1,0 +1,65 @@
+"""What gradient training carries from step to step, and what it reports."""
+
+from typing import TypedDict
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from ..._tree import Template
+from ..._types import PRNGKeyArray, Step, Tree
+from .._base import AbstractState
+
+
+class GradMetrics(TypedDict):
+    """What each step of gradient training reports, in the loss's own numbers.
+
+    - `loss`: of the parameters before the step's update. Of a task that is maximised,
+        its value, with its own sign.
+    - `grad_norm`: the Euclidean length of the gradient.
+    - `skipped`: how many steps were skipped so far, this one included.
+    - `eval_data`: the loss's aux; `None` where it has none.
+    """
+
+    loss: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    skipped: Int[Array, ""]
+    eval_data: Tree
+
+
+class GradState[P](AbstractState):
+    """What gradient training carries from step to step.
+
+    - `step`: the number of steps so far.
+    - `trained`: the arrays that are trained, in the user's structure.
+    - `opt_state`: the optimiser's own state.
+    - `best_loss`: the best so far, in the loss's own numbers and sign.
+    - `best_trained`: what scored it.
+    - `skipped`: how many steps were skipped so far.
+    - `in_a_row`, `longest_in_a_row`: how many of them one after another, now and at
+        most.
+    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
+    - `rest`: the arrays that are not trained.
+    - `template`: how arrays become the user's type again.
+    """
+
+    step: Step
+    trained: Tree
+    opt_state: Tree
+    best_loss: Float[Array, ""]
+    best_trained: Tree
+    skipped: Int[Array, ""]
+    in_a_row: Int[Array, ""]
+    longest_in_a_row: Int[Array, ""]
+    shuffle_key: PRNGKeyArray
+    rest: tuple[Array, ...]
+    template: Template[P] = eqx.field(static=True)
+
+    @property
+    def params(self) -> P:
+        """The parameters after the last step, of the type that was given."""
+        return self.template.join(self.trained, self.rest)
+
+    @property
+    def best_params(self) -> P:
+        """The very parameters that scored `best_loss`."""
+        return self.template.join(self.best_trained, self.rest)

@@ -1,0 +1,519 @@
+"""Gradient training: optimisers, the guard, data, and what wrong arguments get."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings, strategies as st
+from jaxtyping import TypeCheckError
+from optax import contrib
+
+import realax as rx
+from realax.training._optimizer import optimizer_names
+
+from .helpers import compilations, rastrigin, same
+
+
+NAMES = optimizer_names()
+FREE = {"adafactor", "lbfgs", "polyak_sgd"}  # find a learning rate by themselves
+# Adadelta starts by steps of a millionth; Fromage's are of the parameters' own size.
+RATES = {"adadelta": 50.0, "fromage": 0.1, "lars": 10.0, "lamb": 0.1}
+PRMS = {"a": jnp.ones(3), "b": jnp.ones((2, 3)), "count": jnp.arange(3), "name": "bowl"}
+
+
+def bowl(params: Any, key: Any, data: Any = None) -> Any:
+    target = jnp.arange(6.0).reshape(2, 3) if data is None else data
+    loss = jnp.sum((params["a"] - 2) ** 2) + jnp.sum((params["b"] - target) ** 2)
+    return loss, None
+
+
+def test_the_names_are_optaxs() -> None:
+    assert len(NAMES) == 31
+    assert {"adamw", "lbfgs", "nadam", "polyak_sgd", "sgd"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:`optimistic_adam` is:DeprecationWarning")
+def test_every_optimizer_learns(name: str) -> None:
+    rate = None if name in FREE else RATES.get(name, 0.03)
+    params, state, data = rx.optimize(
+        PRMS, bowl, jr.key(0), optimizer=name, learning_rate=rate, steps=100
+    )
+    losses = data["metrics"]["loss"]
+    assert losses[-1] < 0.95 * losses[0], losses
+    assert int(state.skipped) == 0
+    assert params["name"] == "bowl" and params["count"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:`optimistic_adam` is:DeprecationWarning")
+def test_a_rate_of_its_own_or_a_schedule(name: str) -> None:
+    def rate(step: Any) -> Any:
+        return 0.01 / (1 + step)
+
+    for schedule in (None, rate):
+        _, state, _ = rx.optimize(
+            PRMS, bowl, jr.key(0), optimizer=name, learning_rate=schedule, steps=10
+        )
+        assert float(state.best_loss) < float(bowl(PRMS, None)[0]), schedule
+
+
+@pytest.mark.parametrize("name", ["adamw", "noisy_sgd", "polyak_sgd", "sgd"])
+def test_runs_of_an_optimizer_in_parallel(name: str) -> None:
+    def run(rate: Any) -> Any:
+        return rx.optimize(
+            PRMS, bowl, jr.key(0), optimizer=name, learning_rate=rate, steps=5
+        )[1].trained["a"]
+
+    many = jax.vmap(run)(jnp.asarray([0.01, 0.1]))
+    assert np.allclose(many[1], run(0.1), rtol=1e-4)
+    assert not np.allclose(many[0], many[1])
+
+
+def test_noise_comes_from_the_key() -> None:
+    def run(seed: int) -> Any:
+        return rx.optimize(
+            PRMS, bowl, jr.key(seed), optimizer="noisy_sgd", steps=5, use_scan=False
+        )[0]["a"]
+
+    assert same(run(0), run(0)) and not same(run(0), run(1))
+
+
+CONTRIB = {
+    "adopt": lambda: contrib.adopt(0.03),
+    "muon": lambda: contrib.muon(0.03),
+    "prodigy": lambda: contrib.prodigy(1.0),
+    "momo": lambda: contrib.momo(0.1),
+    "schedule_free": lambda: contrib.schedule_free_adamw(0.1),
+    "plateau": lambda: optax.chain(optax.adam(0.03), contrib.reduce_on_plateau()),
+    "clipped": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.03)),
+    "backtracking": lambda: optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20)
+    ),
+    "masked": lambda: optax.chain(
+        optax.sgd(0.03),
+        optax.masked(
+            optax.set_to_zero(), lambda p: {**dict.fromkeys(p, False), "b": True}
+        ),
+    ),
+    "apply_every": lambda: optax.MultiSteps(optax.sgd(0.03), 2),
+}
+
+
+@pytest.mark.parametrize("name", CONTRIB)
+def test_instances(name: str) -> None:
+    _, state, data = rx.optimize(
+        PRMS, bowl, jr.key(0), optimizer=CONTRIB[name](), steps=50
+    )
+    assert data["metrics"]["loss"][-1] < data["metrics"]["loss"][0]
+    assert int(state.skipped) == 0
+
+
+def test_lbfgs_finds_the_bottom() -> None:
+    def rosenbrock(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2), None
+
+    params, state = rx.optimize(
+        jnp.zeros(4), rosenbrock, jr.key(0), optimizer="lbfgs", steps=60, use_scan=False
+    )
+    assert np.allclose(params, 1, atol=1e-2) and int(state.skipped) == 0
+
+
+def test_only_inexact_arrays_are_trained() -> None:
+    prms = {
+        "half": jnp.ones(2, jnp.bfloat16),
+        "whole": jnp.arange(2),
+        "model": eqx.nn.MLP(2, 1, 4, 1, key=jr.key(0)),
+        "number": 3.5,
+    }
+
+    def loss(params: Any, key: Any, data: Any = None) -> Any:
+        output = params["model"](params["half"].astype(jnp.float32)) + params["number"]
+        return jnp.sum(output**2) + params["whole"][1], None
+
+    params, state, _ = rx.optimize(prms, loss, jr.key(0), learning_rate=0.1, steps=5)
+    assert params["half"].dtype == jnp.bfloat16 and params["number"] == 3.5
+    assert not same(params["half"], prms["half"])
+    assert same(params["whole"], prms["whole"])
+    assert isinstance(params["model"], eqx.nn.MLP)
+    assert jax.tree.structure(params) == jax.tree.structure(prms)
+    assert isinstance(state.best_params["model"](jnp.ones(2)), jax.Array)
+
+
+def test_the_best_loss_belongs_to_the_best_parameters() -> None:
+    trainer = rx.OptaxTrainer(
+        30,
+        "sgd",
+        lambda key: jr.normal(key, (3,)),
+        rastrigin,
+        learning_rate=0.05,  # so large that it jumps about
+        record=lambda state: state.trained,
+    )
+    state, data = trainer.init_and_train(jr.key(1))
+    losses = data["metrics"]["loss"]
+    assert float(state.best_loss) == float(losses.min()) < float(losses[-1])
+    assert np.isclose(rastrigin(state.best_params, None)[0], state.best_loss)
+    assert int(losses.argmin()) > 0
+    assert same(state.best_params, data["record"][int(losses.argmin()) - 1])
+    assert np.isclose(rastrigin(data["record"][-2], None)[0], losses[-1])
+
+
+def test_a_task_that_is_maximised_rises() -> None:
+    class Hill(rx.AbstractTask[Any]):
+        @property
+        def maximize(self) -> bool:
+            return True
+
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            return 5 - jnp.sum(params**2), {"size": jnp.sum(params**2)}
+
+    for task in (Hill(), eqx.filter_jit(Hill()), rx.Minibatch(Hill(), 1)):
+        trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.ones(2), task, 0.1)
+        state, data = trainer.init_and_train(jr.key(0), jnp.zeros((3, 1)))
+        assert trainer.objective == ("loss", "max")
+        assert data["metrics"]["loss"][0] == 3 and data["metrics"]["loss"][-1] > 4.9
+        assert float(state.best_loss) == float(data["metrics"]["loss"].max())
+        assert data["metrics"]["eval_data"]["size"].shape == (50,)
+
+
+# What a step can meet. Each says from the step number whether the step is bad.
+FAULTS = {
+    "one NaN loss": lambda step, x: jnp.where(step == 3, jnp.nan, 0.0) + 0 * x,
+    "infinite loss": lambda step, x: jnp.where(step == 3, jnp.inf, 0.0) + 0 * x,
+    "NaN gradient": lambda step, x: jnp.sqrt(jnp.where(step == 3, 0 * x, 1)),
+    "every second step": lambda step, x: jnp.where(step % 2 == 1, jnp.nan, 0.0),
+    "one coordinate": lambda step, x: jnp.where(
+        (step == 3) & (jnp.arange(2) == 0), jnp.nan, 0.0
+    ),
+    "overflowing square": lambda step, x: jnp.where(step == 3, 1e30, 0.0) * x,
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop", "lbfgs"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_numbers_are_skipped(optimizer: str, fault: str) -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        # The batch is the number of the step, which a loss does not know otherwise.
+        return jnp.sum((x - 2) ** 2 + x**4 / 10 + FAULTS[fault](data, x)), None
+
+    trainer = rx.OptaxTrainer(20, optimizer, lambda key: jnp.ones(2), loss, opt_kws={})
+    kept = rx.OptaxTrainer(
+        20, optimizer, trainer.initializer, loss, record=lambda state: state.trained
+    )
+    state, data = kept.fit_stream(jr.key(0), iter(np.arange(20)))
+    bad = 10 if fault == "every second step" else 1
+    moved = np.any(np.diff(data["record"], axis=0, prepend=1.0) != 0, axis=-1)
+    if fault != "overflowing square" or optimizer in ("adamw", "rmsprop"):
+        assert int(state.skipped) == bad
+        assert data["metrics"]["skipped"].tolist()[:5] == (
+            [0, 1, 1, 2, 2] if bad == 10 else [0, 0, 0, 1, 1]
+        )
+        assert not moved[3]
+    assert all(
+        jnp.all(jnp.isfinite(x))
+        for x in jax.tree.leaves((state.trained, state.best_loss))
+    )
+    assert state.best_loss < data["metrics"]["loss"][0] and np.sum(moved) >= 3
+
+
+def test_a_hundred_skipped_in_a_row_warn() -> None:
+    def loss(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x) * jnp.nan, None
+
+    with pytest.warns(RuntimeWarning, match="100 steps in a row were skipped"):
+        params, state = rx.optimize(
+            jnp.ones(2), loss, jr.key(0), steps=100, use_scan=False
+        )
+    assert same(params, jnp.ones(2)) and np.isinf(state.best_loss)
+
+
+def test_data_reaches_the_loss_unchanged() -> None:
+    target = jnp.full((2, 3), 7.0)
+    params, _ = rx.optimize(
+        PRMS, bowl, jr.key(0), learning_rate=0.1, steps=500, data=target, use_scan=False
+    )
+    assert np.allclose(params["b"], 7, atol=1e-2)
+
+
+@given(examples=st.integers(1, 300), batch=st.integers(1, 300), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_every_example_once_in_each_pass(examples: int, batch: int, seed: int) -> None:
+    batch = min(batch, examples)
+    minibatch = rx.Minibatch(bowl, batch)
+    steps = -(-3 * examples // batch)
+    drawn = jax.vmap(
+        lambda step: minibatch.batch(jnp.arange(examples), jr.key(seed), step)
+    )(jnp.arange(steps))
+    passes = np.concatenate(np.asarray(drawn))[: 3 * examples].reshape(3, examples)
+    assert np.array_equal(np.sort(passes), np.tile(np.arange(examples), (3, 1)))
+    if examples > 20:
+        assert not np.array_equal(passes[0], passes[1]), "not reshuffled"
+        assert not np.array_equal(passes[0], np.arange(examples))
+
+
+def test_the_order_is_random() -> None:
+    """Of many passes over three examples, each of the six orders is a sixth."""
+    orders = jax.vmap(
+        lambda step: rx.Minibatch(bowl, 3).batch(jnp.arange(3), jr.key(1), step)
+    )(jnp.arange(6000))
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert len(counts) == 6 and np.all(abs(counts - 1000) < 150)
+
+
+def test_minibatches_in_the_compiled_run() -> None:
+    """A run sees each example as often as there were passes, and seeds differ."""
+
+    def loss(x: Any, key: Any, batch: Any) -> Any:
+        return jnp.sum(x), batch["index"]
+
+    data = {"index": jnp.arange(12), "x": np.zeros((12, 2))}
+    trainer = rx.OptaxTrainer(9, "sgd", lambda key: jnp.ones(1), rx.Minibatch(loss, 4))
+    _, record = trainer.init_and_train(jr.key(0), data)
+    seen = record["metrics"]["eval_data"].reshape(3, 12)
+    assert np.array_equal(np.sort(seen), np.tile(np.arange(12), (3, 1)))
+    other = trainer.init_and_train(jr.key(1), data)[1]["metrics"]["eval_data"]
+    assert not np.array_equal(seen, other.reshape(3, 12))
+
+
+def test_minibatches_for_evolution() -> None:
+    def loss(x: Any, key: Any, batch: Any) -> Any:
+        return jnp.mean((x - batch) ** 2), batch
+
+    data = jnp.arange(20.0)[:, None]
+    trainer = rx.EvosaxTrainer(
+        3, "SNES", rx.Minibatch(loss, 5), jnp.zeros(1), popsize=4
+    )
+    _, record = trainer.init_and_train(jr.key(0), data)
+    batches = np.asarray(record["metrics"]["eval_data"])
+    assert batches.shape == (3, 4, 1, 5, 1)
+    flat = batches.reshape(12, 5)
+    assert all(len(set(row)) == 5 for row in flat) and len({*map(tuple, flat)}) == 12
+
+
+class Tensor:
+    """What is no jax or numpy array, but can become one, as PyTorch's tensors."""
+
+    def __init__(self, values: Any):
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.asarray(self.values, dtype)
+
+
+def _line(w: Any, key: Any, data: Any) -> Any:
+    x, y = data
+    return jnp.mean((x @ w - y) ** 2), None
+
+
+def _batches(count: int, size: int = 20) -> Iterator[Any]:
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        x = generator.normal(size=(size, 2))
+        yield [Tensor(x), x @ np.asarray([1.0, -2.0])]
+
+
+def test_a_stream_of_batches() -> None:
+    trainer = rx.OptaxTrainer(500, "adam", lambda key: jnp.zeros(2), _line, 0.05)
+    state, data = trainer.fit_stream(jr.key(0), _batches(200))
+    assert int(state.step) == 200 and data["metrics"]["loss"].shape == (200,)
+    assert np.allclose(state.params, [1, -2], atol=1e-2)
+    state, data = trainer.train_stream(state, jr.key(0), _batches(7))
+    assert int(state.step) == 207 and data["metrics"]["loss"].shape == (7,)
+
+
+def test_a_stream_ends_at_train_steps() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[Any]:
+        for batch in _batches(10**9):
+            taken.append(1)
+            yield batch
+
+    trainer = rx.OptaxTrainer(6, "adam", lambda key: jnp.zeros(2), _line)
+    state, _ = trainer.fit_stream(jr.key(0), endless())
+    assert int(state.step) == 6 == len(taken)
+
+
+def test_a_stream_is_the_same_as_the_whole() -> None:
+    """Steps with the same data each: a stream of copies, and a run."""
+    data = next(_batches(1))
+    whole = [jnp.asarray(np.asarray(x)) for x in data]
+    trainer = rx.OptaxTrainer(5, "adam", lambda key: jnp.zeros(2), _line)
+    expected = trainer.init_and_train(jr.key(0), whole)
+    assert same(trainer.fit_stream(jr.key(0), [data] * 5), expected)
+
+
+def test_a_stream_compiles_once_and_is_observed() -> None:
+    trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
+    trainer.fit_stream(jr.key(0), _batches(3))
+    with compilations() as names:
+        trainer.fit_stream(jr.key(1), _batches(9))
+    assert names == []
+    seen: list[int] = []
+
+    class Watch(rx.AbstractObserver):
+        def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+            seen.extend(steps)
+
+    watched = rx.OptaxTrainer(50, "adam", trainer.initializer, _line, callbacks=Watch())
+    watched.fit_stream(jr.key(0), _batches(9))
+    assert seen == [*range(1, 10)]
+
+
+def test_wrong_streams() -> None:
+    trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
+    with pytest.raises(ValueError, match="at least one batch.*make a new one"):
+        trainer.fit_stream(jr.key(0), iter(()))
+    with pytest.raises(RuntimeError, match=r"pass all of the data at once"):
+        jax.jit(lambda key: trainer.fit_stream(key, _batches(3)))(jr.key(0))
+
+    def broken() -> Iterator[Any]:
+        yield next(_batches(1))
+        raise ConnectionError("the disk went away")
+
+    with pytest.raises(ConnectionError, match="the disk went away"):
+        trainer.fit_stream(jr.key(0), broken())
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "rprop", "lion"])
+def test_the_derivative_by_the_learning_rate(name: str) -> None:
+    with jax.enable_x64(True):
+
+        def final(rate: Any) -> Any:
+            trainer = rx.OptaxTrainer(12, name, lambda key: jnp.ones(3), quartic, rate)
+            return trainer.init_and_train(jr.key(0))[1]["metrics"]["loss"][-1]
+
+        def quartic(x: Any, key: Any, data: Any = None) -> Any:
+            return jnp.sum((x - 2) ** 2) + jnp.sum(x**4) / 10, None
+
+        slope = jax.grad(final)(0.01)
+        difference = (final(0.01 + 1e-6) - final(0.01 - 1e-6)) / 2e-6
+        assert abs(slope) > 1e-2
+        assert np.isclose(slope, difference, rtol=1e-5)
+
+
+def test_an_array_among_the_keywords_is_a_leaf() -> None:
+    def run(decay: Any) -> Any:
+        trainer = rx.OptaxTrainer(
+            5, "adamw", lambda key: jnp.ones(2), bowl_, opt_kws={"weight_decay": decay}
+        )
+        return trainer.init_and_train_(jr.key(0)).trained
+
+    def bowl_(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x - 2) ** 2), None
+
+    many = jax.vmap(run)(jnp.asarray([0.0, 0.5]))
+    assert same(many[0], run(0.0)) and not same(many[0], many[1])
+
+
+def test_one_call_after_another_compiles_nothing() -> None:
+    rx.optimize(jnp.ones(3), rastrigin, jr.key(0), steps=10)
+    with compilations() as names:
+        rx.optimize(jnp.zeros(3), rastrigin, jr.key(1), steps=10, learning_rate=0.5)
+    assert names == []
+
+
+def bare_loss(params: Any, key: Any, data: Any = None) -> Any:
+    return jnp.sum(params)
+
+
+def vector_loss(params: Any, key: Any, data: Any = None) -> Any:
+    return params, None
+
+
+_KEY = jr.key(0)
+WRONG: list[tuple[Any, str, dict[str, Any]]] = [
+    (ValueError, "no optimiser 'adamm'.*'adam'", {"optimizer": "adamm"}),
+    (ValueError, "a gradient for each example", {"optimizer": "dpsgd"}),
+    (ValueError, r"optax\.contrib\.muon\(\.\.\.\)", {"optimizer": "muon"}),
+    (TypeCheckError, "'optimizer'", {"optimizer": optax.adam}),
+    (ValueError, "takes no 'beta1'.*'b1'", {"opt_kws": {"beta1": 0.9}}),
+    (
+        ValueError,
+        "Pass `learning_rate`",
+        {"opt_kws": {"learning_rate": 0.1}},
+    ),
+    (
+        ValueError,
+        "beside an instance, which has its own",
+        {"optimizer": optax.adam(0.1), "learning_rate": 0.1},
+    ),
+    (
+        ValueError,
+        "Pass them where that is made",
+        {"optimizer": optax.adam(0.1), "opt_kws": {"b1": 0.1}},
+    ),
+    (ValueError, "shape \\(2,\\)", {"learning_rate": jnp.ones(2)}),
+    (TypeError, r"signature \(params, key, data\)", {"loss_fn": lambda x: (x, None)}),
+    (TypeError, r"must return a pair \(params, key", {"loss_fn": bare_loss}),
+    (TypeError, "a number of shape", {"loss_fn": vector_loss}),
+    (ValueError, "`epochs` must be at least 1", {"epochs": 0}),
+    (ValueError, "`initializer` must hold at least one", {"initializer": lambda k: 1}),
+    (
+        ValueError,
+        "a gradient for each example",
+        {"optimizer": contrib.differentially_private_aggregate(1.0, 0.1, key=_KEY)},
+    ),
+    (
+        TypeError,
+        "sam could not make its update",
+        {"optimizer": contrib.sam(optax.sgd(0.1), optax.sgd(0.1), opaque_mode=True)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "text", "wrong"), WRONG)
+def test_wrong_arguments(error: Any, text: str, wrong: dict[str, Any]) -> None:
+    kws: dict[str, Any] = {
+        "epochs": 3,
+        "optimizer": "adam",
+        "initializer": lambda key: jnp.ones(2),
+        "loss_fn": rastrigin,
+    }
+    with pytest.raises(error, match=text):
+        rx.OptaxTrainer(**{**kws, **wrong}).init_and_train(jr.key(0))
+
+
+def test_wrong_minibatches() -> None:
+    def run(size: int, data: Any) -> None:
+        rx.optimize(
+            jnp.ones(1), rx.Minibatch(vector_loss, size), jr.key(0), data=data, steps=1
+        )
+
+    with pytest.raises(ValueError, match="at most 3, the examples in `data`, but 4"):
+        run(4, jnp.ones((3, 1)))
+    with pytest.raises(ValueError, match=r"one common leading axis.*3 at `\['a'\]`, 4"):
+        run(1, {"a": jnp.ones(3), "b": jnp.ones((4, 2))})
+    with pytest.raises(ValueError, match=r"trainer\.init_and_train\(key, data\)"):
+        run(1, None)
+    with pytest.raises(TypeError, match="a leading axis of examples"):
+        run(1, {"a": jnp.ones(3), "b": jnp.ones(())})
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+        rx.Minibatch(bowl, 0)
+    with pytest.raises(TypeError, match="`loss_fn` must have the signature"):
+        rx.Minibatch(lambda x: x, 1)
+
+
+def test_the_signature_is_the_readmes() -> None:
+    names = list(inspect.signature(rx.optimize).parameters)
+    assert names[:3] == ["prms", "loss_fn", "key"]
+    trainer = rx.OptaxTrainer(
+        epochs=64,
+        optimizer="adamw",
+        initializer=lambda key: jr.normal(key, (2,)),
+        loss_fn=rastrigin,
+        learning_rate=1e-3,
+    )
+    _, data = trainer.init_and_train(jr.key(2))
+    assert data["metrics"]["loss"].shape == (64,) and trainer.epochs == 64
+    params, state = rx.optimize(
+        jnp.ones(2), rastrigin, jr.key(2), steps=8, use_scan=False
+    )
+    assert params.shape == (2,) and int(state.step) == 8
