@@ -7,6 +7,10 @@ from . import _check as _check  # before the hook, which uses it
 
 with _install_import_hook("realax", "realax._check.lazily"):
     from . import policies as policies, tasks as tasks, training as training
+    from ._store import (
+        CorruptFileError as CorruptFileError,
+        MisfitError as MisfitError,
+    )
     from .policies import (
         BasePolicy as BasePolicy,
         MLPPolicy as MLPPolicy,
@@ -28,6 +32,8 @@ with _install_import_hook("realax", "realax._check.lazily"):
         AbstractObserver as AbstractObserver,
         AbstractState as AbstractState,
         AbstractTrainer as AbstractTrainer,
+        Checkpointer as Checkpointer,
+        EarlyStopping as EarlyStopping,
         ESMetrics as ESMetrics,
         ESState as ESState,
         EvosaxTrainer as EvosaxTrainer,
@@ -35,11 +41,21 @@ with _install_import_hook("realax", "realax._check.lazily"):
         GradMetrics as GradMetrics,
         GradState as GradState,
         Handle as Handle,
+        Logger as Logger,
         OptaxTrainer as OptaxTrainer,
         ProgressBar as ProgressBar,
         Record as Record,
         evolve as evolve,
+        host_field as host_field,
+        load_checkpoint as load_checkpoint,
+        load_params as load_params,
         optimize as optimize,
+        save_params as save_params,
+    )
+    from .training.log import (
+        default_es_metrics as default_es_metrics,
+        default_grad_metrics as default_grad_metrics,
+        default_metrics as default_metrics,
     )
 
 

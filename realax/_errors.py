@@ -4,14 +4,31 @@
 
 import difflib
 import operator
+import pathlib
+import warnings
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 
 from ._types import PRNGKeyArray
+
+
+# Frames that are not the user's: of this library, and of what wraps its methods.
+_FRAMES = (
+    str(pathlib.Path(__file__).parent),
+    str(pathlib.Path(eqx.__file__).parent),
+    str(pathlib.Path(jaxtyping.__file__).parent),
+    "<@beartype",
+)
+
+
+def warn_user(text: str) -> None:
+    """A `RuntimeWarning` that points at the user's own line."""
+    warnings.warn(text, RuntimeWarning, skip_file_prefixes=_FRAMES)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

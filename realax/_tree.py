@@ -74,6 +74,12 @@ class _Leaf:
     dtype: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class _Static:
+    kind: type  # 2, 2.0 and True are equal, and not the same
+    value: Any
+
+
 @dataclasses.dataclass(frozen=True, init=False)
 class Template[P]:
     """How a flat vector becomes a user's own tree again.
@@ -138,7 +144,7 @@ class Template[P]:
             if isinstance(leaf, _Leaf):
                 leaves.append(next(trained))
             else:
-                leaves.append(next(others) if leaf is None else leaf)
+                leaves.append(next(others) if leaf is None else leaf.value)
         return jax.tree.unflatten(self.treedef, leaves)
 
     def flatten(self, tree: P) -> tuple[Float[Array, " size"], tuple[Array, ...]]:
@@ -172,7 +178,7 @@ class Template[P]:
 def _describe(leaf: Any) -> Any:
     if eqx.is_inexact_array(leaf):
         return _Leaf(tuple(leaf.shape), leaf.dtype)
-    return None if eqx.is_array(leaf) else leaf
+    return None if eqx.is_array(leaf) else _Static(type(leaf), leaf)
 
 
 def _summary(leaves: list[Any]) -> str:

@@ -138,6 +138,51 @@ class _Lean(BasePolicy[None]):
         return self.bias * obs[2], None
 
 
+def test_data_fn_of_a_population_on_brax() -> None:
+    """Each individual's aux is what `data_fn` makes of its own episodes."""
+    end = lambda episode: (episode.reward.sum(), episode.obs[episode.valid.sum() - 1])
+    task = rx.BraxTask("inverted_pendulum", max_steps=40, data_fn=end)
+    keys = jr.split(jr.key(1), (3, 2))
+    make = lambda key: rx.MLPPolicy(4, 1, 8, 1, key=key)
+    policies = [make(key) for key in jr.split(jr.key(0), 3)]
+    population = eqx.filter_vmap(make)(jr.split(jr.key(0), 3))
+    values, (returns, last) = eqx.filter_jit(task.evaluate)(population, keys)
+    assert values.shape == returns.shape == (3, 2) and last.shape == (3, 2, 4)
+    play = eqx.filter_jit(task.rollout)
+    for i, policy in enumerate(policies):
+        for r in range(2):
+            episode = play(policy, keys[i, r])
+            length = int(episode.valid.sum())
+            assert length < 40, "what lies after the end is there, to be left out"
+            assert close(values[i, r], episode.reward.sum())
+            assert close(returns[i, r], episode.reward.sum())
+            assert close(last[i, r], episode.obs[length - 1], rtol=1e-3, atol=1e-3)
+
+
+def test_data_fn_keeps_only_what_it_returns() -> None:
+    pop, reps, steps = 32, 4, 500
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    arrays, static = eqx.partition(policy, eqx.is_array)
+    population = jax.tree.map(lambda leaf: jnp.stack([leaf] * pop), arrays)
+    keys = jr.split(jr.key(1), (pop, reps))
+
+    def memory(data_fn: Any) -> Any:
+        task = rx.GymnaxTask("CartPole-v1", steps, data_fn=data_fn)
+        play = lambda arrays, keys: task.evaluate(eqx.combine(arrays, static), keys)
+        sizes = jax.jit(play).lower(population, keys).compile().memory_analysis()
+        return sizes.output_size_in_bytes, sizes.temp_size_in_bytes
+
+    output, temporary = memory(lambda episode: episode.reward.sum())
+    all_output, all_temporary = memory(lambda episode: episode)
+    assert output < 10 * pop * reps
+    # Five numbers and the action, four bytes each, and three booleans.
+    row = 6 * 4 + 3
+    assert all_output >= pop * reps * steps * row
+    # The rewards are stacked, to be summed, and nothing else is.
+    assert output + temporary < 2 * 4 * pop * reps * steps
+    assert output + temporary < 0.2 * (all_output + all_temporary)
+
+
 def test_environment_parameters_are_leaves() -> None:
     task = rx.GymnaxTask("CartPole-v1", max_steps=100)
     policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))

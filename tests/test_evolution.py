@@ -251,18 +251,35 @@ def test_nothing_usable_keeps_the_state() -> None:
         assert jnp.all(data["metrics"]["failed"] == 8)
 
 
-def test_devices_change_nothing() -> None:
+@pytest.mark.parametrize("strategy", ["SNES", "SimpleGA", "SV_CMA_ES"])
+def test_devices_change_nothing(strategy: str) -> None:
     def task(x: Any, key: Any, data: Any = None) -> Any:
         value = jnp.sum((x - data["shift"]) ** 2) + jr.normal(key)
         return value, {"value": value}
 
-    runs = [
+    one, two = [
         rx.EvosaxTrainer(
-            10, "SNES", task, jnp.ones(3), popsize=8, eval_reps=2, n_devices=n
+            10, strategy, task, jnp.ones(3), popsize=8, eval_reps=2, n_devices=n
         ).init_and_train(jr.key(0), {"shift": jnp.asarray(0.5)})
         for n in (1, 2)
     ]
-    assert close(*runs)
+    assert close(one, two)
+    assert [len(run[0].best_flat.devices()) for run in (one, two)] == [1, 2]
+
+
+def test_devices_change_nothing_in_an_environment() -> None:
+    task = rx.GymnaxTask("CartPole-v1", 30, data_fn=lambda episode: episode.obs)
+    policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    one, two = [
+        rx.EvosaxTrainer(
+            3, "SNES", task, policy, popsize=8, eval_reps=2, n_devices=n
+        ).init_and_train(jr.key(0))
+        for n in (1, 2)
+    ]
+    assert close(one, two)
+    metrics = two[1]["metrics"]
+    assert metrics["eval_data"].shape == (3, 8, 2, 30, 4)
+    assert len(np.unique(metrics["fitness"])) > 2, "individuals differ"
 
 
 def test_parameters_by_name() -> None:

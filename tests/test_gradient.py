@@ -259,12 +259,42 @@ def test_every_example_once_in_each_pass(examples: int, batch: int, seed: int) -
 
 
 def test_the_order_is_random() -> None:
-    """Of many passes over three examples, each of the six orders is a sixth."""
+    """Of many passes over five examples, each of the 120 orders comes as often."""
     orders = jax.vmap(
-        lambda step: rx.Minibatch(bowl, 3).batch(jnp.arange(3), jr.key(1), step)
-    )(jnp.arange(6000))
+        lambda step: rx.Minibatch(bowl, 5).batch(jnp.arange(5), jr.key(1), step)
+    )(jnp.arange(24_000))
     _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
-    assert len(counts) == 6 and np.all(abs(counts - 1000) < 150)
+    assert len(counts) == 120 and np.sum((counts - 200) ** 2 / 200) < 180
+
+
+def test_the_order_of_much_data_is_random() -> None:
+    """The place of one example, and of its neighbour after it, over many passes."""
+    size, steps = 2500, 400
+    batch = rx.Minibatch(bowl, size).batch
+    orders = jax.lax.map(
+        lambda i: batch(jnp.arange(size), jr.key(1), i), jnp.arange(steps)
+    )
+    places = np.argsort(np.asarray(orders), axis=1)
+    for example in (0, 1, 1250, 2499):
+        counts, _ = np.histogram(places[:, example], bins=10, range=(0, size))
+        assert np.sum((counts - 40) ** 2 / 40) < 28
+    gaps = (places[:, 7] - places[:, 8]) % size
+    assert np.sum((np.histogram(gaps, 10, (0, size))[0] - 40) ** 2 / 40) < 28
+
+
+def test_sizes_beyond_32_bits() -> None:
+    batch = jax.jit(rx.Minibatch(bowl, 4096).batch)
+    examples, step = 1_281_167, 10**6
+    rows = batch(jnp.arange(examples), jr.key(0), jnp.asarray(step))
+    assert len(np.unique(rows)) == 4096 or step * 4096 % examples > examples - 4096
+    from realax.tasks._minibatch import _passes
+
+    for step in (0, 1, 312, 10**6, 2**31 - 1):
+        found = _passes(jnp.asarray(step, jnp.int32), 4096, examples)
+        assert tuple(map(int, found)) == (
+            step * 4096 // examples % 2**32,
+            step * 4096 % examples,
+        )
 
 
 def test_minibatches_in_the_compiled_run() -> None:
@@ -293,8 +323,9 @@ def test_minibatches_for_evolution() -> None:
     _, record = trainer.init_and_train(jr.key(0), data)
     batches = np.asarray(record["metrics"]["eval_data"])
     assert batches.shape == (3, 4, 1, 5, 1)
-    flat = batches.reshape(12, 5)
-    assert all(len(set(row)) == 5 for row in flat) and len({*map(tuple, flat)}) == 12
+    assert np.all(batches == batches[:, :1]), "individuals are compared on other data"
+    rows = batches[:, 0].reshape(15)
+    assert len({*rows}) == 15, "three generations are less than a pass"
 
 
 class Tensor:
@@ -367,6 +398,56 @@ def test_a_stream_compiles_once_and_is_observed() -> None:
     assert seen == [*range(1, 10)]
 
 
+def test_a_batch_may_be_overwritten_by_the_next() -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        return jnp.sum(x), data[0]
+
+    def refilling() -> Iterator[Any]:
+        buffer = np.zeros(1024, np.float32)
+        for i in range(20):
+            buffer[:] = i
+            yield buffer
+
+    trainer = rx.OptaxTrainer(30, "sgd", lambda key: jnp.ones(1), loss)
+    _, data = trainer.fit_stream(jr.key(0), refilling())
+    assert data["metrics"]["eval_data"].tolist() == [*range(20)]
+
+
+def test_half_precision_trains() -> None:
+    def loss(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x.astype(jnp.float32) - 1) ** 2), None
+
+    start = jnp.full(100_000, 2.0, jnp.float16)
+    _, state, data = rx.optimize(
+        start, loss, jr.key(0), optimizer="sgd", learning_rate=0.1, steps=5
+    )
+    assert int(state.skipped) == 0 and data["metrics"]["grad_norm"][0] > 600
+    assert data["metrics"]["loss"][-1] < data["metrics"]["loss"][0]
+
+
+def test_numbers_of_another_type_are_another_program() -> None:
+    def loss(params: Any, key: Any, data: Any = None) -> Any:
+        factor = 1.0 if isinstance(params["p"], int) else 2.0
+        return factor * jnp.sum(params["x"] ** 2), None
+
+    for p, expected in ((2, 3.0), (2.0, 6.0)):
+        prms = {"x": jnp.ones(3), "p": p}
+        params, _, data = rx.optimize(prms, loss, jr.key(0), steps=1)
+        assert data["metrics"]["loss"][0] == expected
+        assert type(params["p"]) is type(p)
+
+
+def test_a_wrapped_minibatch_goes_through_passes_too() -> None:
+    def loss(x: Any, key: Any, batch: Any) -> Any:
+        return jnp.sum(x), batch
+
+    wrapped = eqx.filter_jit(rx.Minibatch(loss, 4))
+    _, record = rx.OptaxTrainer(
+        3, "sgd", lambda key: jnp.ones(1), wrapped
+    ).init_and_train(jr.key(0), jnp.arange(12))
+    assert sorted(record["metrics"]["eval_data"].ravel().tolist()) == [*range(12)]
+
+
 def test_wrong_streams() -> None:
     trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
     with pytest.raises(ValueError, match="at least one batch.*make a new one"):
@@ -380,6 +461,8 @@ def test_wrong_streams() -> None:
 
     with pytest.raises(ConnectionError, match="the disk went away"):
         trainer.fit_stream(jr.key(0), broken())
+    with pytest.raises(TypeError, match=r"at `\['name'\]` 'a' of type str came"):
+        trainer.fit_stream(jr.key(0), [{"x": np.ones(2), "name": "a"}])
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "rprop", "lion"])
@@ -454,6 +537,16 @@ WRONG: list[tuple[Any, str, dict[str, Any]]] = [
     (TypeError, r"signature \(params, key, data\)", {"loss_fn": lambda x: (x, None)}),
     (TypeError, r"must return a pair \(params, key", {"loss_fn": bare_loss}),
     (TypeError, "a number of shape", {"loss_fn": vector_loss}),
+    (
+        TypeError,
+        r"`initializer` must have the signature \(key\)",
+        {"initializer": lambda: jnp.ones(2)},
+    ),
+    (
+        ValueError,
+        "`learning_rate` must return one number",
+        {"learning_rate": lambda step: jnp.ones(2) * step},
+    ),
     (ValueError, "`epochs` must be at least 1", {"epochs": 0}),
     (ValueError, "`initializer` must hold at least one", {"initializer": lambda k: 1}),
     (

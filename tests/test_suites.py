@@ -63,6 +63,87 @@ def test_gymnax_rewards(name: str) -> None:
     assert bool(episode.terminated[last] | episode.truncated[last])
 
 
+class Balance(BasePolicy[None]):
+    """Pushes to where the pole falls, which keeps CartPole up to its limit."""
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return jnp.stack([jnp.zeros(()), obs[2] + obs[3]]), None
+
+
+class Still(BasePolicy[None]):
+    """The same outputs in every step."""
+
+    outputs: tuple[float, ...] = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return jnp.asarray(self.outputs), None
+
+
+# Policies under which an episode ends by the environment's own limit alone.
+SURVIVORS = [
+    ("CartPole-v1", Balance(), 500),
+    ("Acrobot-v1", Still((0.0, 1.0, 0.0)), 500),
+    ("MountainCar-v0", Still((0.0, 1.0, 0.0)), 200),
+    ("MountainCarContinuous-v0", Still((0.0,)), 999),
+    ("Pendulum-v1", Still((0.0,)), 200),
+]
+
+
+@pytest.mark.parametrize(("name", "policy", "limit"), SURVIVORS)
+def test_gymnax_time_limits(name: str, policy: Any, limit: int) -> None:
+    """Truncated where gymnax's own `step` says so, at the end of a whole episode."""
+    env, params = gymnax.make(name)
+    task = rx.GymnaxTask(name)
+    assert task.max_steps == limit
+    key = jr.key(11)
+    episode = eqx.filter_jit(task.rollout)(policy, key)
+    assert int(episode.valid.sum()) == limit
+    assert not bool(jnp.any(episode.terminated))
+
+    def step(carry: Any, _: None) -> Any:
+        output, _ = policy(carry[0], None, key)
+        action = jnp.argmax(output) if task.space.discrete else output
+        obs, state, *rest, _ = env.step(key, carry[1], action, params)
+        return (obs, state), rest
+
+    start = env.reset_env(jr.split(jr.split(key, 3)[0])[0], params)
+    _, rows = jax.jit(lambda start: jax.lax.scan(step, start, length=limit))(start)
+    reward, terminated, truncated = rows
+    assert not bool(jnp.any(terminated))
+    assert truncated.tolist() == [False] * (limit - 1) + [True]
+    assert episode.truncated.tolist() == truncated.tolist()
+    assert np.allclose(episode.reward, reward, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "policy", "limit"), SURVIVORS)
+def test_gymnax_limit_below_the_horizon(name: str, policy: Any, limit: int) -> None:
+    """The environment's own limit ends an episode that `max_steps` lets go on."""
+    own = lambda task: task.env_params.max_steps_in_episode
+    task = rx.GymnaxTask(name)
+    play = eqx.filter_jit(lambda task: task.rollout(policy, jr.key(11)))
+    for lower in (70, 90):
+        episode = play(eqx.tree_at(own, task, jnp.full_like(own(task), lower)))
+        assert episode.truncated.shape == (limit,)
+        assert int(episode.valid.sum()) == lower
+        assert jnp.flatnonzero(episode.truncated).tolist() == [lower - 1]
+        assert not bool(jnp.any(episode.terminated))
+
+
+def test_gymnax_limit_of_ones_own() -> None:
+    for limit in (61, 260):
+        params = {"max_steps_in_episode": limit}
+        task = rx.GymnaxTask("Pendulum-v1", env_params=params)
+        episode = eqx.filter_jit(task.rollout)(Still((0.0,)), jr.key(11))
+        assert episode.truncated.tolist() == [False] * (limit - 1) + [True]
+        assert bool(jnp.all(episode.valid))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"),

@@ -6,6 +6,7 @@
 # pyright: reportUnknownVariableType=false
 
 import abc
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +123,17 @@ def check_arrays(tree: Tree, what: str) -> None:
                 f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came. "
                 "Keep names and settings outside of what is returned."
             )
+
+
+def is_maximized(task: Callable[..., Any]) -> bool:
+    """A task's direction, also where it is wrapped in `filter_jit` or `partial`."""
+    while True:
+        if isinstance(task, functools.partial):
+            task = task.func
+        elif hasattr(task, "__wrapped__"):
+            task = task.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+        else:
+            return bool(getattr(task, "maximize", False))
 
 
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:

@@ -67,7 +67,7 @@ class EnvelopeTask[P](EnvTask[P]):
         self.env_kwargs = freeze(env_kwargs)
         suite = _build(env, self.env_kwargs) if isinstance(env, str) else _look(env)
         if max_steps is None:
-            max_steps = suite.environment.default_max_steps
+            max_steps = _horizon(env, suite.environment, self.env_kwargs)
         if max_steps is None:
             raise ValueError(
                 f"`max_steps` must be given for {type(suite.environment).__name__}, "
@@ -106,6 +106,15 @@ def _look(environment: Any) -> _Suite:
             layout_of(environment.observation_space),
             layout_of(environment.action_space),
         )
+
+
+def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
+    """The suite's own horizon. envelope says 100 for whatever navix has."""
+    if isinstance(env, str) and env.startswith("navix::"):
+        import navix
+
+        return int(navix.make(env.removeprefix("navix::"), **kws.thaw()).max_steps)
+    return environment.default_max_steps
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,7 +5,7 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
-import inspect
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, SupportsIndex
@@ -18,20 +18,22 @@ from jaxtyping import Array, Int, UInt32
 
 from .._errors import count, describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
-from ._base import AbstractTask, check_task, checked_call
+from ._base import AbstractTask, check_task, checked_call, is_maximized
 
 
-_ROUNDS = 6
+_ROUNDS = 8
+# Up to so many examples a sort is cheap, and its order is of all orders.
+_FEW = 2048
 
 
 class Minibatch[P](AbstractTask[P]):
     """A loss on `batch_size` examples of the data in each step.
 
     `data` is a tree of arrays with one leading axis of examples; the loss gets the same
-    tree with an axis of `batch_size`. `OptaxTrainer` goes through the data in one
-    reshuffled pass after another: within a pass each example comes exactly once, and a
-    batch may end one pass and begin the next. Any other trainer, which evaluates many
-    parameters in a step, gets a batch drawn by the evaluation's own key.
+    tree with an axis of `batch_size`. Trainers go through the data in one reshuffled
+    pass after another: within a pass each example comes exactly once, and a batch may
+    end one pass and begin the next. All individuals of a generation get the same batch.
+    Called by itself, it draws a batch by its key.
 
     **Arguments:**
 
@@ -56,7 +58,7 @@ class Minibatch[P](AbstractTask[P]):
     @property
     def maximize(self) -> bool:
         """That of `loss_fn`."""
-        return bool(getattr(inspect.unwrap(self.loss_fn), "maximize", False))
+        return is_maximized(self.loss_fn)
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
@@ -81,22 +83,56 @@ class Minibatch[P](AbstractTask[P]):
                 f"`batch_size` must be at most {examples}, the examples in `data`, but "
                 f"{self.batch_size} came."
             )
-        # After `period` steps a whole number of passes is over, which keeps numbers
-        # small in runs of any length.
-        common = math.gcd(examples, self.batch_size)
-        period, passes = examples // common, self.batch_size // common
-        if period * self.batch_size >= 2**32:
+        if examples >= 2**30:
             raise ValueError(
-                f"`batch_size={self.batch_size}` and {examples} examples have no large "
-                "common divisor, and their product is beyond 32 bits. Choose a size "
-                "that divides the examples, or leave some out."
+                f"`data` must hold fewer than 2**30 examples, not {examples}."
             )
-        step = step.astype(jnp.uint32)
-        place = (step % period) * self.batch_size
+        epoch, place = _passes(step, self.batch_size, examples)
         place += jnp.arange(self.batch_size, dtype=jnp.uint32)
-        epoch = (step // period) * passes + place // examples
-        rows = _shuffled(place % examples, epoch, key, examples)
+        epoch += (place >= examples).astype(jnp.uint32)
+        place = jnp.where(place >= examples, place - examples, place)
+        rows = _shuffled(place, epoch, key, examples)
         return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), rows, axis=0), data)
+
+
+def drawn(
+    task: Callable[..., Any], data: Tree, key: PRNGKeyArray, step: Step
+) -> tuple[Callable[..., Any], Tree]:
+    """What a trainer is to evaluate at a step: a `Minibatch`'s own loss and batch.
+
+    **Arguments:**
+
+    - `task`, `data`: of the trainer.
+    - `key`: decides the order of examples; the same in every step.
+    - `step`: how many batches came before.
+    """
+    inner = task
+    while hasattr(inner, "__wrapped__"):  # by `filter_jit`
+        inner = inner.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    if not isinstance(inner, Minibatch):
+        return task, data
+    return inner.loss_fn, inner.batch(data, key, step)
+
+
+def _passes(
+    step: Step, batch_size: int, examples: int
+) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
+    """`divmod(step * batch_size, examples)`, whose product may be beyond 32 bits."""
+    # After `period` steps a whole number of passes is over.
+    common = math.gcd(examples, batch_size)
+    period, passes = examples // common, batch_size // common
+    step = step.astype(jnp.uint32)
+    epochs, rest = step // period * passes, step % period
+
+    def digit(bit: str, epoch: Array, place: Array) -> tuple[Array, Array]:
+        place = 2 * place + (rest if bit == "1" else 0)
+        over = place // examples  # at most 2
+        return 2 * epoch + over, place - over * examples
+
+    epoch, place = jnp.zeros((2,), jnp.uint32)
+    for bit in f"{batch_size:b}":
+        epoch, place = digit(bit, epoch, place)
+    return epochs + epoch, place
 
 
 def _examples(data: Tree) -> int:
@@ -133,6 +169,10 @@ def _shuffled(
 
     Source: J. Black, P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002.
     """
+    if size <= _FEW:
+        sort = functools.partial(_sorted, key=key, size=size)
+        first, second = jax.vmap(sort)(jnp.stack([epoch[0], epoch[0] + 1]))
+        return jnp.where(epoch == epoch[0], first[place], second[place])
     half = max(1, math.ceil(math.log2(max(2, size)) / 2))
     mask = jnp.uint32(2**half - 1)
     secrets = jr.bits(key, (_ROUNDS,), jnp.uint32)
@@ -150,6 +190,10 @@ def _shuffled(
         return jnp.where(x >= size, permute(x), x)
 
     return jax.lax.while_loop(outside, again, permute(place)).astype(jnp.int32)
+
+
+def _sorted(epoch: Array, key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
+    return jr.permutation(jr.fold_in(key, epoch), size)
 
 
 def _mixed(x: Array, epoch: Array, secret: Array) -> UInt32[Array, " batch"]:

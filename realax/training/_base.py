@@ -6,18 +6,19 @@
 # pyright: reportUnknownVariableType=false
 
 import abc
-import warnings
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypedDict
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 
-from .._errors import check_key
+from .._errors import check_key, warn_user
 from .._types import PRNGKeyArray, Step, Tree
 from ._observed import is_traced, run_observed
-from .observers import AbstractObserver
+from .observers import AbstractObserver, EarlyStopping, Stopped
 
 
 class AbstractState(eqx.Module):
@@ -31,10 +32,13 @@ class Record[M](TypedDict):
 
     - `metrics`: what `train_step` returned beside the state.
     - `record`: what the trainer's `record` chose; `None` where it was not given.
+    - `stopped_at`: the step at which a run with `EarlyStopping` ended, shape `()`;
+        `None` for one without.
     """
 
     metrics: M
     record: Tree
+    stopped_at: Step | None
 
 
 class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
@@ -179,30 +183,32 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             )
         bare = _bare(self)
         traced = is_traced(self, state, key, data)
-        if not self.callbacks and batches is None:
-            state, rows = _run(bare, state, key, data, collect)
-            record = self._finish(state, rows)
-            if not traced and (text := self.complaint(state)) is not None:
-                warnings.warn(text, RuntimeWarning, stacklevel=4)
-            return state, record
-        if traced and not self.callbacks:
+        stopping = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
+        watching = tuple(o for o in self.callbacks if not isinstance(o, EarlyStopping))
+        if traced and watching:
+            raise RuntimeError(
+                f"a {type(self).__name__} with observers ({_names(watching)}) is "
+                "being traced by `jit`, `vmap`, `grad` or a task, where no host can "
+                "watch. Attach observers to the outermost trainer only: build this one "
+                "without `callbacks`, `logger` and `progress_bar`."
+            )
+        if traced and batches is not None:
             raise RuntimeError(
                 f"a {type(self).__name__} is being traced by `jit`, `vmap`, `grad` or "
                 "a task, where no host can fetch batches. Stream outside of them, or "
                 "pass all of the data at once: `trainer.train(state, key, data)`."
             )
-        if traced:
-            raise RuntimeError(
-                f"a {type(self).__name__} with observers ({_names(self.callbacks)}) is "
-                "being traced by `jit`, `vmap`, `grad` or a task, where no host can "
-                "watch. Attach observers to the outermost trainer only: build this one "
-                "without `callbacks` and `progress_bar`."
-            )
+        if traced or not (self.callbacks or batches is not None):
+            state, rows = _run(bare, stopping, state, key, data, collect)
+            if not traced and (text := self.complaint(state)) is not None:
+                warn_user(text)
+            return state, self._finish(state, rows)
         end = int(state.step) + self.train_steps
         state, rows = run_observed(
             with_steps(self, end),
             with_steps(bare, 0),
             _step,
+            (watching, stopping),
             state,
             key,
             data,
@@ -213,7 +219,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     def _finish(self, state: S, rows: Any) -> Any:
         """A `Record` of stacked rows: what `record` keeps has its own type again."""
-        if rows is None or self.record is None:
+        if rows is None:
+            return None
+        stops = any(isinstance(o, EarlyStopping) for o in self.callbacks)
+        rows = {**rows, "stopped_at": state.step if stops else None}
+        if self.record is None:
             return rows
         static = eqx.filter_eval_shape(self.record, state)
         static = eqx.filter(static, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
@@ -227,23 +237,59 @@ def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
 
 @eqx.filter_jit
 def _run(
-    trainer: Any, state: Any, key: PRNGKeyArray, data: Tree, collect: bool
+    trainer: Any,
+    stopping: tuple[EarlyStopping, ...],
+    state: Any,
+    key: PRNGKeyArray,
+    data: Tree,
+    collect: bool,
 ) -> tuple[Any, Any]:
-    def body(state: Any, _: None) -> tuple[Any, Any]:
-        state, kept = _step(trainer, state, key, data)
-        return state, kept if collect else None
+    def body(carry: Any, _: None) -> tuple[Any, Any]:
+        carry, kept = _step(trainer, stopping, carry, key, data)
+        return carry, kept if collect else None
 
-    return jax.lax.scan(body, state, None, length=trainer.train_steps)
+    start = state, tuple(stop.begin() for stop in stopping)
+    (end, _), rows = jax.lax.scan(body, start, None, length=trainer.train_steps)
+    if stopping and collect:
+        last = jnp.minimum(jnp.arange(trainer.train_steps), end.step - state.step - 1)
+        rows = jax.tree.map(lambda row: row[last], rows)
+    return end, rows
 
 
 def _step(
-    trainer: Any, state: Any, key: PRNGKeyArray, data: Tree
+    trainer: Any,
+    stopping: tuple[EarlyStopping, ...],
+    carry: tuple[Any, tuple[Stopped, ...]],
+    key: PRNGKeyArray,
+    data: Tree,
 ) -> tuple[Any, dict[str, Any]]:
-    """One step with its own key: the next state, and what a `Record` keeps of it."""
-    state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
-    chosen = None if trainer.record is None else trainer.record(state)
-    chosen = eqx.filter(chosen, eqx.is_array_like)
-    return state, {"metrics": metrics, "record": chosen}
+    """One step with its own key: what is carried on, and what a `Record` keeps of it.
+
+    Once a run is over, its state stands still.
+    """
+
+    def go(carry: Any) -> tuple[Any, dict[str, Any]]:
+        state, stopped = carry
+        state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
+        stopped = tuple(
+            stop.update(one, metrics, trainer.objective)
+            for stop, one in zip(stopping, stopped, strict=True)
+        )
+        chosen = None if trainer.record is None else trainer.record(state)
+        chosen = eqx.filter(chosen, eqx.is_array_like)
+        return (state, stopped), {"metrics": metrics, "record": chosen}
+
+    if not stopping:
+        return go(carry)
+    # Jitted and inlined, so that asking for the shapes does not trace it twice.
+    go = jax.jit(go, inline=True)
+    _, shapes = jax.eval_shape(go, carry)
+
+    def stay(carry: Any) -> tuple[Any, dict[str, Any]]:
+        return carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    over = functools.reduce(jnp.logical_or, [one.now for one in carry[1]])
+    return jax.lax.cond(over, stay, go, carry)
 
 
 def _bare(trainer: Any) -> Any:

@@ -5,8 +5,10 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
+import dataclasses
+import itertools
+import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,9 +19,10 @@ import jax.random as jr
 import numpy as np
 from jax.core import Tracer
 
-from .._errors import describe
+from .._errors import describe, warn_user
 from .._types import PRNGKeyArray, Tree
-from .observers import AbstractObserver
+from ._signals import deferred_signals
+from .observers import AbstractObserver, EarlyStopping, Stopped
 
 
 # How long a chunk is to take, in seconds: how soon Ctrl-C and observers act.
@@ -39,7 +42,8 @@ def is_traced(*trees: Any) -> bool:
 def run_observed(
     trainer: Any,
     bare: Any,
-    step: Callable[[Any, Any, PRNGKeyArray, Tree], tuple[Any, Any]],
+    step: Callable[..., tuple[Any, Any]],
+    callbacks: tuple[tuple[AbstractObserver, ...], tuple[EarlyStopping, ...]],
     state: Any,
     key: PRNGKeyArray,
     data: Tree,
@@ -52,74 +56,153 @@ def run_observed(
 
     - `trainer`: the trainer with its observers.
     - `bare`: what of it is compiled: without observers, and for any number of steps.
-    - `step`: the compiled part, `(bare, state, key, data) -> (state, kept)`.
+    - `step`: the compiled part, `(bare, stopping, carry, key, data) -> (carry, kept)`.
+    - `callbacks`: those that watch, and those that end a run.
     - `state`, `key`, `data`, `collect`: as for `AbstractTrainer.train`.
     - `batches`: the `data` of each step in turn; the run ends where they do.
 
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
-    observers: tuple[AbstractObserver, ...] = trainer.callbacks
-    end = trainer.train_steps
+    observers, stopping = callbacks
+    # What saves comes last: then no file of the others ends before what it saved.
+    observers = tuple(sorted(observers, key=lambda observer: observer.saves))
+    begun, end = int(state.step), trainer.train_steps
     kept: list[Any] = []
     started: list[AbstractObserver] = []
     error: BaseException | None = None
-    try:
-        for observer in observers:
-            started.append(observer)
-            state = _started(observer, observer.on_start(trainer, state, key), state)
-        selecting = tuple(map(_traced_half, observers))
-        rows: Any = None
-        length, done, warned = 1, int(state.step), False
-        if batches is not None and (data := _next(batches)) is _END:
-            raise ValueError(
-                "`batches` must yield at least one batch, but it is empty. A generator "
-                "that was gone through once is: make a new one for each run."
-            )
-        while done < end and data is not _END:
-            length = min(length, end - done, _to_boundary(observers, done))
-            length = length if batches is None else 1
-            began = time.perf_counter()
-            state, rows = _chunk(
-                step, bare, selecting, state, key, data, np.int32(length), collect
-            )
-            if batches is not None and done + 1 < end:
-                data = _next(batches)  # while the device computes
-            steps = np.arange(done, int(state.step)) + 1
-            chunk = _rows(rows, len(steps))
-            per_step = (time.perf_counter() - began) / len(steps)
-            done += len(steps)
-            # The first chunk also compiles, and tells little: grow in bounded leaps.
-            length = max(1, min(int(_CHUNK_SECONDS / per_step), 8 * len(steps)))
-            kept.append(chunk["kept"])
-            text = None if warned else trainer.complaint(state)
-            if text is not None:
-                warned = True
-                warnings.warn(text, RuntimeWarning, stacklevel=5)
-            for observer, selected in zip(observers, chunk["selected"], strict=True):
-                observer.on_chunk(steps, selected, state)
-    except BaseException as exception:
-        error = exception
-        raise
-    finally:
-        _end_all(started, state, error)
+    settled: tuple[Stopped | None, ...] = tuple(stop.begin() for stop in stopping)
+    with deferred_signals() as answer_signals:
+        try:
+            for stop, one in zip(stopping, settled, strict=True):
+                stop.handle.value = one
+            for observer in sorted(observers, key=lambda observer: not observer.saves):
+                started.append(observer)
+                start = observer.on_start(trainer, state, key)
+                state = _started(observer, start, state)
+            selecting = tuple(map(_traced_half, observers))
+            settled = tuple(stop.handle.value for stop in stopping)
+            carry = state, settled
+            rows: Any = None
+            length, done, warned = 1, int(state.step), False
+            feed = None if batches is None else _Feed(batches)
+            if feed is not None and done < end:
+                data = feed.first(skip=done - begun)
+            # A stream has other data for each step.
+            most = _MAX_STEPS if feed is None else 1
+            while done < end and data is not _END and not _over(carry[1]):
+                length = min(length, most, end - done, _to_boundary(observers, done))
+                if feed is not None and done + 1 < end:
+                    feed.ask()
+                began = time.perf_counter()
+                carry, rows = _chunk(
+                    (step, bare, stopping, selecting, collect, most),
+                    carry,
+                    key,
+                    data,
+                    np.int32(length),
+                )
+                steps = np.arange(done, int(carry[0].step)) + 1
+                chunk = _rows(rows, len(steps))
+                per_step = (time.perf_counter() - began) / len(steps)
+                done += len(steps)
+                # The first chunk also compiles, and tells little: bounded leaps.
+                length = max(1, min(int(_CHUNK_SECONDS / per_step), 8 * len(steps)))
+                kept.append(chunk["kept"])
+                text = None if warned else trainer.complaint(carry[0])
+                if text is not None:
+                    warned = True
+                    warn_user(text)
+                for stop, now in zip(stopping, carry[1], strict=True):
+                    stop.handle.value = now
+                for observer, seen in zip(observers, chunk["selected"], strict=True):
+                    observer.on_chunk(steps, seen, carry[0])
+                # Only now: what all have seen is what may be saved after an error.
+                state, settled = carry
+                answer_signals()
+                if feed is not None and done < end:
+                    data = feed.take()
+        except BaseException as exception:
+            error = exception
+            for stop, one in zip(stopping, settled, strict=True):
+                stop.handle.value = one
+            raise
+        finally:
+            _end_all(started, state, error)
     if not collect:
         return state, None
     if not kept:
-        _, shapes = eqx.filter_eval_shape(step, bare, state, key, data)
+        _, shapes = eqx.filter_eval_shape(
+            step, bare, stopping, carry, key, None if data is _END else data
+        )
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
     return state, _joined(rows["kept"], kept)
+
+
+def _over(stopped: tuple[Stopped | None, ...]) -> bool:
+    return any(one is not None and bool(one.now) for one in stopped)
 
 
 _END = object()
 
 
-def _next(batches: Iterator[Tree]) -> Any:
-    """The next batch, on its way to the device; `_END` where there is none."""
-    for batch in batches:
-        return jax.device_put(
-            jax.tree.map(lambda x: x if eqx.is_array(x) else np.asarray(x), batch)
-        )
-    return _END
+class _Feed:
+    """The batches of a stream, the next one fetched while a step is computed."""
+
+    def __init__(self, batches: Iterator[Tree]):
+        self._batches = batches
+        self._thread: threading.Thread | None = None
+        self._batch: Any = _END
+        self._error: BaseException | None = None
+
+    def first(self, skip: int) -> Any:
+        """A run's first batch, after those that a restored run had taken before."""
+        for _ in itertools.islice(self._batches, skip):
+            pass
+        self._fetch()
+        batch = self.take()
+        if batch is _END and skip == 0:
+            raise ValueError(
+                "`batches` must yield at least one batch, but it is empty. A generator "
+                "that was gone through once is: make a new one for each run."
+            )
+        return batch
+
+    def ask(self) -> None:
+        """Begin to fetch the next batch."""
+        # No pool: its threads would keep a process from ending while a source is slow.
+        self._thread = threading.Thread(target=self._fetch, daemon=True)
+        self._thread.start()
+
+    def take(self) -> Any:
+        """What was asked for, `_END` where there is no more. Raises what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._batch
+
+    def _fetch(self) -> None:
+        try:
+            batch = next(self._batches, _END)
+            self._batch = batch if batch is _END else _on_device(batch)
+        except BaseException as error:
+            self._error = error
+
+
+def _on_device(batch: Tree) -> Tree:
+    def copied(path: Any, leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        # A copy, because a source may use the same memory for its next batch.
+        array = np.array(leaf, copy=True)
+        if array.dtype.kind not in "biufcV":
+            raise TypeError(
+                "`batches` must yield trees of arrays and numbers, but at "
+                f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came."
+            )
+        return array
+
+    return jax.device_put(jax.tree_util.tree_map_with_path(copied, batch))
 
 
 def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:
@@ -135,7 +218,13 @@ def _traced_half(observer: AbstractObserver) -> AbstractObserver | None:
     """What of an observer is compiled in: nothing where it selects nothing."""
     if type(observer).select is AbstractObserver.select:
         return None
-    return eqx.tree_at(lambda o: o.every, observer, None, is_leaf=lambda x: x is None)
+    names = [f.name for f in dataclasses.fields(observer) if f.metadata.get("host")]
+    return eqx.tree_at(
+        lambda o: [getattr(o, name) for name in names],
+        observer,
+        [None] * len(names),
+        is_leaf=lambda x: x is None,
+    )
 
 
 def _rows(buffers: Any, count: int) -> Any:
@@ -184,32 +273,30 @@ def _end_all(
 
 @eqx.filter_jit
 def _chunk(
-    step: Callable[[Any, Any, PRNGKeyArray, Tree], tuple[Any, Any]],
-    bare: Any,
-    observers: tuple[AbstractObserver | None, ...],
-    state: Any,
+    fixed: tuple[Any, Any, Any, tuple[AbstractObserver | None, ...], bool, int],
+    carry: Any,
     key: PRNGKeyArray,
     data: Tree,
     count: Any,
-    collect: bool,
 ) -> tuple[Any, Any]:
     """`count` steps, or as many as the buffers hold, and what was stacked of them."""
-    arrays, static = eqx.partition(state, eqx.is_array)
+    step, bare, stopping, observers, collect, most = fixed
+    arrays, static = eqx.partition(carry, eqx.is_array)
 
     # Jitted and inlined, so that asking for the shapes and looping trace it only once.
     @jax.jit(inline=True)
     def one(arrays: Any) -> tuple[Any, Any]:
-        state, kept = step(bare, eqx.combine(arrays, static), key, data)
-        metrics = kept["metrics"]
+        carry, kept = step(bare, stopping, eqx.combine(arrays, static), key, data)
+        state, metrics = carry[0], kept["metrics"]
         selected = tuple(
             None if o is None else o.select(state, metrics) for o in observers
         )
         row = {"kept": kept if collect else None, "selected": selected}
-        return eqx.filter(state, eqx.is_array), row
+        return eqx.filter(carry, eqx.is_array), row
 
     _, shapes = jax.eval_shape(one, arrays)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    capacity = max(1, min(_MAX_STEPS, _MAX_BYTES // max(1, size)))
+    capacity = max(1, min(most, _MAX_BYTES // max(1, size)))
     buffers = jax.tree.map(
         lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes
     )

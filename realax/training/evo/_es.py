@@ -5,7 +5,6 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, SupportsIndex
 
@@ -18,10 +17,11 @@ from jaxtyping import Array, Float
 from ..._errors import check_key, count
 from ..._tree import Frozen, Template, freeze, stays_finite, where
 from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import check_task
+from ...tasks._base import check_task, is_maximized
+from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._evaluate import device_mesh, evaluate, on_every_device
-from ..observers import AbstractObserver, Observers, ProgressBar, as_tuple
+from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._algorithm import Algorithm
 from ._shaping import FitnessShaper
 from ._state import ESMetrics, ESState
@@ -62,6 +62,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         names. `trainer.es_params` holds all of them as array leaves.
     - `record`: what to keep of each state beside the metrics, as `data["record"]`.
     - `callbacks`: one observer, or several.
+    - `logger`: one more of them.
     - `progress_bar`: whether to show one.
 
     By name, algorithms whose defaults in evosax hardly learn get others. Open_ES, ARS,
@@ -106,6 +107,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         es_params: Tree = None,
         record: Callable[[ESState[P]], Tree] | None = None,
         callbacks: Observers = (),
+        logger: Logger | None = None,
         progress_bar: bool = False,
     ):
         check_task(task)
@@ -118,20 +120,22 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
                 f"`popsize` must be a multiple of `n_devices={devices}`, but {size} "
                 f"came. The nearest are {below or devices} and {below + devices}."
             )
-        # A task wrapped in `filter_jit` keeps its direction.
-        maximize = bool(getattr(inspect.unwrap(task), "maximize", False))
         self.train_steps = count("train_steps", train_steps)
         self.strategy = strategy
         self.task = task
         self.params_like = params_like
-        self.fitness_shaper = (fitness_shaper or FitnessShaper()).directed(maximize)
+        self.fitness_shaper = (fitness_shaper or FitnessShaper()).directed(
+            is_maximized(task)
+        )
         self.popsize = size
         self.eval_reps = count("eval_reps", eval_reps)
         self.n_devices = devices
         self.es_kws = freeze(es_kws)
         self.es_params = self._strategy.full_params(es_params)
         self.record = record
-        self.callbacks = as_tuple(callbacks, ProgressBar() if progress_bar else None)
+        self.callbacks = as_tuple(
+            callbacks, logger, ProgressBar() if progress_bar else None
+        )
 
     @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
@@ -149,6 +153,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     def initialize(self, key: PRNGKeyArray) -> ESState[P]:
         """The state around `params_like`, before the first generation."""
         check_key(key)
+        key, shuffle_key = jr.split(key)
         template = self._template
         flat, rest = template.flatten(self.params_like)
         state = ESState(
@@ -160,6 +165,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             born=jnp.asarray(False),
             refused=jnp.zeros((), jnp.int32),
             longest_refused=jnp.zeros((), jnp.int32),
+            shuffle_key=shuffle_key,
             rest=rest,
             template=template,
         )
@@ -172,8 +178,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         ask_key, eval_key, tell_key = jr.split(key, 3)
         population, es_state = self._ask(state, ask_key)
         keys = jr.split(eval_key, (self.popsize, self.eval_reps))
+        task, data = drawn(self.task, data, state.shuffle_key, state.step)
         values, aux = evaluate(
-            self.task, self._individuals(population, state), keys, data, self.n_devices
+            task, self._individuals(population, state), keys, data, self.n_devices
         )
         fitness = jnp.mean(values, axis=-1)
 
@@ -211,6 +218,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             born=state.born | accepted,
             refused=refused,
             longest_refused=jnp.maximum(refused, state.longest_refused),
+            shuffle_key=state.shuffle_key,
             rest=state.rest,
             template=state.template,
         )

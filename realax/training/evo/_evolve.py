@@ -5,7 +5,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
-from ..observers import Observers
+from ..observers import Logger, Observers
 from ._algorithm import Algorithm
 from ._es import EvosaxTrainer
 from ._shaping import FitnessShaper
@@ -28,6 +28,7 @@ def evolve[P](
     es_params: Tree = ...,
     n_devices: SupportsIndex = ...,
     data: Tree = ...,
+    logger: Logger | None = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, ESState[P], Record[ESMetrics]]: ...
@@ -47,6 +48,7 @@ def evolve[P](
     es_params: Tree = ...,
     n_devices: SupportsIndex = ...,
     data: Tree = ...,
+    logger: Logger | None = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, ESState[P]]: ...
@@ -65,6 +67,7 @@ def evolve[P](
     es_params: Tree = None,
     n_devices: SupportsIndex = 1,
     data: Tree = None,
+    logger: Logger | None = None,
     progress_bar: bool = False,
     callbacks: Observers = (),
 ) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
@@ -74,7 +77,8 @@ def evolve[P](
 
     - `prms`: where to start: any pytree, a whole model included.
     - `task`, `strategy`, `popsize`, `eval_reps`, `fitness_shaper`, `es_kws`,
-        `es_params`, `n_devices`, `progress_bar`, `callbacks`: as for `EvosaxTrainer`.
+        `es_params`, `n_devices`, `logger`, `progress_bar`, `callbacks`: as for
+        `EvosaxTrainer`.
     - `key`: the run's key.
     - `steps`: how many generations.
     - `use_scan`: whether to keep every generation's metrics; without, memory does not
@@ -96,6 +100,7 @@ def evolve[P](
         es_kws=es_kws,
         es_params=es_params,
         callbacks=callbacks,
+        logger=logger,
         progress_bar=progress_bar,
     )
     if use_scan:

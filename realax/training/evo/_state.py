@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._tree import Template
-from ..._types import Step, Tree
+from ..._types import PRNGKeyArray, Step, Tree
 from .._base import AbstractState
 
 
@@ -41,6 +41,7 @@ class ESState[P](AbstractState):
     - `born`: whether the strategy has taken in one generation.
     - `refused`, `longest_refused`: how many of its updates were refused in a row, now
         and at most.
+    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
     - `rest`: the arrays of `params_like` that are not evolved.
     - `template`: how flat numbers become the user's type again.
     """
@@ -53,6 +54,7 @@ class ESState[P](AbstractState):
     born: Bool[Array, ""]
     refused: Int[Array, ""]
     longest_refused: Int[Array, ""]
+    shuffle_key: PRNGKeyArray
     rest: tuple[Array, ...]
     template: Template[P] = eqx.field(static=True)
 

@@ -18,17 +18,17 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._errors import check_key, count, describe
 from ..._tree import Template, stays_finite, strong
 from ..._types import PRNGKeyArray, Tree
-from ...tasks import Minibatch
-from ...tasks._base import check_task, checked_call
+from ...tasks._base import check_task, checked_call, is_maximized, name_of
+from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._optimizer import Optimizer, build_optimizer, check_needs, needs_rate
-from ..observers import AbstractObserver, Observers, ProgressBar, as_tuple
+from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._state import GradMetrics, GradState
 
 
 # After so many skipped steps in a row the user is told.
 _PATIENCE = 100
-# No gradient is so long; squares of it would overflow single precision.
+# No gradient is so long. The sums of squares that optimisers keep would soon overflow.
 _ABSURD = 1e15
 
 type LearningRate = ArrayLike | Callable[[Any], Any]
@@ -58,6 +58,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         leaves of the trainer, everything else decides what is compiled.
     - `record`: what to keep of each state beside the metrics, as `data["record"]`.
     - `callbacks`: one observer, or several.
+    - `logger`: one more of them.
     - `progress_bar`: whether to show one.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
@@ -85,9 +86,11 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         opt_kws: Mapping[str, Any] | None = None,
         record: Callable[[GradState[P]], Tree] | None = None,
         callbacks: Observers = (),
+        logger: Logger | None = None,
         progress_bar: bool = False,
     ):
         check_task(loss_fn, "loss_fn")
+        _check_initializer(initializer)
         self.train_steps = count("epochs", epochs)
         self.optimizer = optimizer
         self.initializer = initializer
@@ -95,7 +98,9 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self.learning_rate = _rate(optimizer, learning_rate)
         self.opt_kws = dict(opt_kws or {})
         self.record = record
-        self.callbacks = as_tuple(callbacks, ProgressBar() if progress_bar else None)
+        self.callbacks = as_tuple(
+            callbacks, logger, ProgressBar() if progress_bar else None
+        )
         if not isinstance(optimizer, str):
             if self.opt_kws:
                 raise ValueError(
@@ -103,7 +108,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
                     "beside an instance. Pass them where that is made."
                 )
         else:
-            self._build(0, jr.key(0))  # for its errors
+            self._build(jnp.zeros((), jnp.int32), jr.key(0))  # for its errors
 
     @property
     def epochs(self) -> int:
@@ -117,8 +122,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
     @property
     def _maximize(self) -> bool:
-        # A task wrapped in `filter_jit` keeps its direction.
-        return bool(getattr(inspect.unwrap(self.loss_fn), "maximize", False))
+        return is_maximized(self.loss_fn)
 
     def initialize(self, key: PRNGKeyArray) -> GradState[P]:
         """The state at the initializer's parameters, before the first step."""
@@ -149,10 +153,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self, state: GradState[P], key: PRNGKeyArray, data: Tree = None
     ) -> tuple[GradState[P], GradMetrics]:
         """One update."""
-        loss_fn = self.loss_fn
-        if isinstance(loss_fn, Minibatch):
-            data = loss_fn.batch(data, state.shuffle_key, state.step)
-            loss_fn = loss_fn.loss_fn
+        loss_fn, data = drawn(self.loss_fn, data, state.shuffle_key, state.step)
 
         def cost(trained: Tree) -> tuple[Float[Array, ""], Any]:
             params = state.template.join(trained, state.rest)
@@ -166,10 +167,14 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
         usable = jnp.isfinite(value)
         grad_norm = _length(gradient)
-        # Squares of such a gradient keep the optimiser's state finite, so that only the
-        # parameters need a look: each costs time in every step.
         accepted = usable & (grad_norm <= _ABSURD)
-        accepted &= stays_finite(state.trained, trained)
+        # With such a gradient the states of optax's own optimisers stay finite. A look
+        # costs time in every step: only that of an unknown one gets it too.
+        known = isinstance(self.optimizer, str)
+        accepted &= stays_finite(
+            (state.trained, None if known else state.opt_state),
+            (trained, None if known else opt_state),
+        )
         better = usable & (value < self._cost(state.best_loss))
         in_a_row = jnp.where(accepted, 0, state.in_a_row + 1)
         skipped = state.skipped + ~accepted
@@ -219,7 +224,13 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         if not isinstance(self.optimizer, str):
             return self.optimizer
         rate = self.learning_rate
-        rate = rate(step) if callable(rate) else rate
+        if callable(rate):
+            rate: Any = rate(step)
+            if jnp.ndim(rate) != 0:
+                raise ValueError(
+                    "`learning_rate` must return one number for a step, but "
+                    f"{describe(rate)} came."
+                )
         return build_optimizer(self.optimizer, rate, self.opt_kws, key)
 
     def _update(
@@ -243,7 +254,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
                 grad=gradient,
                 value_fn=lambda trained: cost(trained)[0],
             )
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             raise TypeError(
                 f"`optimizer`: {_name(self.optimizer)} could not make its update from "
                 f"the loss's value, gradient and function, all there is: {error}"
@@ -259,6 +270,19 @@ def _name(optimizer: str | Optimizer) -> str:
     return getattr(optimizer.update, "__qualname__", "it").split(".")[0]
 
 
+def _check_initializer(initializer: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(initializer).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            "`initializer` must have the signature (key) -> parameters, but "
+            f"{name_of(initializer)} can not be called so ({error}). For parameters "
+            "that are there already, call `optimize`."
+        ) from error
+    except ValueError:  # some builtins have no signature to look at
+        return
+
+
 def _either(condition: Array, yes: Tree, no: Tree) -> Tree:
     """A branch: choosing number by number would cost a pass for each array."""
     return jax.lax.cond(condition, lambda: yes, lambda: no)
@@ -271,8 +295,12 @@ def _of_type(new: Any, old: Array) -> Array:
 
 def _length(gradient: Tree) -> Float[Array, ""]:
     """The Euclidean norm, with a derivative of 0 and not NaN at 0."""
-    squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)]
-    square = sum(squares, start=jnp.zeros(()))
+    dtype = jnp.result_type(float)  # half precision would overflow at 256
+    squares = [
+        jnp.vdot(leaf, leaf, preferred_element_type=dtype)
+        for leaf in jax.tree.leaves(gradient)
+    ]
+    square = sum(squares, start=jnp.zeros((), dtype))
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
 
 

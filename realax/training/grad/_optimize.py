@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, SupportsIndex, overload
 
 import equinox as eqx
+from jaxtyping import Array
 
+from ..._tree import Template
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
 from .._optimizer import Optimizer
-from ..observers import Observers
+from ..observers import Logger, Observers
 from ._optax import LearningRate, OptaxTrainer
 from ._state import GradMetrics, GradState
 
@@ -25,6 +27,7 @@ def optimize[P](
     steps: SupportsIndex = ...,
     use_scan: Literal[True] = ...,
     data: Tree = ...,
+    logger: Logger | None = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, GradState[P], Record[GradMetrics]]: ...
@@ -40,6 +43,7 @@ def optimize[P](
     steps: SupportsIndex = ...,
     use_scan: Literal[False],
     data: Tree = ...,
+    logger: Logger | None = ...,
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, GradState[P]]: ...
@@ -54,6 +58,7 @@ def optimize[P](
     steps: SupportsIndex = 1024,
     use_scan: bool = True,
     data: Tree = None,
+    logger: Logger | None = None,
     progress_bar: bool = False,
     callbacks: Observers = (),
 ) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
@@ -62,8 +67,8 @@ def optimize[P](
     **Arguments:**
 
     - `prms`: where to start: any pytree, a whole model included.
-    - `loss_fn`, `optimizer`, `learning_rate`, `opt_kws`, `progress_bar`, `callbacks`:
-        as for `OptaxTrainer`.
+    - `loss_fn`, `optimizer`, `learning_rate`, `opt_kws`, `logger`, `progress_bar`,
+        `callbacks`: as for `OptaxTrainer`.
     - `key`: the run's key.
     - `steps`: how many steps.
     - `use_scan`: whether to keep every step's metrics; without, memory does not grow
@@ -81,6 +86,7 @@ def optimize[P](
         learning_rate,
         opt_kws=opt_kws,
         callbacks=callbacks,
+        logger=logger,
         progress_bar=progress_bar,
     )
     if use_scan:
@@ -96,8 +102,14 @@ class _Given[P](eqx.Module):
     No function, so that its arrays are leaves and another call compiles nothing again.
     """
 
-    prms: P
+    trained: Tree
+    rest: tuple[Array, ...]
+    template: Template[P] = eqx.field(static=True)
+
+    def __init__(self, prms: P):
+        self.template = Template(prms, "prms")
+        self.trained, self.rest = self.template.split(prms)
 
     def __call__(self, key: PRNGKeyArray) -> P:
         del key
-        return self.prms
+        return self.template.join(self.trained, self.rest)

@@ -1,6 +1,6 @@
 """What watches a run."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -34,12 +34,17 @@ class Handle[T]:
         return value
 
 
+def host_field(**kws: Any) -> Any:
+    """A field that only the host half of an observer needs, not what is compiled."""
+    return eqx.field(metadata={"host": True}, **kws)
+
+
 class AbstractObserver(eqx.Module):
     """Something that watches a run from the host, between chunks of compiled steps.
 
     All methods have a default that does nothing, so an observer writes only those that
-    it needs. Its fields say what is compiled with the step; what changes while it runs
-    belongs into a `Handle`.
+    it needs. Its fields say what is compiled with the step, but for those made by
+    `host_field`; what changes while it runs belongs into a `Handle`.
 
     Observers never change what a run computes.
 
@@ -50,8 +55,10 @@ class AbstractObserver(eqx.Module):
     **Raises:** `ValueError` where `every` is below 1.
     """
 
-    # No static field: the host alone needs it, and it is taken out of what is compiled.
-    every: int | None = eqx.field(default=None, kw_only=True)
+    every: int | None = host_field(default=None, kw_only=True)
+    # Whether it acts after the others, whose files then reach as far as what it saves,
+    # and starts before them.
+    saves: ClassVar[bool] = False
 
     def __check_init__(self) -> None:
         if self.every is not None:
@@ -103,7 +110,7 @@ class AbstractObserver(eqx.Module):
 
         **Arguments:**
 
-        - `state`: the last state that was reached.
+        - `state`: the last state that all observers have seen.
         - `error`: what broke the run, for example `KeyboardInterrupt`; else `None`. It
             is raised again afterwards.
         """

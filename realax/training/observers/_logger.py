@@ -1,0 +1,211 @@
+"""Logging: every step, to a file, TensorBoard, wandb."""
+
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, SupportsIndex, override
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ..._errors import count, describe
+from ..._types import PRNGKeyArray, Tree
+from ._base import AbstractObserver, Handle, host_field
+from ._params import save_params
+from ._sinks import JsonLines, Row, Sink, TensorBoard, Wandb
+
+
+type MetricsFn = Callable[[Any, Any], tuple[Any, Any, Any]]
+
+
+class _Open:
+    """What a logger holds: wandb's run, and the sinks of the run that is on."""
+
+    wandb: Wandb | None = None
+    sinks: tuple[Sink, ...] = ()
+    offset: int = 0
+
+
+class Logger(AbstractObserver):
+    """Logs every step of a run: in order, none lost, none twice.
+
+    Rows are written at the end of each chunk of steps. The local file is the record;
+    wandb mirrors it, and may fail without harm to the run. Where a `Checkpointer`
+    restores a run, everything logged after the restored step is dropped: exactly from
+    the file, by its purge step in TensorBoard, by the run's id at wandb online;
+    offline, a new run begins that names the one before it in its `config`.
+
+    **Arguments:**
+
+    - `wandb_log`: whether to log to wandb. Call `init` before the run and `finish`
+        after the last one.
+    - `metrics_fn`: `(state, metrics) -> (row to log, what to checkpoint, step)`, traced
+        into the compiled step. `realax.training.log.default_metrics` if `None`.
+    - `ckpt_file`: what `metrics_fn` chose is saved as `<ckpt_file>_<step>.eqx`;
+        `load_params` reads it.
+    - `ckpt_freq`: at multiples of so many steps.
+    - `log_file`: a file of JSON lines, one for each step; begun anew by a run that
+        starts at step 0.
+    - `log_dir`: a folder for TensorBoard; `pip install "realax[tensorboard]"`.
+    - `host_log_transform`: `(row) -> row`, called on the host with numbers and lists.
+    - `verbose`: whether to print the last row of each chunk.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+    """
+
+    metrics_fn: MetricsFn | None = eqx.field(static=True, kw_only=True)
+    saving: bool = eqx.field(static=True, kw_only=True)
+    wandb_log: bool = host_field(kw_only=True)
+    ckpt_file: pathlib.Path | None = host_field(kw_only=True)
+    ckpt_freq: int = host_field(kw_only=True)
+    log_file: pathlib.Path | None = host_field(kw_only=True)
+    log_dir: pathlib.Path | None = host_field(kw_only=True)
+    host_log_transform: Callable[[Row], Row] | None = host_field(kw_only=True)
+    verbose: bool = host_field(kw_only=True)
+    handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
+
+    def __init__(
+        self,
+        wandb_log: bool = False,
+        metrics_fn: MetricsFn | None = None,
+        ckpt_file: str | pathlib.Path | None = None,
+        ckpt_freq: SupportsIndex = 100,
+        *,
+        log_file: str | pathlib.Path | None = None,
+        log_dir: str | pathlib.Path | None = None,
+        host_log_transform: Callable[[Row], Row] | None = None,
+        verbose: bool = False,
+    ):
+        def path(given: str | pathlib.Path | None) -> pathlib.Path | None:
+            return None if given is None else pathlib.Path(given)
+
+        self.metrics_fn = metrics_fn
+        self.wandb_log = wandb_log
+        self.ckpt_file = path(ckpt_file)
+        self.ckpt_freq = count("ckpt_freq", ckpt_freq)
+        self.saving = ckpt_file is not None
+        self.log_file = path(log_file)
+        self.log_dir = path(log_dir)
+        self.host_log_transform = host_log_transform
+        self.verbose = verbose
+        self.every = self.ckpt_freq if self.saving else None
+        self.handle = Handle(_Open())
+
+    def init(self, **kws: Any) -> None:
+        """Begin a run of wandb.
+
+        **Arguments:**
+
+        - `kws`: for `wandb.init`, such as `project`, `config`, `mode="offline"`.
+
+        **Raises:** what `wandb.init` raises: a missing login, for example.
+        """
+        if self.wandb_log:
+            near = self.log_file or self.ckpt_file
+            memory = None if near is None else near.with_name(f"{near.name}.wandb.json")
+            self._opened.wandb = Wandb(memory, kws)
+
+    def finish(self) -> None:
+        """End the run of wandb."""
+        if self._opened.wandb is not None:
+            self._opened.wandb.finish()
+            self._opened.wandb = None
+
+    @property
+    def _opened(self) -> _Open:
+        if self.handle.value is None:
+            self.handle.value = _Open()
+        return self.handle.value
+
+    @override
+    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
+        """Open the sinks, and drop what they hold of steps after this one."""
+        del trainer, key
+        opened = self._opened
+        if self.wandb_log and opened.wandb is None:
+            raise RuntimeError(
+                "`Logger(wandb_log=True)` must be begun before a run: "
+                '`logger.init(project="...", config={...})`.'
+            )
+        opened.sinks = tuple(
+            sink
+            for sink in (
+                None if self.log_file is None else JsonLines(self.log_file),
+                None if self.log_dir is None else TensorBoard(self.log_dir),
+                opened.wandb,
+            )
+            if sink is not None
+        )
+        for sink in opened.sinks:
+            sink.start(int(state.step))
+        return state
+
+    @override
+    def select(self, state: Any, metrics: Any) -> Tree:
+        """The row and its step; all metrics too where something is saved from them."""
+        row, _, step = self._choose(state, metrics)
+        if not isinstance(row, dict):
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
+                f"as its row, but {describe(row)} came."
+            )
+        return {"row": row, "step": step, "metrics": metrics if self.saving else None}
+
+    @override
+    def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
+        """Write the rows of a chunk, then what is to be saved."""
+        rows = self._rows(selected)
+        for sink in self._opened.sinks:
+            sink.write(rows)
+        if self.verbose and rows:
+            step, row = rows[-1]
+            shown = (f"{name}={_short(value)}" for name, value in row.items())
+            print(f"step {step}:", *shown, flush=True)
+        if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
+            metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
+            chosen = eqx.filter_jit(self._chosen)(state, metrics)
+            file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
+            save_params(self.ckpt_file.with_name(file), chosen)
+
+    @override
+    def on_end(self, state: Any, error: BaseException | None) -> None:
+        """Close the files."""
+        del state, error
+        opened = self._opened
+        sinks, opened.sinks = opened.sinks, ()
+        for sink in sinks:
+            sink.close()
+
+    def _choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
+        from ..log import default_metrics
+
+        result: Any = (self.metrics_fn or default_metrics)(state, metrics)
+        if not (isinstance(result, tuple) and len(result) == 3):
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)`, but "
+                f"{describe(result)} came."
+            )
+        return result
+
+    def _chosen(self, state: Any, metrics: Any) -> Any:
+        return self._choose(state, metrics)[1]
+
+    def _rows(self, selected: Any) -> list[tuple[int, Row]]:
+        names = list(selected["row"])
+        columns = [selected["row"][name].tolist() for name in names]
+        rows = [
+            dict(zip(names, values, strict=True))
+            for values in zip(*columns, strict=True)
+        ]
+        if self.host_log_transform is not None:
+            rows = [self.host_log_transform(row) for row in rows]
+        return list(zip(selected["step"].tolist(), rows, strict=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

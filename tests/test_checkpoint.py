@@ -1,0 +1,448 @@
+"""Checkpoints: exact resume, damaged files, signals, kills."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+from realax import _store
+
+from .helpers import ROOT, compilations, environment, rastrigin, same
+from .trainers import TRAINERS, Row
+
+
+def _trainer(
+    folder: Any, steps: int, every: int = 10, keep: int = 3, **kws: Any
+) -> Any:
+    kws = {"params_like": jnp.ones(3), "popsize": 8, **kws}
+    checkpointer = rx.Checkpointer(folder, every=every, keep=keep)
+    return rx.EvosaxTrainer(steps, "SNES", rastrigin, callbacks=checkpointer, **kws)
+
+
+def _files(folder: pathlib.Path) -> list[int]:
+    return sorted(int(path.stem.split("_")[1]) for path in folder.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
+def test_every_trainer_resumes(row: Row, tmp_path: pathlib.Path) -> None:
+    expected = row.make(40).init_and_train_(jr.key(1))
+    half = row.make(20, callbacks=rx.Checkpointer(tmp_path, every=7))
+    half.init_and_train(jr.key(1))
+    whole = row.make(40, callbacks=rx.Checkpointer(tmp_path, every=7))
+    with compilations() as names:
+        state, data = whole.init_and_train(jr.key(1))
+    assert "jit(_chunk)" not in names, "the restored state has another type"
+    assert same(state, expected)
+    assert all(len(leaf) == 20 for leaf in jax.tree.leaves(data["metrics"]))
+    again = row.make(40, callbacks=rx.Checkpointer(tmp_path, every=7))
+    state, data = again.init_and_train(jr.key(1))
+    assert same(state, expected), "a finished run returns at once"
+    assert all(len(leaf) == 0 for leaf in jax.tree.leaves(data["metrics"]))
+
+
+def test_what_is_kept(tmp_path: pathlib.Path) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.nan * jnp.sum(x), None
+
+    _trainer(tmp_path / "a", 60, every=10, keep=2).init_and_train_(jr.key(0))
+    assert _files(tmp_path / "a")[-2:] == [50, 60]
+    checkpointer = rx.Checkpointer(tmp_path / "b", every=10, keep=1)
+    trainer = rx.EvosaxTrainer(
+        40, "SNES", task, jnp.ones(2), callbacks=checkpointer, popsize=4
+    )
+    trainer.init_and_train_(jr.key(0))
+    assert _files(tmp_path / "b") == [40]
+
+
+def test_a_nan_is_never_the_best(tmp_path: pathlib.Path) -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        return jnp.sum(x**2) * 0 + data, None
+
+    losses = [5.0, 1.0, jnp.nan, 3.0, jnp.nan, jnp.nan]
+    trainer = rx.OptaxTrainer(
+        6,
+        "sgd",
+        lambda key: jnp.ones(1),
+        loss,
+        callbacks=rx.Checkpointer(tmp_path, every=1, keep=1),
+    )
+    trainer.fit_stream(jr.key(0), losses)
+    assert _files(tmp_path) == [2, 6]
+
+
+def test_another_run_is_refused(tmp_path: pathlib.Path) -> None:
+    _trainer(tmp_path, 20).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match="another run.*key: key<fry>"):
+        _trainer(tmp_path, 20).init_and_train_(jr.key(1))
+    with pytest.raises(ValueError, match="popsize: 8 then, 12 now"):
+        _trainer(tmp_path, 20, popsize=12).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match=r"es_params\.std_init: float32 1\.0"):
+        trainer = _trainer(tmp_path, 20, es_params={"std_init": 0.5})
+        trainer.init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match=r"params_like: float32\[3\]"):
+        _trainer(tmp_path, 20, params_like=jnp.zeros(3)).init_and_train_(jr.key(0))
+    trainer = _trainer(tmp_path, 20, progress_bar=True)
+    assert int(trainer.init_and_train_(jr.key(0)).step) == 20, "observers do not count"
+
+
+def test_functions_count_by_name(tmp_path: pathlib.Path) -> None:
+    def make(task: Any) -> Any:
+        checkpointer = rx.Checkpointer(tmp_path)
+        return rx.EvosaxTrainer(5, "SNES", task, jnp.ones(2), callbacks=checkpointer)
+
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), None
+
+    make(task).init_and_train_(jr.key(0))
+    other = eqx.filter_jit(task)
+    make(other).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match=r"task.*test_functions_count.*rastrigin now"):
+        make(rastrigin).init_and_train_(jr.key(0))
+
+
+def test_another_environment_warns(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    _trainer(tmp_path, 10).init_and_train_(jr.key(0))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    with pytest.warns(RuntimeWarning, match="XLA_FLAGS:  then, --xla"):
+        _trainer(tmp_path, 20).init_and_train_(jr.key(0))
+
+
+def test_going_on_by_hand(tmp_path: pathlib.Path) -> None:
+    trainer = _trainer(tmp_path, 20)
+    state = trainer.init_and_train_(jr.key(0))
+    run_key = jr.split(jr.key(0))[1]
+    assert int(trainer.train_(state, run_key).step) == 40
+    assert _files(tmp_path)[-1] == 40
+
+
+def test_reading_by_hand(tmp_path: pathlib.Path) -> None:
+    trainer = _trainer(tmp_path, 20)
+    state = trainer.init_and_train_(jr.key(0))
+    like = trainer.initialize(jr.key(5))
+    assert same(rx.load_checkpoint(tmp_path, like), state)
+    file = tmp_path / "step_0000000010.ckpt"
+    assert int(rx.load_checkpoint(file, like).step) == 10
+    part = rx.load_checkpoint(tmp_path, like.es_state.mean, at="state.es_state.mean")
+    assert same(part, state.es_state.mean)
+    only = eqx.tree_at(lambda s: s.es_state, like, None, is_leaf=lambda x: x is None)
+    assert same(rx.load_checkpoint(tmp_path, only).best_flat, state.best_flat)
+    key = rx.load_checkpoint(tmp_path, jr.key(3), at="key")
+    assert same(key, jr.split(jr.key(0))[1])
+    wide = eqx.tree_at(lambda s: s.best_flat, like, jnp.zeros((2, 2)))
+    with pytest.raises(
+        rx.MisfitError,
+        match=r"`state\.best_flat`: float32\[2, 2\] is asked for, float32\[3\] is",
+    ):
+        rx.load_checkpoint(tmp_path, wide)
+    with pytest.raises(rx.MisfitError, match="`state.nothing`: .* none is in the file"):
+        rx.load_checkpoint(tmp_path, jnp.ones(1), at="state.nothing")
+    with pytest.raises(FileNotFoundError, match="no checkpoint that can be read"):
+        (tmp_path / "empty").mkdir()
+        rx.load_checkpoint(tmp_path / "empty", like)
+
+
+LEAVES: dict[str, Any] = {
+    "float8": jnp.ones(3, jnp.float8_e4m3fn),
+    "bfloat16": jnp.arange(3, dtype=jnp.bfloat16),
+    "int4": jnp.arange(3, dtype=jnp.int4),
+    "bool": jnp.array([True, False]),
+    "complex": jnp.ones(2, jnp.complex64),
+    "empty": jnp.zeros((0, 3)),
+    "scalar": jnp.float32(2.5),
+    "key": jr.key(3),
+    "keys": jr.split(jr.key(3, impl="rbg"), 2),
+    "nan": jnp.array([jnp.nan, -0.0, jnp.inf]),
+    "large": np.arange(5, dtype=np.uint64) + 2**63,
+    "odd": jnp.ones(3, jnp.int8),
+}
+
+
+def test_every_kind_of_array(tmp_path: pathlib.Path) -> None:
+    model = eqx.nn.MLP(2, 1, 4, 1, key=jr.key(0))
+    tree = {**LEAVES, "model": model, "name": "kept from `like`", "number": 3}
+    rx.save_params(tmp_path / "deep" / "file", tree)
+    like = jax.tree.map(lambda x: x * 0 if _ordinary(x) else x, tree)
+    loaded = rx.load_params(tmp_path / "deep" / "file", like)
+    assert same(*(eqx.filter(t, eqx.is_array) for t in (loaded, tree)))
+    assert jax.tree.structure(loaded) == jax.tree.structure(tree)
+    assert isinstance(loaded["large"], np.ndarray)
+    assert np.signbit(loaded["nan"][1])
+
+
+def _ordinary(x: Any) -> bool:
+    return eqx.is_inexact_array(x) and x.dtype == jnp.float32
+
+
+def _saved(tmp_path: pathlib.Path) -> tuple[pathlib.Path, bytes]:
+    path = tmp_path / "file"
+    rx.save_params(path, {"a": jnp.arange(40.0), "b": jr.key(0)})
+    return path, path.read_bytes()
+
+
+def test_no_flipped_bit_is_loaded(tmp_path: pathlib.Path) -> None:
+    path, good = _saved(tmp_path)
+    generator = random.Random(0)
+    for bit in generator.sample(range(8 * len(good)), 300):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        with pytest.raises(rx.CorruptFileError):
+            rx.load_params(path, {"a": jnp.zeros(40), "b": jr.key(1)})
+
+
+def test_no_truncated_file_is_loaded(tmp_path: pathlib.Path) -> None:
+    path, good = _saved(tmp_path)
+    for tenth in range(10):
+        path.write_bytes(good[: len(good) * tenth // 10])
+        with pytest.raises(rx.CorruptFileError):
+            rx.load_params(path, {"a": jnp.zeros(40)})
+    path.write_bytes(good + b"\0")
+    with pytest.raises(rx.CorruptFileError):
+        rx.load_params(path, {"a": jnp.zeros(40)})
+
+
+def _rewrite(path: pathlib.Path, change: Any) -> None:
+    """Alter a file's tree of arrays, with a right checksum all the same."""
+    stored = _store.read(path)
+    trees: dict[str, Any] = {}
+    for name, leaf in stored.leaves.items():
+        like = np.zeros(leaf["data_shape"], leaf["stored"])
+        if leaf["key"] is not None:
+            like = jr.wrap_key_data(jnp.asarray(like), impl=leaf["key"])
+        trees[name] = stored.fill(name, like)
+    _store.write(path, change(trees), stored.meta)
+
+
+def _renamed(trees: Any) -> Any:
+    return {
+        ("state.other" if k == "state.best_flat" else k): v for k, v in trees.items()
+    }
+
+
+def _cast(trees: Any) -> Any:
+    return {**trees, "state.best_flat": trees["state.best_flat"].astype("float64")}
+
+
+def _missing(trees: Any) -> Any:
+    return {k: v for k, v in trees.items() if k != "state.best_flat"}
+
+
+def _flipped(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Any] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a bit": _flipped,
+    "renamed": lambda path: _rewrite(path, _renamed),
+    "cast": lambda path: _rewrite(path, _cast),
+    "missing": lambda path: _rewrite(path, _missing),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_reported(damage: str, tmp_path: pathlib.Path) -> None:
+    expected = _trainer(tmp_path / "other", 40).init_and_train_(jr.key(0))
+    _trainer(tmp_path / "run", 30).init_and_train_(jr.key(0))
+    DAMAGES[damage](tmp_path / "run" / "step_0000000030.ckpt")
+    with pytest.warns(RuntimeWarning, match="30.ckpt.*The checkpoint before it is tri"):
+        state, data = _trainer(tmp_path / "run", 40).init_and_train(jr.key(0))
+    assert same(state, expected)
+    assert len(data["metrics"]["failed"]) == 20
+
+
+def test_only_damaged_ones_are_an_error(tmp_path: pathlib.Path) -> None:
+    _trainer(tmp_path, 10).init_and_train_(jr.key(0))
+    for path in tmp_path.glob("*.ckpt"):
+        _flipped(path)
+    with (
+        pytest.warns(RuntimeWarning, match="truncated or altered"),
+        pytest.raises(rx.CorruptFileError, match="or empty the folder"),
+    ):
+        _trainer(tmp_path, 20).init_and_train_(jr.key(0))
+
+
+def test_an_error_saves_once_more(tmp_path: pathlib.Path) -> None:
+    class Fail(rx.AbstractObserver):
+        def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+            if steps[-1] > 20:
+                raise ZeroDivisionError("mine")
+
+    checkpointer = rx.Checkpointer(tmp_path, every=1000)
+    trainer = rx.EvosaxTrainer(
+        100,
+        "SNES",
+        rastrigin,
+        jnp.ones(2),
+        callbacks=(Fail(every=15), checkpointer),
+    )
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        trainer.init_and_train_(jr.key(0))
+    assert _files(tmp_path) == [15], "of the last step that all had seen"
+
+
+def test_wrong_arguments(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="`every` must be at least 1"):
+        rx.Checkpointer(tmp_path, every=0)
+    with pytest.raises(ValueError, match="`keep` must be at least 1"):
+        rx.Checkpointer(tmp_path, keep=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        _trainer(tmp_path / "file" / "folder", 5).init_and_train_(jr.key(0))
+
+
+def _start(folder: pathlib.Path, steps: int, more: str = "") -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.worker", str(folder), str(steps), more],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _rows(folder: pathlib.Path) -> int:
+    log = folder / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def _wait_for_a_chunk(process: Any, folder: pathlib.Path) -> None:
+    """Until it trains: what happens while it compiles proves nothing."""
+    before, until = _rows(folder), time.monotonic() + 120
+    # A restored run first drops rows, then adds some.
+    while process.poll() is None and time.monotonic() < until:
+        now = _rows(folder)
+        if now > before:
+            return
+        before = min(before, now)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "codes"),
+    [(signal.SIGTERM, {143, -15}), (signal.SIGINT, {130, -2, 1})],
+)
+def test_signals_save_and_end(
+    number: Any, codes: set[int], tmp_path: pathlib.Path
+) -> None:
+    process = _start(tmp_path, 10**9)
+    _wait_for_a_chunk(process, tmp_path)
+    time.sleep(0.5)
+    start = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    took = time.monotonic() - start
+    assert process.returncode in codes, errors
+    assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])["step"]
+    assert len(lines) == last == _files(tmp_path / "checkpoints")[-1]
+    assert took < 5, "a chunk and a second, on a machine that may be busy"
+
+
+def _undisturbed(folder: pathlib.Path, steps: int) -> Any:
+    process = _start(folder, steps)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert output == f"done at {steps}\n"
+    return folder / "final", folder / "log.jsonl"
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path: pathlib.Path) -> None:
+    """Killed at random moments and started again, a run ends as it would have."""
+    steps, generator = 150_000, random.Random(0)
+    final, log = _undisturbed(tmp_path / "a", steps)
+    kills = 0
+    while kills < 20:
+        process = _start(tmp_path / "b", steps)
+        _wait_for_a_chunk(process, tmp_path / "b")
+        time.sleep(generator.uniform(0, 0.4))
+        assert process.poll() is None, "it ended before the last kill"
+        process.kill()
+        process.communicate()
+        kills += 1
+    assert 0 < _rows(tmp_path / "b") < steps
+    final_b, log_b = _undisturbed(tmp_path / "b", steps)
+    assert final_b.read_bytes() == final.read_bytes()
+    assert log_b.read_bytes() == log.read_bytes()
+
+
+@pytest.mark.slow
+def test_twenty_kills_inside_a_save(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import sys, numpy as np, realax as rx\n"
+        "x = np.ones(10_000_000, np.float32)\n"
+        "for i in range(10**6):\n"
+        f"    rx.save_params({str(tmp_path / 'file')!r}, {{'x': x * i}})\n"
+        "    print(i, flush=True)\n"
+    )
+    generator = random.Random(1)
+    unfinished = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(generator.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        unfinished += len(list(tmp_path.glob(".file.*")))
+        for path in tmp_path.glob(".file.*"):
+            path.unlink()
+        loaded = rx.load_params(
+            tmp_path / "file", {"x": np.ones(10_000_000, np.float32)}
+        )
+        assert len(np.unique(loaded["x"])) == 1
+    assert unfinished >= 5, "no kill hit a save"
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "log"])
+def test_no_room(what: str, tmp_path: pathlib.Path) -> None:
+    """A limit on the size of files is met as a full disk is."""
+    if what == "checkpoint":
+        process = _start(tmp_path, 10**9, "file_size=4000, every=10")
+    else:
+        process = _start(tmp_path, 10**9, "file_size=300_000")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    if what == "log":
+        assert "the log could not be written (File too large)" in errors
+        # What was saved last is not further than the log.
+        step = _files(tmp_path / "checkpoints")[-1]
+        lines = (tmp_path / "log.jsonl").read_text().splitlines()
+        assert step > 500 and len(lines) >= step
+        assert json.loads(lines[step - 1])["step"] == step
+    else:
+        assert "could not be written (File too large)" in errors
+        assert "Make room, or choose another" in errors
+    assert not list(tmp_path.rglob(".*ckpt*")), "half a file was left"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_to_read_only(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(OSError, match="could not be written"):
+        _trainer(folder, 20).init_and_train_(jr.key(0))

@@ -1,0 +1,347 @@
+"""Logging: the file, TensorBoard, wandb, and what fails."""
+
+import glob
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+from realax.training.log import default_es_metrics, default_grad_metrics
+
+from .helpers import ROOT, compilations, environment, rastrigin, same
+
+
+def _run(steps: int, logger: Any, *more: Any, **kws: Any) -> Any:
+    return rx.EvosaxTrainer(
+        steps,
+        "SNES",
+        rastrigin,
+        jnp.ones(2),
+        popsize=6,
+        callbacks=more,
+        logger=logger,
+        **kws,
+    ).init_and_train(jr.key(0))
+
+
+def _lines(path: pathlib.Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_step_is_a_line(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "deep" / "log.jsonl"
+    _, data = _run(60, rx.Logger(log_file=path))
+    lines = _lines(path)
+    assert [line["step"] for line in lines] == [*range(1, 61)]
+    metrics = data["metrics"]
+    for name in ("best_fitness", "mean_fitness"):
+        assert np.array_equal([line[name] for line in lines], metrics[name])
+    assert [line["failed"] for line in lines] == metrics["failed"].tolist()
+    assert [line["max_fitness"] for line in lines] == metrics["fitness"].max(1).tolist()
+    assert lines[0]["rejected"] is False
+
+
+def test_gradient_training_is_logged(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "log.jsonl"
+    logger = rx.Logger(log_file=path, metrics_fn=default_grad_metrics)
+    _, state, data = rx.optimize(
+        jnp.ones(2), rastrigin, jr.key(0), steps=9, logger=logger
+    )
+    lines = _lines(path)
+    assert np.array_equal([line["loss"] for line in lines], data["metrics"]["loss"])
+    assert lines[-1]["best_loss"] == float(state.best_loss)
+    implicit = tmp_path / "implicit.jsonl"
+    rx.optimize(
+        jnp.ones(2), rastrigin, jr.key(0), steps=9, logger=rx.Logger(log_file=implicit)
+    )
+    assert implicit.read_text() == path.read_text()
+
+
+def test_what_is_not_finite_is_null(tmp_path: pathlib.Path) -> None:
+    def metrics_fn(state: Any, metrics: Any) -> Any:
+        row = {"a": jnp.nan * state.step, "b": jnp.array([1.0, -jnp.inf])}
+        return row, None, state.step
+
+    _run(2, rx.Logger(log_file=tmp_path / "x", metrics_fn=metrics_fn))
+    assert _lines(tmp_path / "x")[0] == {"step": 1, "a": None, "b": [1.0, None]}
+
+
+def test_resuming_drops_what_came_after(tmp_path: pathlib.Path) -> None:
+    expected = tmp_path / "expected.jsonl"
+    _run(50, rx.Logger(log_file=expected))
+    path = tmp_path / "log.jsonl"
+    _run(30, rx.Logger(log_file=path), rx.Checkpointer(tmp_path / "c", every=10))
+    with open(path, "a") as file:
+        file.write('{"step": 31, "best_fitness": 1}\n{"step": 32, "best_fit')
+    _run(50, rx.Logger(log_file=path), rx.Checkpointer(tmp_path / "c", every=10))
+    assert path.read_bytes() == expected.read_bytes()
+    _run(5, rx.Logger(log_file=path))
+    assert len(_lines(path)) == 5, "a run from step 0 begins the file anew"
+
+
+def test_transform_and_verbose(tmp_path: pathlib.Path, capsys: Any) -> None:
+    def transform(row: dict[str, Any]) -> dict[str, Any]:
+        return {"best": row["best_fitness"], "kind": "SNES"}
+
+    logger = rx.Logger(
+        log_file=tmp_path / "x", host_log_transform=transform, verbose=True
+    )
+    _run(20, logger)
+    assert set(_lines(tmp_path / "x")[0]) == {"step", "best", "kind"}
+    assert "step 20: best=" in capsys.readouterr().out
+
+
+def test_what_metrics_fn_chose_is_saved(tmp_path: pathlib.Path) -> None:
+    def metrics_fn(state: Any, metrics: Any) -> Any:
+        chosen = {"mean": state.mean, "worst": jnp.max(metrics["fitness"])}
+        return {"x": state.best_fitness}, chosen, 10 * state.step
+
+    logger = rx.Logger(
+        metrics_fn=metrics_fn, ckpt_file=tmp_path / "es" / "ant", ckpt_freq=7
+    )
+    state, data = _run(21, logger, record=lambda state: state.mean)
+    files = sorted(path.name for path in (tmp_path / "es").iterdir())
+    assert files == ["ant_140.eqx", "ant_210.eqx", "ant_70.eqx"]
+    like = {"mean": jnp.zeros(2), "worst": jnp.zeros(())}
+    for step in (7, 14, 21):
+        loaded = rx.load_params(tmp_path / "es" / f"ant_{10 * step}.eqx", like)
+        assert same(loaded["mean"], data["record"][step - 1])
+        assert loaded["worst"] == data["metrics"]["fitness"][step - 1].max()
+    with pytest.raises(rx.MisfitError, match=r"`params\['mean'\]`: float32\[3\] is"):
+        rx.load_params(tmp_path / "es" / "ant_70.eqx", {"mean": jnp.zeros(3)})
+
+
+def test_a_policy_is_saved_and_plays(tmp_path: pathlib.Path) -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    logger = rx.Logger(ckpt_file=tmp_path / "policy", ckpt_freq=2)
+    _, state, _ = rx.evolve(
+        policy,
+        rx.GymnaxTask("CartPole-v1", max_steps=20),
+        jr.key(1),
+        popsize=4,
+        steps=2,
+        logger=logger,
+    )
+    loaded = rx.load_params(tmp_path / "policy_2.eqx", policy)
+    assert same(loaded.initialize(jr.key(0)), policy.initialize(jr.key(0)))
+    output, _ = loaded(jnp.ones(4), None, jr.key(0))
+    expected, _ = state.best_params(jnp.ones(4), None, jr.key(0))
+    assert same(output, expected)
+
+
+def test_fresh_loggers_compile_nothing(tmp_path: pathlib.Path) -> None:
+    _run(10, rx.Logger(log_file=tmp_path / "a"), rx.Checkpointer(tmp_path / "c"))
+    with compilations() as names:
+        _run(12, rx.Logger(log_file=tmp_path / "b"), rx.Checkpointer(tmp_path / "d", 5))
+    assert names == []
+
+
+def test_several_sinks(tmp_path: pathlib.Path) -> None:
+    logger = rx.Logger(log_file=tmp_path / "x", log_dir=tmp_path / "board")
+    _run(12, logger)
+    assert len(_lines(tmp_path / "x")) == 12
+    assert [step for step, _ in _scalars(tmp_path / "board")] == [*range(1, 13)]
+
+
+def test_tensorboard_is_purged(tmp_path: pathlib.Path) -> None:
+    for steps in (20, 30):
+        _run(
+            steps,
+            rx.Logger(log_dir=tmp_path / "board"),
+            rx.Checkpointer(tmp_path / "c", every=10),
+        )
+    files = sorted((tmp_path / "board").iterdir(), key=os.path.getmtime)
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    starts = [
+        event.step
+        for event in _events(files[-1])
+        if event.session_log.status == SessionLog.START
+    ]
+    assert starts == [21]
+
+
+def _events(path: pathlib.Path) -> Any:
+    """The events of a file: each a length, a checksum, bytes, a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data = path.read_bytes()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        yield Event.FromString(data[12 : 12 + size])
+        data = data[16 + size :]
+
+
+def _scalars(folder: pathlib.Path) -> list[tuple[int, float]]:
+    return [
+        (event.step, value.simple_value)
+        for path in folder.iterdir()
+        for event in _events(path)
+        for value in event.summary.value
+        if value.tag == "best_fitness"
+    ]
+
+
+def _history(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows in the file of an offline run of wandb.
+
+    The format is LevelDB's log: blocks of 32 KiB, in them records with a checksum, a
+    length and a kind (whole, first, middle, last), after a header of 7 bytes.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = glob.glob(str(folder / "wandb" / "offline-run-*" / "*.wandb"))
+    data, rows, place, parts = pathlib.Path(path).read_bytes(), [], 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        size = int.from_bytes(data[place + 4 : place + 6], "little")
+        kind = data[place + 6]
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):
+            record, parts = Record.FromString(parts), b""
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append(
+                    {
+                        item.key or ".".join(item.nested_key): json.loads(
+                            item.value_json
+                        )
+                        for item in items
+                    }
+                )
+    return rows
+
+
+WANDB = """
+import os, signal, sys, warnings
+import jax.numpy as jnp, jax.random as jr, realax as rx
+import wandb
+from tests.helpers import rastrigin
+
+logger = rx.Logger(wandb_log=True, log_file="log.jsonl", **{kws})
+logger.init(project="tests", config={{"a": 1}}, mode="offline")
+class Act(rx.AbstractObserver):
+    def on_chunk(self, steps, selected, state):
+        {act}
+checkpointer = rx.Checkpointer("c", every=50)
+rx.evolve(jnp.ones(2), rastrigin, jr.key(0), steps={steps}, popsize=6, logger=logger,
+          callbacks=(Act(every=50), checkpointer))
+logger.finish()
+print("trained")
+"""
+
+
+def _wandb(
+    folder: pathlib.Path, steps: int = 150, kws: str = "{}", act: str = "pass"
+) -> tuple[str, str]:
+    code = WANDB.format(kws=kws, act=act, steps=steps)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT), WANDB_SILENT="true"),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "trained" in result.stdout
+    return result.stdout, result.stderr
+
+
+def test_wandb_gets_every_step(tmp_path: pathlib.Path) -> None:
+    _wandb(tmp_path)
+    rows, lines = _history(tmp_path), _lines(tmp_path / "log.jsonl")
+    assert [row["_step"] for row in rows] == [*range(1, 151)]
+    assert [row["best_fitness"] for row in rows] == [x["best_fitness"] for x in lines]
+
+
+def test_wandb_resumes_in_a_linked_run(tmp_path: pathlib.Path) -> None:
+    _wandb(tmp_path, 100)
+    first = json.loads((tmp_path / "log.jsonl.wandb.json").read_text())["id"]
+    (old,) = (tmp_path / "wandb").glob("offline-run-*")
+    old.rename(tmp_path / "old")
+    _wandb(tmp_path, 150)
+    rows = _history(tmp_path)
+    assert [row["_step"] for row in rows] == [*range(101, 151)]
+    assert len(_lines(tmp_path / "log.jsonl")) == 150
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    data = file.read_bytes()
+    assert b"resumed_from" in data and first.encode() in data
+
+
+def test_wandb_killed_in_the_middle(tmp_path: pathlib.Path) -> None:
+    """Its service dies; the run warns once and goes on."""
+    act = (
+        "steps[-1] == 50 and os.system('pkill -9 -P %d wandb-core; true' % os.getpid())"
+    )
+    _, errors = _wandb(tmp_path, 2000, act=act)
+    assert [line["step"] for line in _lines(tmp_path / "log.jsonl")] == [
+        *range(1, 2001)
+    ]
+    assert errors.count("The run goes on without it") == 1, errors
+
+
+def test_a_value_that_wandb_can_not_take(tmp_path: pathlib.Path) -> None:
+    kws = "{'host_log_transform': lambda row: {**row, 'odd': object()}}"
+    _, errors = _wandb(tmp_path, kws=kws)
+    assert [line["step"] for line in _lines(tmp_path / "log.jsonl")] == [*range(1, 151)]
+    assert errors.count("The run goes on without it") <= 1
+
+
+def test_a_missing_login_is_found_at_init(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import realax as rx\n"
+        "logger = rx.Logger(wandb_log=True)\n"
+        "logger.init(project='tests', mode='online')\n"
+    )
+    env = environment(HOME=str(tmp_path), WANDB_DIR=str(tmp_path), NETRC="/nowhere")
+    env.pop("WANDB_API_KEY", None)
+    env.pop("WANDB_MODE", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert result.returncode == 1 and "UsageError" in result.stderr
+
+
+def test_wrong_arguments(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(RuntimeError, match=r"logger\.init\(project="):
+        _run(5, rx.Logger(wandb_log=True))
+    with pytest.raises(ValueError, match="`ckpt_freq` must be at least 1"):
+        rx.Logger(ckpt_freq=0)
+    with pytest.raises(TypeError, match=r"must return `\(row, checkpoint, step\)`"):
+        _run(5, rx.Logger(metrics_fn=lambda state, metrics: {}))
+    with pytest.raises(TypeError, match="with a dictionary as its row"):
+        _run(5, rx.Logger(metrics_fn=lambda state, metrics: (1.0, None, 1)))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        _run(5, rx.Logger(log_file=tmp_path / "file" / "log"))
+
+
+def test_the_signature_is_the_readmes() -> None:
+    assert rx.training.log.default_es_metrics is rx.default_es_metrics
+    logger = rx.Logger(
+        wandb_log=False,
+        metrics_fn=default_es_metrics,
+        ckpt_file="../ckpts_ex/es",
+        ckpt_freq=50,
+    )
+    logger.init(project="es_brax_example", config={})
+    logger.finish()

@@ -1,0 +1,180 @@
+"""Early stopping: inside the step, whatever the chunks, lanes and transformations."""
+
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+
+from .helpers import close, compilations, rastrigin, same
+
+
+def _trainer(steps: int, *callbacks: Any, strategy: str = "CMA_ES") -> Any:
+    return rx.EvosaxTrainer(
+        steps, strategy, rastrigin, jnp.ones(3), popsize=16, callbacks=callbacks
+    )
+
+
+def _first(values: Any, condition: Any) -> int:
+    return int(np.argmax(condition(np.asarray(values)))) + 1
+
+
+@pytest.mark.parametrize("every", [None, 1, 7])
+def test_a_target_ends_a_run(every: int | None) -> None:
+    _, whole = _trainer(200).init_and_train(jr.key(0))
+    best = whole["metrics"]["best_fitness"]
+    expected = _first(best, lambda x: x <= 1.0)
+    assert 5 < expected < 100
+
+    class Watch(rx.AbstractObserver):
+        pass
+
+    trainer = _trainer(200, rx.EarlyStopping(target=1.0), Watch(every=every))
+    state, data = trainer.init_and_train(jr.key(0))
+    assert int(state.step) == int(data["stopped_at"]) == expected
+    assert same(data["metrics"]["best_fitness"], best[:expected])
+    assert same(trainer.init_and_train_(jr.key(0)), state)
+    short = _trainer(expected).init_and_train_(jr.key(0))
+    assert same(short, state)
+
+
+def test_patience() -> None:
+    _, whole = _trainer(300).init_and_train(jr.key(1))
+    best = np.asarray(whole["metrics"]["best_fitness"])
+    since, expected = 0, 300
+    for i in range(1, 300):
+        since = 0 if best[i] < best[i - 1] else since + 1
+        if since == 8:
+            expected = i + 1
+            break
+    trainer = _trainer(300, rx.EarlyStopping("best_fitness", patience=8))
+    assert int(trainer.init_and_train_(jr.key(1)).step) == expected < 300
+
+
+def test_a_small_improvement_is_none() -> None:
+    trainer = _trainer(300, rx.EarlyStopping(patience=5, min_delta=1e6))
+    assert int(trainer.init_and_train_(jr.key(1)).step) == 6
+
+
+def test_not_stopped() -> None:
+    _, data = _trainer(20, rx.EarlyStopping(target=-1.0)).init_and_train(jr.key(0))
+    assert int(data["stopped_at"]) == 20
+    _, data = _trainer(20).init_and_train(jr.key(0))
+    assert data["stopped_at"] is None
+
+
+def test_under_jit_the_last_row_repeats() -> None:
+    trainer = _trainer(100, rx.EarlyStopping(target=1.0))
+    state, data = trainer.init_and_train(jr.key(0))
+    jitted, record = jax.jit(lambda key: trainer.init_and_train(key))(jr.key(0))
+    assert close(jitted, state)
+    stop = int(record["stopped_at"])
+    assert stop == int(data["stopped_at"])
+    rows = record["metrics"]["fitness"]
+    assert rows.shape == (100, 16)
+    assert close(rows[:stop], data["metrics"]["fitness"])
+    assert np.all(rows[stop:] == rows[stop - 1])
+
+
+def test_each_lane_stops_by_itself() -> None:
+    trainer = _trainer(100, rx.EarlyStopping(target=15.0), strategy="SNES")
+    keys = jr.split(jr.key(0), 4)
+    states, records = jax.vmap(trainer.init_and_train)(keys)
+    stops = records["stopped_at"].tolist()
+    assert len(set(stops)) > 1
+    for i, key in enumerate(keys):
+        single = trainer.init_and_train_(key)
+        assert int(single.step) == stops[i]
+        assert close(jax.tree.map(lambda x, i=i: x[i], states), single)
+
+
+def test_targets_in_parallel_compile_once() -> None:
+    def run(target: Any) -> Any:
+        return _trainer(60, rx.EarlyStopping(target=target)).init_and_train_(jr.key(0))
+
+    steps = jax.vmap(lambda target: run(target).step)(jnp.array([1.0, 30.0]))
+    assert steps[0] > steps[1]
+    run(2.0)
+    with compilations() as names:
+        run(3.0)
+    assert names == []
+
+
+def test_maximised_and_by_mode() -> None:
+    task = rx.GymnaxTask("CartPole-v1", max_steps=50)
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+
+    def steps(stop: Any) -> int:
+        trainer = rx.EvosaxTrainer(40, "SNES", task, policy, popsize=8, callbacks=stop)
+        return int(trainer.init_and_train_(jr.key(0)).step)
+
+    assert steps(rx.EarlyStopping(target=40.0)) < 40
+    assert steps(rx.EarlyStopping("failed", target=0.0, mode="min")) == 1
+    assert steps(rx.EarlyStopping("failed", target=5.0, mode="max")) == 40
+    assert steps(rx.EarlyStopping("fitness", target=1.0)) == 1
+
+
+def test_nan_is_no_improvement() -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        return jnp.sum(x) * 0 + data, None
+
+    losses = [5.0, 4.0, jnp.nan, jnp.nan, jnp.nan, 1.0]
+    trainer = rx.OptaxTrainer(
+        6,
+        "sgd",
+        lambda key: jnp.ones(1),
+        loss,
+        callbacks=rx.EarlyStopping(patience=3),
+    )
+    _, data = trainer.fit_stream(jr.key(0), losses)
+    assert int(data["stopped_at"]) == 5
+
+
+def test_counters_are_in_checkpoints(tmp_path: pathlib.Path) -> None:
+    """A run that is cut in the middle of its patience stops where it would have."""
+
+    def make(steps: int, *more: Any) -> Any:
+        return _trainer(steps, rx.EarlyStopping(patience=8), *more)
+
+    expected = make(300).init_and_train_(jr.key(1))
+    end = int(expected.step)
+    make(end - 3, rx.Checkpointer(tmp_path, every=4)).init_and_train_(jr.key(1))
+    state = make(300, rx.Checkpointer(tmp_path, every=4)).init_and_train_(jr.key(1))
+    assert int(state.step) == end and same(state, expected)
+    again = make(300, rx.Checkpointer(tmp_path, every=4))
+    assert same(again.init_and_train_(jr.key(1)), expected), "it stays stopped"
+
+
+def test_a_hypergradient_through_a_stopped_run() -> None:
+    def final(rate: Any) -> Any:
+        trainer = rx.OptaxTrainer(
+            50,
+            "sgd",
+            lambda key: jnp.ones(2),
+            lambda x, key, data: (jnp.sum(x**2), None),
+            rate,
+            callbacks=rx.EarlyStopping(target=0.5),
+        )
+        return jnp.sum(trainer.init_and_train_(jr.key(0)).trained ** 2)
+
+    slope = jax.grad(final)(0.1)
+    assert np.isclose(slope, (final(0.1001) - final(0.0999)) / 2e-4, rtol=1e-2)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="needs a `target` to reach, or a `patience`"):
+        rx.EarlyStopping("loss")
+    with pytest.raises(ValueError, match="`patience` must be at least 1"):
+        rx.EarlyStopping(patience=0)
+    with pytest.raises(ValueError, match="no 'fitnes' among the metrics.*'fitness'"):
+        _trainer(5, rx.EarlyStopping("fitnes", target=1)).init_and_train_(jr.key(0))
+    trainer = _trainer(5, rx.EarlyStopping(target=1.0), rx.ProgressBar())
+    with pytest.raises(RuntimeError, match=r"\(ProgressBar\)"):
+        jax.jit(lambda key: trainer.init_and_train_(key))(jr.key(0))
+    assert eqx.tree_equal(rx.EarlyStopping(target=1), rx.EarlyStopping(target=1))

@@ -1,0 +1,3 @@
+from typing import Any
+
+def make(name: str, **kwargs: Any) -> Any: ...
