@@ -20,7 +20,7 @@ import jax.random as jr
 import realax as rx
 
 
-ROUNDS = 9
+ROUNDS = 7
 
 
 def cheap(x: Any, key: Any, data: Any = None) -> Any:

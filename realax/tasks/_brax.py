@@ -139,8 +139,8 @@ def _by_name(name: str, backend: str, kws: dict[str, Any]) -> BraxEnv:
     except (TypeError, ValueError) as error:  # a keyword or backend it does not take
         raise ValueError(
             f"brax's {name!r} can not be made with `backend={backend!r}` and "
-            f"`env_kwargs={kws}`: {error} Every environment runs on "
-            '`backend="generalized"`.'
+            f"`env_kwargs={kws}`: {error} Every environment but "
+            'swimmer plays on `backend="generalized"`.'
         ) from error
 
 
