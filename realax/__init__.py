@@ -7,6 +7,7 @@ from . import _check as _check  # before the hook, which uses it
 
 with _install_import_hook("realax", "realax._check.lazily"):
     from . import policies as policies, tasks as tasks, training as training
+    from ._cache import enable_compilation_cache as enable_compilation_cache
     from ._store import (
         CorruptFileError as CorruptFileError,
         MisfitError as MisfitError,

@@ -59,6 +59,10 @@ class BraxTask[P](EnvTask[P]):
     - `backend`: the physics, `"generalized"`, `"positional"`, `"spring"` or `"mjx"`,
         where `env` is a name.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
+    - `lanes`: how many episodes a population plays side by side, a lane taking the next
+        one when its own is over; `None` chooses, 0 plays all at once.
+    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
+        soon as a quarter of them is free.
 
     **Raises:** `ValueError` for an unknown name or backend and a horizon below 1.
     """
@@ -67,6 +71,8 @@ class BraxTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
+    lanes: int | None = eqx.field(static=True)
+    chunk: int | None = eqx.field(static=True)
     backend: str = eqx.field(static=True)
     env_kwargs: Frozen = eqx.field(static=True)
     obs_layout: Layout = eqx.field(static=True)
@@ -81,6 +87,8 @@ class BraxTask[P](EnvTask[P]):
         *,
         backend: str = "positional",
         env_kwargs: Mapping[str, Any] | None = None,
+        lanes: SupportsIndex | None = None,
+        chunk: SupportsIndex | None = None,
     ):
         if backend not in _BACKENDS:
             raise ValueError(
@@ -92,6 +100,8 @@ class BraxTask[P](EnvTask[P]):
         self.max_steps = count("max_steps", max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
+        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.chunk = None if chunk is None else count("chunk", chunk)
         self.backend = backend
         self.env_kwargs = freeze(env_kwargs)
         suite = _build(env, backend, self.env_kwargs)

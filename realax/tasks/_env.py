@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Key
 
 from .._errors import check_key
-from .._tree import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy
 from ._base import AbstractTask
+from ._lanes import play_in_lanes
+from ._rollout import Episode, Rollout, Trajectory
 from ._spaces import EnvSpace, Layout
 
 
@@ -26,35 +24,6 @@ if TYPE_CHECKING:
     from envelope import Environment
 else:
     Environment = Any  # `import realax` does not wait for envelope
-
-
-class Trajectory(eqx.Module):
-    """One episode, with a leading axis of `max_steps`.
-
-    Where `valid` is false the episode was over already: everything else is zero there.
-
-    - `obs`: the flattened observation that was acted on.
-    - `action`: what the environment was given, after argmax or clipping.
-    - `reward`: what it gave for that.
-    - `terminated`, `truncated`: whether this step ended the episode, by the
-        environment's own rules or by a time limit.
-    """
-
-    obs: Float[Array, "*steps obs"]
-    action: Tree
-    reward: Float[Array, "*steps"]
-    valid: Bool[Array, "*steps"]
-    terminated: Bool[Array, "*steps"]
-    truncated: Bool[Array, "*steps"]
-
-
-class _Episode(eqx.Module):
-    env_state: Tree
-    obs: Array
-    policy_state: Tree
-    done: Bool[Array, ""]
-    total: Scalar
-    length: Int[Array, ""]
 
 
 class EnvTask[P](AbstractTask[P]):
@@ -76,6 +45,9 @@ class EnvTask[P](AbstractTask[P]):
     data_fn: eqx.AbstractVar[Callable[[Trajectory], Tree] | None]
     obs_layout: eqx.AbstractVar[Layout]
     action_layout: eqx.AbstractVar[Layout]
+
+    lanes: eqx.AbstractVar[int | None]
+    chunk: eqx.AbstractVar[int | None]
 
     @abc.abstractmethod
     def environment(self) -> Environment:
@@ -111,6 +83,21 @@ class EnvTask[P](AbstractTask[P]):
         episode, trajectory = self._play(params, key, collect=True)
         return episode.total, self.data_fn(trajectory)
 
+    def evaluate(
+        self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
+    ) -> tuple[Float[Array, "pop reps"], Tree]:
+        """The returns of every individual, and their aux.
+
+        Episodes are played in `lanes` side by side: a lane whose episode is over takes
+        the next one, so that short episodes do not wait for long ones, and memory
+        follows the lanes and not the population. Each episode is the one that
+        `task(params, key)` plays. With `data_fn`, or `lanes=0`, all are played at once.
+        """
+        if self.data_fn is not None or self.lanes == 0:
+            return super().evaluate(population, keys, data)
+        totals, lengths = play_in_lanes(self, population, keys)
+        return totals, {"length": lengths}
+
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """One episode, step by step: the one that `task(params, key)` scores."""
         _, trajectory = self._play(params, key, collect=True)
@@ -118,63 +105,23 @@ class EnvTask[P](AbstractTask[P]):
 
     def _play(
         self, params: P, key: PRNGKeyArray, *, collect: bool
-    ) -> tuple[_Episode, Any]:
+    ) -> tuple[Episode, Any]:
         check_key(key)
-        policy = _policy(self.model_factory(params), self.model_factory)
+        return self._rollout.scan(self._policy(params), key, collect=collect)
+
+    @property
+    def _rollout(self) -> Rollout:
         environment = self.environment()
-        # Not `key` itself for the policy: `fold_in(key, 0)` is `split(key)[0]`.
-        env_key, init_key, policy_key = jr.split(key, 3)
-        action_space = environment.action_space
-
-        def step(episode: _Episode, t: Array) -> tuple[_Episode, Trajectory | None]:
-            live = ~episode.done
-            output, policy_state = policy(
-                episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
-            )
-            action = self.action_layout.to_action(output, action_space)
-            env_state, info = environment.step(episode.env_state, action)
-            reward = jnp.asarray(info.reward, jnp.result_type(float))
-            if reward.shape != ():
-                raise ValueError(
-                    f"the environment's reward must be one number, but rewards of "
-                    f"shape {reward.shape} came, as several agents get them. Wrap the "
-                    "environment in one that adds them up."
-                )
-            terminated = jnp.asarray(info.terminated, bool)
-            truncated = jnp.asarray(info.truncated, bool) | (t + 1 >= self.max_steps)
-            after = _Episode(
-                env_state=env_state,
-                obs=self.obs_layout.flatten(info.obs),
-                policy_state=policy_state,
-                done=terminated | truncated,
-                total=episode.total + reward,
-                length=episode.length + 1,
-            )
-            # An episode that is over stands still, so that no number of it can turn
-            # NaN behind a mask and reach a gradient.
-            after = where(live, after, episode)
-            if not collect:
-                return after, None
-            row = Trajectory(episode.obs, action, reward, live, terminated, truncated)
-            return after, where(live, row, jax.tree.map(jnp.zeros_like, row))
-
-        env_state, info = environment.init(env_key)
-        start = _Episode(
-            env_state=env_state,
-            obs=self.obs_layout.flatten(info.obs),
-            policy_state=policy.initialize(init_key),
-            done=jnp.asarray(False),
-            total=jnp.zeros(()),
-            length=jnp.zeros((), jnp.int32),
+        return Rollout(
+            environment,
+            environment.action_space,
+            self.obs_layout,
+            self.action_layout,
+            self.max_steps,
         )
-        arrays, static = eqx.partition(start, eqx.is_array_like)
 
-        def body(arrays: Any, t: Array) -> tuple[Any, Trajectory | None]:
-            episode, row = step(eqx.combine(arrays, static), t)
-            return eqx.filter(episode, eqx.is_array_like), row
-
-        arrays, rows = jax.lax.scan(body, arrays, jnp.arange(self.max_steps))
-        return eqx.combine(arrays, static), rows
+    def _policy(self, params: P) -> BasePolicy[Any]:
+        return _checked(self.model_factory(params), self.model_factory)
 
 
 def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
@@ -186,7 +133,7 @@ def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
         )
 
 
-def _policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
+def _checked(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
     if not isinstance(policy, BasePolicy):
         raise TypeError(
             "the parameters of an environment task must be a policy, a subclass of "

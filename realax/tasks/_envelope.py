@@ -40,6 +40,10 @@ class EnvelopeTask[P](EnvTask[P]):
     - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
         returns is kept.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
+    - `lanes`: how many episodes a population plays side by side, a lane taking the next
+        one when its own is over; `None` chooses, 0 plays all at once.
+    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
+        soon as a quarter of them is free.
 
     **Raises:** `ValueError` for an unknown suite or name and for a missing or
     impossible horizon; `ImportError` that names the extra to install.
@@ -49,6 +53,8 @@ class EnvelopeTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
+    lanes: int | None = eqx.field(static=True)
+    chunk: int | None = eqx.field(static=True)
     env_kwargs: Frozen = eqx.field(static=True)
     obs_layout: Layout = eqx.field(static=True)
     action_layout: Layout = eqx.field(static=True)
@@ -61,6 +67,8 @@ class EnvelopeTask[P](EnvTask[P]):
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
         env_kwargs: Mapping[str, Any] | None = None,
+        lanes: SupportsIndex | None = None,
+        chunk: SupportsIndex | None = None,
     ):
         check_kwargs(env, env_kwargs)
         self.env = env
@@ -76,6 +84,8 @@ class EnvelopeTask[P](EnvTask[P]):
         self.max_steps = count("max_steps", max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
+        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.chunk = None if chunk is None else count("chunk", chunk)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 

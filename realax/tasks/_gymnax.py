@@ -68,6 +68,10 @@ class GymnaxTask[P](EnvTask[P]):
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
         leaves, to be mapped over, differentiated or evolved.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
+    - `lanes`: how many episodes a population plays side by side, a lane taking the next
+        one when its own is over; `None` chooses, 0 plays all at once.
+    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
+        soon as a quarter of them is free.
 
     **Raises:** `ValueError` for an unknown name, a horizon below 1 or above the
     environment's own.
@@ -77,6 +81,8 @@ class GymnaxTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
+    lanes: int | None = eqx.field(static=True)
+    chunk: int | None = eqx.field(static=True)
     env_params: Tree
     env_kwargs: Frozen = eqx.field(static=True)
     obs_layout: Layout = eqx.field(static=True)
@@ -91,6 +97,8 @@ class GymnaxTask[P](EnvTask[P]):
         *,
         env_params: Tree = None,
         env_kwargs: Mapping[str, Any] | None = None,
+        lanes: SupportsIndex | None = None,
+        chunk: SupportsIndex | None = None,
     ):
         check_kwargs(env, env_kwargs)
         self.env = env
@@ -100,6 +108,8 @@ class GymnaxTask[P](EnvTask[P]):
         self.max_steps = _horizon(env, self.env_params, max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
+        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.chunk = None if chunk is None else count("chunk", chunk)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 
