@@ -15,6 +15,8 @@ with _install_import_hook("realax", "realax._check.lazily"):
     from .policies import (
         BasePolicy as BasePolicy,
         MLPPolicy as MLPPolicy,
+        NormalizedPolicy as NormalizedPolicy,
+        ObsStats as ObsStats,
         RNNPolicy as RNNPolicy,
     )
     from .tasks import (

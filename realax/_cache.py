@@ -1,5 +1,7 @@
 """XLA's compiled programs, kept for the next process."""
 
+# pyright: reportUnknownMemberType=false
+
 import os
 import pathlib
 import sys

@@ -2,4 +2,10 @@
 
 from ._base import BasePolicy as BasePolicy
 from ._mlp import MLPPolicy as MLPPolicy
+from ._normalized import (
+    Moments as Moments,
+    NormalizedPolicy as NormalizedPolicy,
+    ObsStats as ObsStats,
+    no_obs as no_obs,
+)
 from ._rnn import RNNPolicy as RNNPolicy

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
+from ..policies import ObsStats
 
 
 _SIGNATURE = "(params, key, data) -> (value, aux)"
@@ -47,6 +48,14 @@ class AbstractTask[P](eqx.Module):
 
         **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
         """
+
+    def begin(self) -> ObsStats | None:
+        """Statistics that grow from generation to generation, kept by the trainer.
+
+        `None`, by default. Where there are some, `evaluate` is given the population
+        with them bound to it, and returns its aux as a pair with the `Moments` it met.
+        """
+        return None
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
@@ -126,14 +135,25 @@ def check_arrays(tree: Tree, what: str) -> None:
 
 
 def is_maximized(task: Callable[..., Any]) -> bool:
-    """A task's direction, also where it is wrapped in `filter_jit` or `partial`."""
+    """A task's direction; a plain function is minimised."""
+    return bool(getattr(unwrapped(task), "maximize", False))
+
+
+def begun(task: Callable[..., Any]) -> ObsStats | None:
+    """The statistics with which a task begins, if it has some."""
+    task = unwrapped(task)
+    return task.begin() if isinstance(task, AbstractTask) else None
+
+
+def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:
+    """What a task is behind `filter_jit` and `partial`."""
     while True:
         if isinstance(task, functools.partial):
             task = task.func
         elif hasattr(task, "__wrapped__"):
             task = task.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
         else:
-            return bool(getattr(task, "maximize", False))
+            return task
 
 
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:

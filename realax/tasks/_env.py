@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Key
 
 from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
-from ..policies import BasePolicy
+from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
 from ._base import AbstractTask
 from ._lanes import play_in_lanes
-from ._rollout import Episode, Rollout, Trajectory
+from ._rollout import Episode, Rollout, Trajectory, counts
 from ._spaces import EnvSpace, Layout
 
 
@@ -48,6 +48,7 @@ class EnvTask[P](AbstractTask[P]):
 
     lanes: eqx.AbstractVar[int | None]
     chunk: eqx.AbstractVar[int | None]
+    normalize_obs: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def environment(self) -> Environment:
@@ -79,9 +80,15 @@ class EnvTask[P](AbstractTask[P]):
         del data
         if self.data_fn is None:
             episode, _ = self._play(params, key, collect=False)
-            return episode.total, {"length": episode.length}
-        episode, trajectory = self._play(params, key, collect=True)
-        return episode.total, self.data_fn(trajectory)
+            aux: Any = {"length": episode.length}
+        else:
+            episode, trajectory = self._play(params, key, collect=True)
+            aux = self.data_fn(trajectory)
+        return episode.total, (aux, episode.moments) if counts(params) else aux
+
+    def begin(self) -> ObsStats | None:
+        """The statistics of no observation, with `normalize_obs`; else `None`."""
+        return no_obs(self.obs_layout.size) if self.normalize_obs else None
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
@@ -95,8 +102,7 @@ class EnvTask[P](AbstractTask[P]):
         """
         if self.data_fn is not None or self.lanes == 0:
             return super().evaluate(population, keys, data)
-        totals, lengths = play_in_lanes(self, population, keys)
-        return totals, {"length": lengths}
+        return play_in_lanes(self, population, keys)
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """One episode, step by step: the one that `task(params, key)` scores."""
@@ -121,6 +127,9 @@ class EnvTask[P](AbstractTask[P]):
         )
 
     def _policy(self, params: P) -> BasePolicy[Any]:
+        if isinstance(params, NormalizedPolicy):
+            policy = _checked(self.model_factory(params.policy), self.model_factory)
+            return NormalizedPolicy(policy, params.stats, params.counting)
         return _checked(self.model_factory(params), self.model_factory)
 
 

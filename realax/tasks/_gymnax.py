@@ -72,6 +72,9 @@ class GymnaxTask[P](EnvTask[P]):
         one when its own is over; `None` chooses, 0 plays all at once.
     - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
         soon as a quarter of them is free.
+    - `normalize_obs`: whether evolution keeps a running mean and variance of all live
+        observations in its state, and policies see observations normalised by them. The
+        policy that comes back is a `NormalizedPolicy`, with them frozen into it.
 
     **Raises:** `ValueError` for an unknown name, a horizon below 1 or above the
     environment's own.
@@ -83,6 +86,7 @@ class GymnaxTask[P](EnvTask[P]):
     data_fn: Callable[[Trajectory], Tree] | None
     lanes: int | None = eqx.field(static=True)
     chunk: int | None = eqx.field(static=True)
+    normalize_obs: bool = eqx.field(static=True)
     env_params: Tree
     env_kwargs: Frozen = eqx.field(static=True)
     obs_layout: Layout = eqx.field(static=True)
@@ -99,6 +103,7 @@ class GymnaxTask[P](EnvTask[P]):
         env_kwargs: Mapping[str, Any] | None = None,
         lanes: SupportsIndex | None = None,
         chunk: SupportsIndex | None = None,
+        normalize_obs: bool = False,
     ):
         check_kwargs(env, env_kwargs)
         self.env = env
@@ -109,6 +114,7 @@ class GymnaxTask[P](EnvTask[P]):
         self.model_factory = model_factory
         self.data_fn = data_fn
         self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.normalize_obs = normalize_obs
         self.chunk = None if chunk is None else count("chunk", chunk)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from .._tree import where
+from .._types import Tree
 from ._base import vmap_jobs
-from ._rollout import Episode, job_keys
+from ._rollout import Episode, counts, job_keys
 
 
 # New episodes begin when a lane in so many is free: each time costs a reset of all.
@@ -36,8 +37,8 @@ def _default_lanes(episode: Any, jobs: int) -> int:
 
 def play_in_lanes(
     task: Any, population: Any, keys: Key[Array, "pop reps"]
-) -> tuple[Float[Array, "pop reps"], Int[Array, "pop reps"]]:
-    """The returns and lengths of a population's episodes.
+) -> tuple[Float[Array, "pop reps"], Tree]:
+    """The returns and the aux of a population's episodes.
 
     A loop whose length is not known can not be differentiated backwards: derivatives
     are those of the scan over each episode.
@@ -57,8 +58,7 @@ def _differentiable(task: Any, population: Any, keys: Any) -> Any:
 
 def _jvp(primals: Any, tangents: Any) -> Any:
     def scan(task: Any, population: Any, keys: Any) -> Any:
-        totals, aux = vmap_jobs(task, population, keys, None)
-        return totals, aux["length"]
+        return vmap_jobs(task, population, keys, None)
 
     _, out = eqx.filter_jvp(scan, primals, tangents)
     return _play(*primals), out
@@ -73,17 +73,16 @@ class _Lanes(eqx.Module):
     - `episodes`: the arrays of the episode in each lane.
     - `job`: which one it is; the number of jobs where there is none.
     - `next_job`: the first one that has not begun.
-    - `totals`, `lengths`: the results so far, one for each job.
+    - `results`: what is kept of the episodes so far, one for each job.
     """
 
     episodes: Episode
     job: Int[Array, " lanes"]
     next_job: Int[Array, ""]
-    totals: Float[Array, " jobs"]
-    lengths: Int[Array, " jobs"]
+    results: Tree
 
 
-def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Array]:
+def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
     pop, reps = keys.shape
     jobs = pop * reps
     keys = jax.vmap(job_keys)(keys.reshape(jobs))
@@ -135,7 +134,7 @@ def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Array]:
         fresh = jax.vmap(begin)(policies, lane_keys)
         episodes = jax.vmap(where)(begins, fresh, state.episodes)
         next_job = state.next_job + jnp.sum(begins, dtype=jnp.int32)
-        state = _Lanes(episodes, job, next_job, state.totals, state.lengths)
+        state = _Lanes(episodes, job, next_job, state.results)
         return state, policies, lane_keys[:, 2]
 
     def round(state: _Lanes) -> _Lanes:
@@ -161,8 +160,11 @@ def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Array]:
             episodes,
             state.job,
             state.next_job,
-            state.totals.at[done].set(episodes.total, mode="drop"),
-            state.lengths.at[done].set(episodes.length, mode="drop"),
+            jax.tree.map(
+                lambda kept, new: kept.at[done].set(new, mode="drop"),
+                state.results,
+                _result(episodes),
+            ),
         )
 
     # Before the first job all lanes are free: of an episode, only its shape is known.
@@ -171,12 +173,21 @@ def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Array]:
         episodes=eqx.tree_at(lambda e: e.done, empty, jnp.ones((lanes,), bool)),
         job=jnp.full((lanes,), jobs, jnp.int32),
         next_job=jnp.zeros((), jnp.int32),
-        totals=jnp.zeros((jobs,)),
-        lengths=jnp.zeros((jobs,), jnp.int32),
+        results=jax.tree.map(
+            lambda x: jnp.zeros((jobs, *x.shape), x.dtype), _result(shapes)
+        ),
     )
 
     def unfinished(state: _Lanes) -> Array:
         return (state.next_job < jobs) | ~jnp.all(state.episodes.done)
 
     state = jax.lax.while_loop(unfinished, round, state)
-    return state.totals.reshape(pop, reps), state.lengths.reshape(pop, reps)
+    total, length, moments = jax.tree.map(
+        lambda x: x.reshape(pop, reps, *x.shape[1:]), state.results
+    )
+    aux = {"length": length}
+    return total, (aux, moments) if counts(population) else aux
+
+
+def _result(episode: Any) -> Any:
+    return episode.total, episode.length, episode.moments

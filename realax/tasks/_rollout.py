@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._tree import where
 from .._types import PRNGKeyArray, Scalar, Tree
-from ..policies import BasePolicy
+from ..policies import BasePolicy, Moments, NormalizedPolicy
 from ._spaces import Layout
 
 
@@ -47,6 +47,7 @@ class Episode(eqx.Module):
     done: Bool[Array, ""]
     total: Scalar
     length: Int[Array, ""]
+    moments: Moments | None
 
 
 class Rollout(eqx.Module):
@@ -70,6 +71,7 @@ class Rollout(eqx.Module):
             done=jnp.asarray(False),
             total=jnp.zeros(()),
             length=jnp.zeros((), jnp.int32),
+            moments=_normalized(policy).none_met() if counts(policy) else None,
         )
 
     def advance(
@@ -77,6 +79,9 @@ class Rollout(eqx.Module):
     ) -> tuple[Episode, Trajectory]:
         """One step. An episode that is over stands still."""
         t, live = episode.length, ~episode.done
+        moments = episode.moments
+        if moments is not None:
+            moments = _normalized(policy).met(moments, episode.obs)
         output, policy_state = policy(
             episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
         )
@@ -98,6 +103,7 @@ class Rollout(eqx.Module):
             done=terminated | truncated,
             total=episode.total + reward,
             length=t + 1,
+            moments=moments,
         )
         # Standing still, so that no number of it can turn NaN behind a mask and reach
         # a gradient.
@@ -120,6 +126,15 @@ class Rollout(eqx.Module):
 
         arrays, rows = jax.lax.scan(body, arrays, None, length=self.max_steps)
         return eqx.combine(arrays, static), rows
+
+
+def counts(policy: Any) -> bool:
+    """Whether a policy's observations are to be summed up."""
+    return isinstance(policy, NormalizedPolicy) and policy.counting
+
+
+def _normalized(policy: Any) -> NormalizedPolicy[Any]:
+    return policy
 
 
 def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:

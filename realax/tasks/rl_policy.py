@@ -3,5 +3,6 @@
 from ..policies import (
     BasePolicy as BasePolicy,
     MLPPolicy as MLPPolicy,
+    NormalizedPolicy as NormalizedPolicy,
     RNNPolicy as RNNPolicy,
 )

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from ..._errors import check_key, count
 from ..._tree import Frozen, Template, freeze, stays_finite, where
 from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import check_task, is_maximized
+from ...tasks._base import begun, check_task, is_maximized
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._evaluate import device_mesh, evaluate, on_every_device
@@ -166,6 +166,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             refused=jnp.zeros((), jnp.int32),
             longest_refused=jnp.zeros((), jnp.int32),
             shuffle_key=shuffle_key,
+            obs_stats=begun(self.task),
+            best_stats=begun(self.task),
             rest=rest,
             template=template,
         )
@@ -179,9 +181,15 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         population, es_state = self._ask(state, ask_key)
         keys = jr.split(eval_key, (self.popsize, self.eval_reps))
         task, data = drawn(self.task, data, state.shuffle_key, state.step)
-        values, aux = evaluate(
-            task, self._individuals(population, state), keys, data, self.n_devices
-        )
+        individuals = self._individuals(population, state)
+        if state.obs_stats is not None:
+            individuals = state.obs_stats.bind_population(individuals, self.popsize)
+        values, aux = evaluate(task, individuals, keys, data, self.n_devices)
+        stats = state.obs_stats
+        if stats is not None:
+            aux, moments = aux
+            # Whole on each device first, so that sums are made in the same order.
+            stats = stats.absorb(on_every_device(moments, self.n_devices))
         fitness = jnp.mean(values, axis=-1)
 
         usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
@@ -219,6 +227,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             refused=refused,
             longest_refused=jnp.maximum(refused, state.longest_refused),
             shuffle_key=state.shuffle_key,
+            obs_stats=stats,
+            best_stats=where(better, state.obs_stats, state.best_stats),
             rest=state.rest,
             template=state.template,
         )

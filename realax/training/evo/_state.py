@@ -1,6 +1,6 @@
 """What evolution carries from generation to generation, and what it reports."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._tree import Template
 from ..._types import PRNGKeyArray, Step, Tree
+from ...policies import ObsStats
 from .._base import AbstractState
 
 
@@ -42,6 +43,9 @@ class ESState[P](AbstractState):
     - `refused`, `longest_refused`: how many of its updates were refused in a row, now
         and at most.
     - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
+    - `obs_stats`: statistics of all observations, of an environment task with
+        `normalize_obs`; else `None`.
+    - `best_stats`: those with which the best individual played.
     - `rest`: the arrays of `params_like` that are not evolved.
     - `template`: how flat numbers become the user's type again.
     """
@@ -55,13 +59,18 @@ class ESState[P](AbstractState):
     refused: Int[Array, ""]
     longest_refused: Int[Array, ""]
     shuffle_key: PRNGKeyArray
+    obs_stats: ObsStats | None
+    best_stats: ObsStats | None
     rest: tuple[Array, ...]
     template: Template[P] = eqx.field(static=True)
 
     @property
     def best_params(self) -> P:
-        """The individual that scored `best_fitness`, of the type of `params_like`."""
-        return self.template.unflatten(self.best_flat, self.rest)
+        """The individual that scored `best_fitness`, of the type of `params_like`.
+
+        Of a task with `normalize_obs`, a `NormalizedPolicy` of that.
+        """
+        return self._bound(self.best_flat, self.best_stats)
 
     @property
     def mean(self) -> P:
@@ -81,4 +90,8 @@ class ESState[P](AbstractState):
             # One mean for each population of a strategy of the Stein kind.
             group = self.group[..., None, None]
             mean = jnp.take_along_axis(mean, group, axis=-2)[..., 0, :]
-        return self.template.unflatten(mean, self.rest)
+        return self._bound(mean, self.obs_stats)
+
+    def _bound(self, flat: Array, stats: ObsStats | None) -> Any:
+        params = self.template.unflatten(flat, self.rest)
+        return params if stats is None else stats.bind(params)

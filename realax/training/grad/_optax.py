@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._errors import check_key, count, describe
 from ..._tree import Template, stays_finite, strong
 from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import check_task, checked_call, is_maximized, name_of
+from ...tasks._base import begun, check_task, checked_call, is_maximized, name_of
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._optimizer import Optimizer, build_optimizer, check_needs, needs_rate
@@ -91,6 +91,11 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     ):
         check_task(loss_fn, "loss_fn")
         _check_initializer(initializer)
+        if begun(loss_fn) is not None:
+            raise ValueError(
+                "`loss_fn` has `normalize_obs`, which gathers statistics over the "
+                "generations of evolution only. Normalise inside the policy instead."
+            )
         self.train_steps = count("epochs", epochs)
         self.optimizer = optimizer
         self.initializer = initializer

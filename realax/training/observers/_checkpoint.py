@@ -75,6 +75,7 @@ class Checkpointer(AbstractObserver):
     """
 
     folder: pathlib.Path = host_field(kw_only=True)
+    every: int | None = host_field(default=None, kw_only=True)
     keep: int = host_field(kw_only=True)
     handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
     saves: ClassVar[bool] = True

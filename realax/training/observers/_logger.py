@@ -59,6 +59,7 @@ class Logger(AbstractObserver):
     """
 
     metrics_fn: MetricsFn | None = eqx.field(static=True, kw_only=True)
+    every: int | None = host_field(default=None, kw_only=True)
     saving: bool = eqx.field(static=True, kw_only=True)
     wandb_log: bool = host_field(kw_only=True)
     ckpt_file: pathlib.Path | None = host_field(kw_only=True)

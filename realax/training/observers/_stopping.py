@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..._errors import closest, count
-from ._base import AbstractObserver, Handle
+from ._base import AbstractObserver, Handle, host_field
 
 
 class Stopped(eqx.Module):
@@ -48,6 +48,7 @@ class EarlyStopping(AbstractObserver):
     """
 
     metric: str | None = eqx.field(static=True, kw_only=True)
+    every: int | None = host_field(default=None, kw_only=True)
     target: Float[Array, ""] | None = eqx.field(kw_only=True)
     patience: Int[Array, ""] | None = eqx.field(kw_only=True)
     min_delta: Float[Array, ""] = eqx.field(kw_only=True)

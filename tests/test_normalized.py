@@ -1,0 +1,120 @@
+"""Running statistics of observations in evolution."""
+
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+from realax.policies import Moments, no_obs
+
+from .helpers import close, same
+
+
+def _task(**kws: Any) -> Any:
+    return rx.GymnaxTask("CartPole-v1", max_steps=60, normalize_obs=True, **kws)
+
+
+def _trainer(steps: int, task: Any = None, **kws: Any) -> Any:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    return rx.EvosaxTrainer(
+        steps, "SNES", task or _task(), policy, popsize=6, eval_reps=2, **kws
+    )
+
+
+def test_statistics_are_those_of_live_steps() -> None:
+    """One generation of policies without normalisation: counted by hand."""
+    trainer = _trainer(1, _task(data_fn=lambda t: (t.obs, t.valid)))
+    state, data = trainer.init_and_train(jr.key(3))
+    obs, valid = (np.asarray(x[0]) for x in data["metrics"]["eval_data"])
+    seen = obs[valid]
+    assert len(seen) < valid.size, "some episodes end early"
+    stats = state.obs_stats
+    assert int(stats.count) == len(seen)
+    assert np.allclose(stats.mean, seen.mean(0), atol=1e-5)
+    assert np.allclose(stats.spread / stats.count, seen.var(0), rtol=1e-4)
+
+
+def test_statistics_grow_over_generations() -> None:
+    state, data = _trainer(5).init_and_train(jr.key(0))
+    lengths = data["metrics"]["eval_data"]["length"]
+    assert int(state.obs_stats.count) == int(lengths.sum())
+    assert set(data["metrics"]["eval_data"]) == {"length"}
+
+
+def test_lanes_and_devices_change_nothing() -> None:
+    expected = _trainer(4, _task(lanes=0)).init_and_train(jr.key(0))
+    for kws in ({"lanes": 5}, {"lanes": 12, "chunk": 3}):
+        found = _trainer(4, _task(**kws)).init_and_train(jr.key(0))
+        assert same(found, expected)
+    split = _trainer(4, n_devices=2).init_and_train(jr.key(0))
+    assert close(split, expected, rtol=1e-6)
+
+
+def test_the_policy_plays_alone() -> None:
+    trainer = _trainer(15)
+    state = trainer.init_and_train_(jr.key(0))
+    policy = trainer.params(state)
+    assert isinstance(policy, rx.NormalizedPolicy) and not policy.counting
+    obs = jnp.array([0.1, -0.2, 0.03, 0.4])
+    output, _ = policy(obs, policy.initialize(jr.key(0)), jr.key(1))
+    expected, _ = policy.policy(state.obs_stats.normalize(obs), None, jr.key(1))
+    assert same(output, expected)
+    value, aux = rx.GymnaxTask("CartPole-v1", max_steps=60)(policy, jr.key(5))
+    assert same((value, aux), _task()(policy, jr.key(5)))
+    best = state.best_params
+    assert not same(best.stats.count, policy.stats.count) or int(state.step) == 1
+
+
+def test_the_best_plays_as_it_did() -> None:
+    """It keeps the statistics of the generation that it scored in."""
+    trainer = _trainer(6, record=lambda s: (s.best_fitness, s.best_stats.count))
+    state, data = trainer.init_and_train(jr.key(2))
+    fitness, counts = data["record"]
+    first = int(np.argmax(np.asarray(fitness) == float(state.best_fitness)))
+    lengths = data["metrics"]["eval_data"]["length"].sum((1, 2))
+    assert int(state.best_stats.count) == int(lengths[:first].sum())
+
+
+def test_it_is_in_checkpoints(tmp_path: pathlib.Path) -> None:
+    expected = _trainer(8).init_and_train_(jr.key(0))
+    _trainer(4, callbacks=rx.Checkpointer(tmp_path)).init_and_train_(jr.key(0))
+    state = _trainer(8, callbacks=rx.Checkpointer(tmp_path)).init_and_train_(jr.key(0))
+    assert same(state, expected)
+
+
+def test_evolve_and_seeds_in_parallel() -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    policy, _ = rx.evolve(
+        policy, _task(), jr.key(0), steps=2, popsize=4, use_scan=False
+    )
+    assert isinstance(policy, rx.NormalizedPolicy)
+    trainer = _trainer(3)
+    states = jax.vmap(trainer.init_and_train_)(jr.split(jr.key(0), 2))
+    params = eqx.filter_vmap(trainer.params)(states)
+    assert params.stats.mean.shape == (2, 4)
+
+
+def test_merging_is_the_whole() -> None:
+    data = 20 + jr.normal(jr.key(0), (10, 50, 3)) * jnp.array([1.0, 10.0, 0.3])
+    stats = no_obs(3)
+    for part in data:
+        offset = part - stats.mean
+        sums = offset.sum(0)[None], (offset**2).sum(0)[None]
+        moments = Moments(jnp.asarray([50.0]), *sums)
+        stats = stats.absorb(moments)
+    flat = np.asarray(data, np.float64).reshape(-1, 3)
+    assert np.allclose(stats.mean, flat.mean(0), rtol=1e-6)
+    assert np.allclose(stats.spread / 500, flat.var(0), rtol=0.01)
+    bad = Moments(jnp.ones(2), jnp.full((2, 3), jnp.nan), jnp.ones((2, 3)))
+    assert same(stats.absorb(bad), stats)
+
+
+def test_refused_elsewhere() -> None:
+    with pytest.raises(ValueError, match="generations of evolution only"):
+        rx.OptaxTrainer(2, "sgd", lambda key: jnp.ones(2), _task())
