@@ -127,7 +127,7 @@ def _look(environment: Any) -> _Suite:
 def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
     """The suite's own horizon. envelope says 100 for whatever navix has."""
     if isinstance(env, str) and env.startswith("navix::"):
-        import navix
+        import navix  # pyright: ignore[reportMissingModuleSource]
 
         return int(navix.make(env.removeprefix("navix::"), **kws.thaw()).max_steps)
     return environment.default_max_steps
