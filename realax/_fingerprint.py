@@ -6,11 +6,13 @@
 # pyright: reportUnknownVariableType=false
 
 import dataclasses
+import enum
 import functools
 import hashlib
 import importlib.metadata
 import inspect
 import os
+import pathlib
 import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,11 +38,12 @@ def configuration(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]
     - `value`: a trainer, for example.
     - `leave_out`: names of fields of `value` that do not count.
     """
-    found = dict[str, str]()
-    for path, text in _walk(value, "", ()):
-        field = path.removeprefix(".").split(".")[0].split("[")[0].rstrip("#")
+    if not leave_out:
+        return dict(_walk(value, "", ()))
+    found = {"class": _qualified(type(value))}
+    for field, item in _fields(value):
         if field not in leave_out:
-            found[path] = text
+            found.update(_walk(item, f".{field}", ()))
     return found
 
 
@@ -79,15 +82,27 @@ def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, 
         yield name, _array(value)
     elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
         yield name, repr(value)
+    elif isinstance(value, enum.Enum):
+        yield name, f"{_qualified(type(value))}.{value.name}"
+    elif isinstance(value, pathlib.PurePath | range | slice):
+        yield name, repr(value)
     elif isinstance(value, functools.partial):
         yield from _walk(value.func, path, above)
         yield from _walk(value.args, f"{path}.args", above)
         yield from _walk(value.keywords, f"{path}.keywords", above)
+    elif callable(value) and hasattr(value, "__wrapped__"):  # `jit` and `filter_jit`
+        inner: Any = value.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+        yield from _walk(inner, path, above)
     elif inspect.ismethod(value):
         yield name, _qualified(value)
         yield from _walk(value.__self__, f"{path}.__self__", above)
     elif callable(value) and hasattr(value, "__qualname__"):
         yield name, _qualified(value)
+        if str(getattr(value, "__module__", "")).startswith("optax"):
+            # An optimiser's settings are what its functions close over.
+            cells = getattr(value, "__closure__", None) or ()
+            for i, cell in enumerate(cells):
+                yield from _walk(_contents(cell), f"{path}.{i}", above)
     elif isinstance(value, Mapping):
         for key, item in sorted(value.items(), key=lambda pair: str(pair[0])):
             yield from _walk(item, f"{path}[{key!r}]", above)
@@ -107,13 +122,21 @@ def _fields(value: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
-        names = sorted(getattr(value, "__dict__", {}))
-    # What begins with an underscore are caches, and says nothing about a setting.
-    return [
-        (name, getattr(value, name))
-        for name in names
-        if not name.startswith("_") and hasattr(value, name)
-    ]
+        cached = {
+            name
+            for cls in type(value).__mro__
+            for name, item in vars(cls).items()
+            if isinstance(item, functools.cached_property)
+        }
+        names = sorted({*getattr(value, "__dict__", {})} - cached)
+    return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
 
 
 def _qualified(value: Any) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ class Stored:
         wrong = list[str]()
         values = list[Any]()
         for path, leaf in leaves:
-            if not eqx.is_array(leaf):
+            if not _is_array(leaf):
                 values.append(leaf)
                 continue
             key = name + jax.tree_util.keystr(path)
@@ -92,14 +93,20 @@ class Stored:
         array = np.ndarray(leaf["data_shape"], _dtype(leaf["stored"]), data).copy()
         if isinstance(like, np.ndarray):
             return array
+        if isinstance(like, np.generic):
+            return array[()]
         value = jnp.asarray(array)
         if leaf["key"] is not None:
             value = jr.wrap_key_data(value, impl=leaf["key"])
         # On one device as on several it is to be what `like` is, or the next step would
         # be compiled once more.
-        if len(like.sharding.device_set) == 1:
+        if like.sharding is None or len(like.sharding.device_set) == 1:
             return value
         return jax.device_put(value, like.sharding)
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct | np.generic)
 
 
 def write(
@@ -112,8 +119,13 @@ def write(
     leaves, parts, start = list[dict[str, Any]](), list[memoryview](), 0
     for name, tree in trees.items():
         for where, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if not eqx.is_array(leaf):
+            if not _is_array(leaf):
                 continue
+            if leaf.dtype == object or getattr(leaf.dtype, "names", None) is not None:
+                raise TypeError(
+                    f"`{name}{jax.tree_util.keystr(where)}` holds {leaf.dtype}, which "
+                    "is no number. Leave it out, or turn it into numbers."
+                )
             key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             data = np.asarray(jr.key_data(leaf) if key else leaf)
             part = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
@@ -161,7 +173,7 @@ def read(path: pathlib.Path) -> Stored:
 
 
 def _replace(path: pathlib.Path, chunks: list[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with open(temporary, "wb") as file:
             for chunk in chunks:
@@ -188,9 +200,20 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 def remove_unfinished(folder: pathlib.Path, pattern: str) -> None:
     """Remove what processes left that were killed while they wrote."""
-    for path in folder.glob(f".{pattern}.*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    for path in folder.glob(f".{pattern}.*.*"):
+        with contextlib.suppress(OSError, ValueError):
+            if not _lives(int(path.name.split(".")[-2])):
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
 
 
 def _dtype(name: str) -> Any:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 import realax as rx
@@ -295,6 +296,120 @@ def test_an_error_saves_once_more(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ZeroDivisionError, match="mine"):
         trainer.init_and_train_(jr.key(0))
     assert _files(tmp_path) == [15], "of the last step that all had seen"
+
+
+def test_more_differences_are_seen(tmp_path: pathlib.Path) -> None:
+    class Hidden(rx.AbstractTask[Any]):
+        _target: Any
+        maximize: bool = False
+
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            return jnp.sum((params - self._target) ** 2), None
+
+    def make(target: float, rate: float) -> Any:
+        return rx.OptaxTrainer(
+            5,
+            optax.chain(optax.clip(1.0), optax.adam(rate)),
+            _start_at,
+            eqx.filter_jit(Hidden(jnp.asarray(target))),
+            callbacks=rx.Checkpointer(tmp_path),
+        )
+
+    make(1.0, 0.1).init_and_train_(jr.key(0))
+    make(1.0, 0.1).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match=r"_target: float32 1\.0"):
+        make(2.0, 0.1).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match=r"optimizer.*-0\.1 then, -0\.2 now"):
+        make(1.0, 0.2).init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match="key<fry> then, key<rbg> now"):
+        make(1.0, 0.1).init_and_train_(jr.key(0, impl="rbg"))
+
+
+def _start_at(key: Any) -> Any:
+    return jnp.ones(2)
+
+
+def test_another_start_is_another_run(tmp_path: pathlib.Path) -> None:
+    trainer = _trainer(tmp_path, 20)
+    states = [trainer.initialize(jr.key(i)) for i in range(2)]
+    states[1] = eqx.tree_at(lambda s: s.best_flat, states[1], jnp.full(3, 5.0))
+    trainer.train_(states[0], jr.key(0))
+    with pytest.raises(ValueError, match="the state at step 0"):
+        trainer.train_(states[1], jr.key(0))
+
+
+def test_damaged_ones_do_not_count_as_the_newest(tmp_path: pathlib.Path) -> None:
+    _trainer(tmp_path, 40, keep=2).init_and_train_(jr.key(0))
+    before = _files(tmp_path)
+    for step in before[-2:]:
+        _flipped(tmp_path / f"step_{step:010d}.ckpt")
+    if len(before) == 2:
+        return
+    with pytest.warns(RuntimeWarning, match="truncated or altered"):
+        _trainer(tmp_path, before[0] + 10, keep=2).init_and_train_(jr.key(0))
+    assert before[0] + 10 in _files(tmp_path)
+    assert len(list(tmp_path.glob("*.damaged"))) == 2
+
+
+def test_fewer_steps_than_there_were(tmp_path: pathlib.Path) -> None:
+    _trainer(tmp_path, 30).init_and_train_(jr.key(0))
+    with pytest.warns(RuntimeWarning, match="at step 30 already, beyond the 20"):
+        _trainer(tmp_path, 20).init_and_train_(jr.key(0))
+
+
+def test_a_run_that_never_began_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    def broken(x: Any, key: Any, data: Any = None) -> Any:
+        raise NameError("a typing error")
+
+    checkpointer = rx.Checkpointer(tmp_path)
+    trainer = rx.EvosaxTrainer(5, "SNES", broken, jnp.ones(2), callbacks=checkpointer)
+    with pytest.raises(NameError):
+        trainer.init_and_train_(jr.key(0))
+    assert _files(tmp_path) == []
+
+
+def test_stopping_may_be_added_and_changed(tmp_path: pathlib.Path) -> None:
+    def make(steps: int, *stops: Any) -> Any:
+        return rx.EvosaxTrainer(
+            steps,
+            "SNES",
+            rastrigin,
+            jnp.ones(3),
+            callbacks=(rx.Checkpointer(tmp_path), *stops),
+        )
+
+    make(10).init_and_train_(jr.key(0))
+    state = make(20, rx.EarlyStopping(target=1e3)).init_and_train_(jr.key(0))
+    assert int(state.step) == 11
+    state = make(20, rx.EarlyStopping(target=1e3)).init_and_train_(jr.key(0))
+    assert int(state.step) == 11
+    state = make(20, rx.EarlyStopping(target=-1.0)).init_and_train_(jr.key(0))
+    assert int(state.step) == 20
+
+
+def test_one_at_a_time(tmp_path: pathlib.Path) -> None:
+    checkpointer = rx.Checkpointer(tmp_path / "c")
+    logger = rx.Logger(log_file=tmp_path / "log")
+
+    class Nested(rx.AbstractObserver):
+        inner: Any = rx.host_field(kw_only=True)
+
+        def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+            trainer = rx.EvosaxTrainer(
+                2, "SNES", rastrigin, jnp.ones(3), callbacks=self.inner
+            )
+            trainer.init_and_train_(jr.key(0))
+
+    for observer in (checkpointer, logger):
+        trainer = rx.EvosaxTrainer(
+            5,
+            "SNES",
+            rastrigin,
+            jnp.ones(3),
+            callbacks=(observer, Nested(inner=observer)),
+        )
+        with pytest.raises(RuntimeError, match="watches another run at the moment"):
+            trainer.init_and_train_(jr.key(0))
 
 
 def test_wrong_arguments(tmp_path: pathlib.Path) -> None:

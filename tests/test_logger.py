@@ -87,6 +87,21 @@ def test_resuming_drops_what_came_after(tmp_path: pathlib.Path) -> None:
     assert len(_lines(path)) == 5, "a run from step 0 begins the file anew"
 
 
+def test_steps_of_ones_own(tmp_path: pathlib.Path) -> None:
+    """What is dropped goes by the steps trained, whatever they are logged under."""
+
+    def metrics_fn(state: Any, metrics: Any) -> Any:
+        return {"x": metrics["best_fitness"]}, None, 8 * state.step - 3
+
+    path = tmp_path / "log"
+    for steps in (10, 20):
+        logger = rx.Logger(log_file=path, metrics_fn=metrics_fn)
+        _run(steps, logger, rx.Checkpointer(tmp_path / "c", every=4))
+    lines = _lines(path)
+    assert [line["step"] for line in lines] == [8 * i - 3 for i in range(1, 21)]
+    assert [line["train_step"] for line in lines] == [*range(1, 21)]
+
+
 def test_transform_and_verbose(tmp_path: pathlib.Path, capsys: Any) -> None:
     def transform(row: dict[str, Any]) -> dict[str, Any]:
         return {"best": row["best_fitness"], "kind": "SNES"}
@@ -330,6 +345,8 @@ def test_wrong_arguments(tmp_path: pathlib.Path) -> None:
         _run(5, rx.Logger(metrics_fn=lambda state, metrics: {}))
     with pytest.raises(TypeError, match="with a dictionary as its row"):
         _run(5, rx.Logger(metrics_fn=lambda state, metrics: (1.0, None, 1)))
+    with pytest.raises(TypeError, match="at 'name' 'a' of type str came"):
+        _run(5, rx.Logger(metrics_fn=lambda state, metrics: ({"name": "a"}, None, 1)))
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         _run(5, rx.Logger(log_file=tmp_path / "file" / "log"))

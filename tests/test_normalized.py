@@ -101,18 +101,30 @@ def test_evolve_and_seeds_in_parallel() -> None:
 
 
 def test_merging_is_the_whole() -> None:
-    data = 20 + jr.normal(jr.key(0), (10, 50, 3)) * jnp.array([1.0, 10.0, 0.3])
+    data = 1e3 + jr.normal(jr.key(0), (10, 50, 3)) * jnp.array([1.0, 10.0, 0.3])
     stats = no_obs(3)
     for part in data:
-        offset = part - stats.mean
+        offset = part - part[0]
         sums = offset.sum(0)[None], (offset**2).sum(0)[None]
-        moments = Moments(jnp.asarray([50.0]), *sums)
+        moments = Moments(jnp.asarray([50.0]), part[:1], *sums)
         stats = stats.absorb(moments)
     flat = np.asarray(data, np.float64).reshape(-1, 3)
     assert np.allclose(stats.mean, flat.mean(0), rtol=1e-6)
     assert np.allclose(stats.spread / 500, flat.var(0), rtol=0.01)
-    bad = Moments(jnp.ones(2), jnp.full((2, 3), jnp.nan), jnp.ones((2, 3)))
+    bad = Moments(jnp.ones(2), *[jnp.full((2, 3), jnp.nan)] * 3)
     assert same(stats.absorb(bad), stats)
+
+
+def test_going_on_from_a_normalized_policy() -> None:
+    state = _trainer(3).init_and_train_(jr.key(0))
+    policy = _trainer(3).params(state)
+    again = rx.EvosaxTrainer(2, "SNES", _task(), policy, popsize=4)
+    after = again.init_and_train_(jr.key(1))
+    assert isinstance(again.params(after).policy, rx.MLPPolicy)
+    assert after.obs_stats.count > policy.stats.count
+    assert same(again.initialize(jr.key(0)).obs_stats, policy.stats)
+    with pytest.raises(ValueError, match="`params_like` is a `NormalizedPolicy`"):
+        rx.EvosaxTrainer(2, "SNES", rx.GymnaxTask("CartPole-v1"), policy)
 
 
 def test_refused_elsewhere() -> None:

@@ -23,11 +23,12 @@ class Moments(eqx.Module):
     """Sums over the live steps of episodes, any leading axes of episodes first.
 
     - `count`: how many steps.
-    - `total`, `squares`: of the differences between observations and a fixed point, the
-        mean before the episode.
+    - `origin`: an episode's first observation.
+    - `total`, `squares`: of the differences from it, which are small numbers.
     """
 
     count: Float[Array, "*episodes"]
+    origin: Float[Array, "*episodes obs"]
     total: Float[Array, "*episodes obs"]
     squares: Float[Array, "*episodes obs"]
 
@@ -67,20 +68,31 @@ class ObsStats(eqx.Module):
         Source: T. Chan, G. Golub, R. LeVeque, Updating Formulae and a Pairwise
         Algorithm for Computing Sample Variances, 1979.
         """
-        sums = (moments.total, moments.squares)
-        sound = jnp.all(jnp.isfinite(jnp.concatenate(sums, axis=-1)), axis=-1)
+        sums = (moments.origin, moments.total, moments.squares)
+        sound = jnp.all(jnp.isfinite(jnp.concatenate(sums, axis=-1)), axis=-1)[
+            ..., None
+        ]
         axes = tuple(range(moments.count.ndim))
-        count = jnp.sum(moments.count, axes, where=sound)
-        total = jnp.sum(moments.total, axes, where=sound[..., None])
-        squares = jnp.sum(moments.squares, axes, where=sound[..., None])
-        after = self.count + count
-        step = jnp.where(count > 0, total / jnp.maximum(count, 1), 0.0)
+        counts = jnp.where(sound, moments.count[..., None], 0.0)
+        count = jnp.sum(counts, axes)
+        offset = jnp.where(sound, moments.total / jnp.maximum(counts, 1), 0.0)
+        means = jnp.where(sound, moments.origin, 0.0) + offset
+        center = jnp.sum(counts * (means - self.mean), axes) / jnp.maximum(count, 1)
+        center += self.mean
+        within = jnp.sum(
+            jnp.where(sound, moments.squares - offset * moments.total, 0), axes
+        )
+        between = jnp.sum(counts * (means - center) ** 2, axes)
+        after = self.count + count[0]
+        step = jnp.where(count > 0, center - self.mean, 0.0)
+        share = count / jnp.maximum(after, 1)
         return ObsStats(
             count=after,
-            mean=self.mean + step * count / jnp.maximum(after, 1),
+            mean=self.mean + step * share,
             spread=self.spread
-            + jnp.maximum(squares - step * total, 0)
-            + step**2 * self.count * count / jnp.maximum(after, 1),
+            + jnp.maximum(within, 0)
+            + between
+            + step**2 * self.count * share,
         )
 
 
@@ -112,18 +124,21 @@ class NormalizedPolicy[P](BasePolicy[Any]):
         """The output of `policy` for the normalised observation."""
         return self._inner(self.stats.normalize(obs), state, key)
 
-    def none_met(self) -> Moments | None:
+    def none_met(self, obs: Array) -> Moments | None:
         """The sums before an episode's first step; `None` where nothing is counted."""
         if not self.counting:
             return None
         zero = jnp.zeros_like(self.stats.mean)
-        return Moments(jnp.zeros(()), zero, zero)
+        return Moments(jnp.zeros(()), obs.astype(zero.dtype), zero, zero)
 
     def met(self, moments: Moments, obs: Array) -> Moments:
         """The sums with one more observation."""
-        offset = obs - self.stats.mean
+        offset = obs - moments.origin
         return Moments(
-            moments.count + 1, moments.total + offset, moments.squares + offset**2
+            moments.count + 1,
+            moments.origin,
+            moments.total + offset,
+            moments.squares + offset**2,
         )
 
     @property

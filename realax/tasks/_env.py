@@ -100,7 +100,7 @@ class EnvTask[P](AbstractTask[P]):
         follows the lanes and not the population. Each episode is the one that
         `task(params, key)` plays. With `data_fn`, or `lanes=0`, all are played at once.
         """
-        if self.data_fn is not None or self.lanes == 0:
+        if self.data_fn is not None or self.lanes == 0 or 0 in keys.shape:
             return super().evaluate(population, keys, data)
         return play_in_lanes(self, population, keys)
 

@@ -61,7 +61,7 @@ def _jvp(primals: Any, tangents: Any) -> Any:
         return vmap_jobs(task, population, keys, None)
 
     _, out = eqx.filter_jvp(scan, primals, tangents)
-    return _play(*primals), out
+    return _differentiable(*primals), out
 
 
 _differentiable.def_jvp(_jvp)
@@ -87,6 +87,7 @@ def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
     jobs = pop * reps
     keys = jax.vmap(job_keys)(keys.reshape(jobs))
     arrays, static = eqx.partition(population, eqx.is_array)
+    arrays = jax.tree.map(jnp.asarray, arrays)
     rollout = task._rollout
     rest: list[Any] = []
 

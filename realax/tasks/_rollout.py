@@ -64,14 +64,15 @@ class Rollout(eqx.Module):
     ) -> Episode:
         """Before the first step."""
         env_state, info = self.environment.init(env_key)
+        obs = self.obs_layout.flatten(info.obs)
         return Episode(
             env_state=env_state,
-            obs=self.obs_layout.flatten(info.obs),
+            obs=obs,
             policy_state=policy.initialize(init_key),
             done=jnp.asarray(False),
             total=jnp.zeros(()),
             length=jnp.zeros((), jnp.int32),
-            moments=_normalized(policy).none_met() if counts(policy) else None,
+            moments=_normalized(policy).none_met(obs) if counts(policy) else None,
         )
 
     def advance(

@@ -84,7 +84,7 @@ def run_observed(
             carry = state, settled
             rows: Any = None
             length, done, warned = 1, int(state.step), False
-            feed = None if batches is None else _Feed(batches)
+            feed = None if batches is None else _Feed(batches, answer_signals)
             if feed is not None and done < end:
                 data = feed.first(skip=done - begun)
             # A stream has other data for each step.
@@ -148,8 +148,9 @@ _END = object()
 class _Feed:
     """The batches of a stream, the next one fetched while a step is computed."""
 
-    def __init__(self, batches: Iterator[Tree]):
+    def __init__(self, batches: Iterator[Tree], answer: Callable[[], None]):
         self._batches = batches
+        self._answer = answer
         self._thread: threading.Thread | None = None
         self._batch: Any = _END
         self._error: BaseException | None = None
@@ -158,7 +159,7 @@ class _Feed:
         """A run's first batch, after those that a restored run had taken before."""
         for _ in itertools.islice(self._batches, skip):
             pass
-        self._fetch()
+        self.ask()
         batch = self.take()
         if batch is _END and skip == 0:
             raise ValueError(
@@ -175,8 +176,9 @@ class _Feed:
 
     def take(self) -> Any:
         """What was asked for, `_END` where there is no more. Raises what went wrong."""
-        if self._thread is not None:
-            self._thread.join()
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(0.1)
+            self._answer()  # a source may be slow, or never answer
         if self._error is not None:
             raise self._error
         return self._batch
@@ -267,6 +269,11 @@ def _end_all(
         return
     try:
         observers[-1].on_end(state, error)
+    except Exception as failure:
+        if error is None:
+            raise
+        # What broke the run must not be hidden by what comes after it.
+        warn_user(f"{type(observers[-1]).__name__}.on_end failed too: {failure!r}")
     finally:
         _end_all(observers[:-1], state, error)
 

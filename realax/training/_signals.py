@@ -18,6 +18,7 @@ def deferred_signals() -> Generator[Callable[[], None]]:
     """
     pending: list[int] = []
     before: dict[int, Any] = {}
+    answered = False
 
     def remember(number: int, frame: FrameType | None) -> None:
         if number in pending and number == signal.SIGINT:
@@ -25,6 +26,8 @@ def deferred_signals() -> Generator[Callable[[], None]]:
         pending.append(number)
 
     def answer() -> None:
+        nonlocal answered
+        answered = answered or bool(pending)
         if signal.SIGINT in pending:
             raise KeyboardInterrupt
         if signal.SIGTERM in pending:
@@ -42,5 +45,6 @@ def deferred_signals() -> Generator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    # One that came while the observers ended.
-    answer()
+        # One that came while the run was ending, by an error of its own perhaps.
+        if pending and not answered:
+            signal.raise_signal(pending[0])

@@ -6,7 +6,7 @@
 # pyright: reportUnknownVariableType=false
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, cast
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ..._errors import check_key, count
 from ..._tree import Frozen, Template, freeze, stays_finite, where
 from ..._types import PRNGKeyArray, Tree
+from ...policies import NormalizedPolicy, ObsStats
 from ...tasks._base import begun, check_task, is_maximized
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
@@ -47,7 +48,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         an instance of one.
     - `task`: a function `(params, key, data) -> (fitness, aux)`, or an `AbstractTask`.
     - `params_like`: any pytree, a whole model included. Evolution starts around it;
-        only its floating-point arrays are evolved, the rest is kept.
+        only its floating-point arrays are evolved, the rest is kept. With a task that
+        has `normalize_obs`, a `NormalizedPolicy` goes on from its statistics.
     - `fitness_shaper`: the direction and shaping of fitness. By default a task's own
         `maximize` decides, and a plain function is minimised.
     - `popsize`: individuals in a generation.
@@ -84,6 +86,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     task: Callable[..., Any]
     params_like: P
     fitness_shaper: FitnessShaper
+    obs_stats: ObsStats | None
     popsize: int = eqx.field(static=True)
     eval_reps: int = eqx.field(static=True)
     n_devices: int = eqx.field(static=True)
@@ -123,6 +126,16 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self.train_steps = count("train_steps", train_steps)
         self.strategy = strategy
         self.task = task
+        self.obs_stats = begun(task)
+        if isinstance(params_like, NormalizedPolicy):
+            if self.obs_stats is None:
+                raise ValueError(
+                    "`params_like` is a `NormalizedPolicy`, whose statistics are not "
+                    "to be evolved. Give the task `normalize_obs=True` to go on with "
+                    "them, or evolve `params_like.policy`."
+                )
+            self.obs_stats = params_like.stats
+            params_like = cast(P, params_like.policy)
         self.params_like = params_like
         self.fitness_shaper = (fitness_shaper or FitnessShaper()).directed(
             is_maximized(task)
@@ -166,8 +179,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             refused=jnp.zeros((), jnp.int32),
             longest_refused=jnp.zeros((), jnp.int32),
             shuffle_key=shuffle_key,
-            obs_stats=begun(self.task),
-            best_stats=begun(self.task),
+            obs_stats=self.obs_stats,
+            best_stats=self.obs_stats,
             rest=rest,
             template=template,
         )

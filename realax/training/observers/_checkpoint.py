@@ -3,7 +3,8 @@
 # pyright: reportUnknownArgumentType=false
 # pyright: reportUnknownMemberType=false
 
-import contextlib
+import hashlib
+import json
 import math
 import pathlib
 import re
@@ -44,6 +45,7 @@ class _Open:
         self.value: float | None = None  # of the objective, at the last step
         self.values: dict[int, float] = {}  # of each step that is kept
         self.saved: int | None = None
+        self.start: list[Any] = []  # the step and digest of the state it began with
         self.failed = False
 
 
@@ -59,8 +61,8 @@ class Checkpointer(AbstractObserver):
     Saved is everything: the state, the step, the key, early stopping's counters, and a
     fingerprint of the trainer's configuration and of the environment. Another key or
     configuration in the same folder is refused, `train_steps` and observers aside;
-    functions count by their qualified names. Another environment, such as another
-    version of jax, is a warning, since it may change bits.
+    functions count by their qualified names, optimisers by their settings. Another
+    environment, such as another version of jax, is a warning, since it may change bits.
 
     A checkpoint is a file `step_<number>.ckpt`, written whole or not at all. One that
     was altered or truncated is reported, and the one before it is used. Ctrl-C, SIGTERM
@@ -96,17 +98,34 @@ class Checkpointer(AbstractObserver):
         """Restore the newest checkpoint that is further than `state`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.folder, "step_*")
+        if self.handle.value is not None:
+            raise RuntimeError(
+                "this `Checkpointer` watches another run at the moment. Build one for "
+                "each, with a folder of its own."
+            )
         opened = self.handle.value = _Open(trainer, key)
+        opened.start = [int(state.step), _digest(state)]
         damaged = list[str]()
+        useless = list[pathlib.Path]()
         for step in reversed(_steps(self.folder)):
+            path = self.folder / _NAME.format(step)
             try:
-                stored = read(self.folder / _NAME.format(step))
+                stored = read(path)
                 _check_same_run(self.folder, stored, opened)
                 state = self._restored(opened, stored, state)
             except (CorruptFileError, MisfitError) as error:
+                useless.append(path)
                 damaged.append(f"{error} The checkpoint before it is tried.")
                 warn_user(damaged[-1])
             else:
+                # Out of the way, so that they do not count as the newest ones.
+                for path in useless:
+                    path.rename(path.with_suffix(".damaged"))
+                if int(state.step) > trainer.train_steps:
+                    warn_user(
+                        f"the run in {self.folder} is at step {int(state.step)} "
+                        f"already, beyond the {trainer.train_steps} that are asked for."
+                    )
                 return state
         if damaged:
             raise CorruptFileError(
@@ -121,8 +140,12 @@ class Checkpointer(AbstractObserver):
         if stored.meta["step"] <= int(state.step):
             return state
         opened.saved = stored.meta["step"]
-        for i, stop in enumerate(opened.stopping):
-            stop.handle.value = stored.fill(f"stopped[{i}]", stop.begin())
+        opened.start = stored.meta["start"]
+        # Another rule of stopping begins to count anew.
+        for stop in opened.stopping:
+            if (text := _rule(stop)) in stored.meta["stopping"]:
+                name = f"stopped[{stored.meta['stopping'].index(text)}]"
+                stop.handle.value = stored.fill(name, stop.begin())
         return restored
 
     @override
@@ -148,6 +171,8 @@ class Checkpointer(AbstractObserver):
         opened = self.handle.take()
         if opened is None or opened.failed or int(state.step) == opened.saved:
             return
+        if opened.value is None:  # not one step was made
+            return
         if error is None:
             self._save(opened, state)
             return
@@ -165,17 +190,23 @@ class Checkpointer(AbstractObserver):
         trees = {"state": state, "key": opened.key}
         for i, stop in enumerate(opened.stopping):
             trees[f"stopped[{i}]"] = stop.handle.value
-        kept = self._kept(opened, step)
-        opened.values = {k: v for k, v in opened.values.items() if k in kept}
-        meta = {
-            "step": step,
-            "values": opened.values,
-            "configuration": opened.configuration,
-            "environment": opened.environment,
-        }
         path = self.folder / _NAME.format(step)
         try:
+            kept = self._kept(opened, step)
+            opened.values = {k: v for k, v in opened.values.items() if k in kept}
+            meta = {
+                "step": step,
+                "start": opened.start,
+                "values": opened.values,
+                "stopping": [_rule(stop) for stop in opened.stopping],
+                "configuration": opened.configuration,
+                "environment": opened.environment,
+            }
             write(path, trees, meta)
+            opened.saved = step
+            for old in _steps(self.folder):
+                if old not in kept:
+                    (self.folder / _NAME.format(old)).unlink(missing_ok=True)
         except OSError as error:
             opened.failed = True
             raise OSError(
@@ -185,11 +216,6 @@ class Checkpointer(AbstractObserver):
                 "checkpoints before it are as they were. The path is",
                 str(path),
             ) from error
-        opened.saved = step
-        for old in _steps(self.folder):
-            if old not in kept:
-                with contextlib.suppress(FileNotFoundError):
-                    (self.folder / _NAME.format(old)).unlink()
 
     def _kept(self, opened: _Open, step: int) -> set[int]:
         """The newest steps, and the best one: a NaN is never it."""
@@ -253,8 +279,15 @@ def _configuration(trainer: Any) -> dict[str, str]:
 def _check_same_run(folder: pathlib.Path, stored: Stored, opened: _Open) -> None:
     """Refuse another key or configuration; warn of another environment."""
     wrong = differences(stored.meta["configuration"], opened.configuration)
-    key = {"key": _text(opened.key)}
-    wrong += differences({"key": _text(stored.fill("key", opened.key))}, key)
+    kind = str(opened.key.dtype)
+    if (before := stored.leaves["key"]["dtype"]) != kind:
+        wrong.append(f"key: {before} then, {kind} now")
+    else:
+        key = {"key": _text(opened.key)}
+        wrong += differences({"key": _text(stored.fill("key", opened.key))}, key)
+    start, now = stored.meta["start"], opened.start
+    if start[0] == now[0] and start[1] != now[1]:
+        wrong.append(f"the state at step {now[0]}: {start[1]} then, {now[1]} now")
     if wrong:
         raise ValueError(
             f"{folder} holds another run. What differs: {'; '.join(wrong)}. Choose "
@@ -267,6 +300,14 @@ def _check_same_run(folder: pathlib.Path, stored: Stored, opened: _Open) -> None
             f"the run in {folder} goes on in another environment, and may differ in "
             f"its last bits from one that was not interrupted: {'; '.join(changed)}."
         )
+
+
+def _digest(state: Any) -> str:
+    return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
+
+
+def _rule(stop: EarlyStopping) -> str:
+    return json.dumps(configuration(stop, leave_out=("handle", "every")))
 
 
 def _text(key: PRNGKeyArray) -> str:

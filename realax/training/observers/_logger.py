@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex, override
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..._errors import count, describe
@@ -128,6 +129,11 @@ class Logger(AbstractObserver):
         """Open the sinks, and drop what they hold of steps after this one."""
         del trainer, key
         opened = self._opened
+        if opened.sinks:
+            raise RuntimeError(
+                "this `Logger` watches another run at the moment. Build one for each, "
+                "with files of its own."
+            )
         if self.wandb_log and opened.wandb is None:
             raise RuntimeError(
                 "`Logger(wandb_log=True)` must be begun before a run: "
@@ -155,21 +161,33 @@ class Logger(AbstractObserver):
                 "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
                 f"as its row, but {describe(row)} came."
             )
-        return {"row": row, "step": step, "metrics": metrics if self.saving else None}
+        for name, value in row.items():
+            if not eqx.is_array_like(value) or name in ("step", "train_step"):
+                raise TypeError(
+                    "the row of `metrics_fn` must hold arrays and numbers, and none "
+                    f"named 'step' or 'train_step', but at {name!r} {describe(value)} "
+                    "came. Text can be added by `host_log_transform`."
+                )
+        row = {name: jnp.asarray(value) for name, value in row.items()}
+        return {
+            "row": row,
+            "step": jnp.asarray(step),
+            "metrics": metrics if self.saving else None,
+        }
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Write the rows of a chunk, then what is to be saved."""
-        rows = self._rows(selected)
+        rows = self._rows(steps, selected)
         for sink in self._opened.sinks:
             sink.write(rows)
         if self.verbose and rows:
-            step, row = rows[-1]
+            _, step, row = rows[-1]
             shown = (f"{name}={_short(value)}" for name, value in row.items())
             print(f"step {step}:", *shown, flush=True)
         if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
-            chosen = eqx.filter_jit(self._chosen)(state, metrics)
+            chosen = _chosen(self.metrics_fn, state, metrics)
             file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
             save_params(self.ckpt_file.with_name(file), chosen)
 
@@ -183,29 +201,35 @@ class Logger(AbstractObserver):
             sink.close()
 
     def _choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
-        from ..log import default_metrics
+        return _chose(self.metrics_fn, state, metrics)
 
-        result: Any = (self.metrics_fn or default_metrics)(state, metrics)
-        if not (isinstance(result, tuple) and len(result) == 3):
-            raise TypeError(
-                "`metrics_fn` must return `(row, checkpoint, step)`, but "
-                f"{describe(result)} came."
-            )
-        return result
-
-    def _chosen(self, state: Any, metrics: Any) -> Any:
-        return self._choose(state, metrics)[1]
-
-    def _rows(self, selected: Any) -> list[tuple[int, Row]]:
+    def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
         names = list(selected["row"])
         columns = [selected["row"][name].tolist() for name in names]
         rows = [
             dict(zip(names, values, strict=True))
-            for values in zip(*columns, strict=True)
+            for values in (zip(*columns, strict=True) if names else [()] * len(steps))
         ]
         if self.host_log_transform is not None:
             rows = [self.host_log_transform(row) for row in rows]
-        return list(zip(selected["step"].tolist(), rows, strict=True))
+        return list(zip(steps.tolist(), selected["step"].tolist(), rows, strict=True))
+
+
+def _chose(fn: MetricsFn | None, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
+    from ..log import default_metrics
+
+    result: Any = (fn or default_metrics)(state, metrics)
+    if not (isinstance(result, tuple) and len(result) == 3):
+        raise TypeError(
+            "`metrics_fn` must return `(row, checkpoint, step)`, but "
+            f"{describe(result)} came."
+        )
+    return result
+
+
+@eqx.filter_jit
+def _chosen(fn: MetricsFn | None, state: Any, metrics: Any) -> Any:
+    return _chose(fn, state, metrics)[1]
 
 
 def _short(value: Any) -> str:

@@ -28,8 +28,8 @@ class Sink(Protocol):
         """Begin, or go on after step `step`: what lies after it is dropped."""
         ...
 
-    def write(self, rows: list[tuple[int, Row]]) -> None:
-        """Take the rows of a chunk, each with the step to log it under."""
+    def write(self, rows: list[tuple[int, int, Row]]) -> None:
+        """Take the rows of a chunk: the step trained, the one to log under, the row."""
         ...
 
     def close(self) -> None:
@@ -55,13 +55,15 @@ class JsonLines:
         if self.path.is_file():
             os.ftruncate(self._file.fileno(), _end_of(self.path, step))
 
-    def write(self, rows: list[tuple[int, Row]]) -> None:
+    def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Append a line for each row."""
         encode = _ENCODER.encode
         lines = list[str]()
         # No function of ours for each row: its type checks would take longer than it.
-        for step, row in rows:
+        for trained, step, row in rows:
             line = {"step": step, **row}
+            if step != trained:
+                line["train_step"] = trained
             try:
                 lines.append(encode(line))
             except ValueError:  # NaN or infinity somewhere: rare
@@ -103,9 +105,9 @@ class TensorBoard:
         purge = step + 1 if step > 0 else None
         self._writer = self._open(str(self._folder), purge_step=purge)
 
-    def write(self, rows: list[tuple[int, Row]]) -> None:
+    def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Write each number."""
-        for step, row in rows:
+        for _, step, row in rows:
             for name, value in row.items():
                 if isinstance(value, bool | int | float):
                     self._writer.add_scalar(name, value, step)
@@ -139,12 +141,12 @@ class Wandb:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
             self._memory.write_text(json.dumps({"id": self.run.id}))
 
-    def write(self, rows: list[tuple[int, Row]]) -> None:
+    def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Log each row under its own step."""
         if self._failed:
             return
         with self._mirror("logging"):
-            for step, row in rows:
+            for _, step, row in rows:
                 self.run.log(row, step=step)
 
     def close(self) -> None:
@@ -194,9 +196,11 @@ def _end_of(path: pathlib.Path, step: int) -> int:
     with open(path, "rb") as file:
         for line in file:
             try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                row = json.loads(line)
+                done = row.get("train_step", row["step"])
+                if not line.endswith(b"\n") or done > step:
                     break
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 break
             end += len(line)
     return end
