@@ -70,6 +70,19 @@ def test_brax_in_lanes() -> None:
     assert len(set(expected[1]["length"].ravel().tolist())) > 1
 
 
+@pytest.mark.slow
+def test_brax_in_lanes_on_two_devices() -> None:
+    def run(devices: int) -> Any:
+        task = rx.BraxTask("inverted_pendulum", 20, backend="spring", lanes=2)
+        policy = rx.MLPPolicy(*task.space[:2], width=4, depth=1, key=jr.key(0))
+        trainer = rx.EvosaxTrainer(
+            1, "SNES", task, policy, popsize=8, n_devices=devices
+        )
+        return trainer.init_and_train(jr.key(0))[1]["metrics"]["fitness"]
+
+    assert close(run(2), run(1), rtol=1e-3)
+
+
 def test_a_recurrent_policy_starts_anew() -> None:
     def population(task: Any) -> Any:
         def policy(key: Any) -> Any:

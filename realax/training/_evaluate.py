@@ -94,5 +94,9 @@ def device_mesh(n_devices: int) -> jax.sharding.Mesh:
             f'`jax.config.update("jax_num_cpu_devices", {n_devices})` before anything '
             "else uses jax."
         )
+    if n_devices > 1 and devices[0].platform == "cpu":
+        # With XLA's newer partitioner (jax 0.11.2), a loop over brax that is spread
+        # over CPU devices ends the process by a segmentation fault when it is compiled.
+        jax.config.update("jax_use_shardy_partitioner", False)
     axis = jax.sharding.AxisType.Auto
     return jax.make_mesh((n_devices,), ("pop",), (axis,), devices=devices[:n_devices])

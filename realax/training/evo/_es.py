@@ -57,6 +57,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `n_devices`: over how many devices a generation is spread. Keys, and so results
         but for float noise, do not depend on it. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
+        (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
         schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
         understood too.
@@ -206,13 +207,21 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         fitness = jnp.mean(values, axis=-1)
 
         usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
-        usable &= jnp.all(jnp.isfinite(population), axis=-1)
+        # A product is faster than a look at each number, and NaN where one of them is.
+        tiny = jnp.finfo(population.dtype).tiny
+        usable &= jnp.isfinite(population @ jnp.full(population.shape[-1], tiny))
         cost = self.fitness_shaper.cost(fitness)
-        best = jnp.argmin(jnp.where(usable, cost, jnp.inf))
-        better = usable[best] & (
-            cost[best] < self.fitness_shaper.cost(state.best_fitness)
+        masked = jnp.where(usable, cost, jnp.inf)
+        better = jnp.min(masked) < self.fitness_shaper.cost(state.best_fitness)
+
+        def found() -> Any:
+            best = jnp.argmin(masked)
+            group = best // (self.popsize // self._strategy.groups)
+            return fitness[best], population[best], group.astype(jnp.int32)
+
+        best_fitness, best_flat, group = jax.lax.cond(
+            better, found, lambda: (state.best_fitness, state.best_flat, state.group)
         )
-        best_fitness = jnp.where(better, fitness[best], state.best_fitness)
 
         worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
         told = jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
@@ -221,7 +230,6 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         accepted = jnp.any(usable) & stays_finite(state.es_state, after)
         refused = jnp.where(accepted, 0, state.refused + 1)
 
-        group = (best // (self.popsize // self._strategy.groups)).astype(jnp.int32)
         metrics = ESMetrics(
             fitness=fitness,
             mean_fitness=jnp.mean(fitness, where=usable),
@@ -234,8 +242,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             step=state.step + 1,
             es_state=where(accepted, after, state.es_state),
             best_fitness=best_fitness,
-            best_flat=jnp.where(better, population[best], state.best_flat),
-            group=jnp.where(better, group, state.group),
+            best_flat=best_flat,
+            group=group,
             born=state.born | accepted,
             refused=refused,
             longest_refused=jnp.maximum(refused, state.longest_refused),
