@@ -21,7 +21,13 @@ import pytest
 import realax as rx
 from realax import _store
 
-from .helpers import ROOT, compilations, environment, rastrigin, same
+from .helpers import (
+    ROOT,
+    compilations,
+    environment,
+    rastrigin,
+    same,
+)
 from .trainers import TRAINERS, Row
 
 

@@ -223,6 +223,33 @@ def test_bad_numbers_are_skipped(optimizer: str, fault: str) -> None:
     assert state.best_loss < data["metrics"]["loss"][0] and np.sum(moved) >= 3
 
 
+def test_an_instance_that_turns_nan_is_skipped() -> None:
+    def turn(updates: Any, state: Any, params: Any = None) -> Any:
+        bad = jnp.where(state == 3, jnp.nan, 1.0)
+        return jax.tree.map(lambda x: -0.1 * bad * x, updates), state + 1
+
+    optimizer = optax.GradientTransformation(lambda params: jnp.zeros(()), turn)
+    _, state, _ = rx.optimize(
+        jnp.zeros(2), _pit, jr.key(0), optimizer=optimizer, steps=20
+    )
+    # The optimiser's state stays too, so that it fails from then on.
+    assert int(state.skipped) == 17 and bool(jnp.all(jnp.isfinite(state.trained)))
+
+
+def test_a_rate_that_is_no_number_is_skipped() -> None:
+    def rate(step: Any) -> Any:
+        return jnp.where(step == 2, jnp.nan, 0.1)
+
+    _, state, _ = rx.optimize(
+        jnp.zeros(2), _pit, jr.key(0), learning_rate=rate, steps=20
+    )
+    assert int(state.skipped) == 1 and float(state.best_loss) < 2
+
+
+def _pit(x: Any, key: Any, data: Any = None) -> Any:
+    return jnp.sum((x - 2) ** 2), None
+
+
 def test_a_hundred_skipped_in_a_row_warn() -> None:
     def loss(x: Any, key: Any, data: Any = None) -> Any:
         return jnp.sum(x) * jnp.nan, None

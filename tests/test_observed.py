@@ -175,9 +175,12 @@ def test_large_rows_fit() -> None:
 
 
 RUN = """
-import sys, time
+import signal, sys, time
 import jax.numpy as jnp, jax.random as jr
 import realax as rx
+
+# A shell that starts tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def sphere(x, key, data=None):
     return jnp.sum(x**2), None

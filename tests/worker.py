@@ -5,6 +5,7 @@ in FOLDER; its final state goes to FOLDER/final. `more` are Python keywords.
 """
 
 import pathlib
+import signal
 import sys
 from typing import Any
 
@@ -46,6 +47,8 @@ def run(folder: pathlib.Path, steps: int, every: int = 500, **kws: Any) -> Any:
 
 
 def main() -> None:
+    # A shell that starts tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jax.config.update("jax_num_cpu_devices", 1)
     folder, steps = pathlib.Path(sys.argv[1]), int(sys.argv[2])
     kws = eval(f"dict({sys.argv[3] if len(sys.argv) > 3 else ''})")

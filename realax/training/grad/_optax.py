@@ -38,8 +38,9 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     """Trains any pytree or model by gradient, with an optimiser of optax.
 
     Each step is one evaluation of the loss and its gradient, and one update. A step
-    whose loss is not finite, whose gradient is not or is longer than 1e15, or which
-    would make a parameter so, is skipped: all stays as it was, but the count.
+    whose loss is not finite, or whose gradient is not or is longer than 1e15, is
+    skipped: all stays as it was, but the count. So is one with which an optimiser given
+    as an instance would turn a number of the parameters or of its state not finite.
 
     **Arguments:**
 
@@ -168,25 +169,30 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         (value, (loss, aux)), gradient = jax.value_and_grad(cost, has_aux=True)(
             state.trained
         )
-        trained, opt_state = self._update(state, key, gradient, value, cost)
-
         usable = jnp.isfinite(value)
         grad_norm = _length(gradient)
         accepted = usable & (grad_norm <= _ABSURD)
-        # With such a gradient the states of optax's own optimisers stay finite. A look
-        # costs time in every step: only that of an unknown one gets it too.
-        known = isinstance(self.optimizer, str)
-        accepted &= stays_finite(
-            (state.trained, None if known else state.opt_state),
-            (trained, None if known else opt_state),
+        if isinstance(self.optimizer, str) and self.learning_rate is not None:
+            accepted &= jnp.isfinite(self._rate(state.step))
+        before = state.trained, state.opt_state
+        # The update is made inside of the branch: choosing between its result and what
+        # was before would cost a pass over each array.
+        after = jax.lax.cond(
+            accepted,
+            lambda: self._update(state, key, gradient, value, cost),
+            lambda: before,
         )
+        if not isinstance(self.optimizer, str):
+            # With such a gradient and rate, optax's optimisers by name stay finite. An
+            # unknown one is looked at.
+            sound = stays_finite(before, after)
+            accepted &= sound
+            after = _either(sound, after, before)
+        trained, opt_state = after
         better = usable & (value < self._cost(state.best_loss))
         in_a_row = jnp.where(accepted, 0, state.in_a_row + 1)
         skipped = state.skipped + ~accepted
-        trained, opt_state = _either(
-            accepted, (trained, opt_state), (state.trained, state.opt_state)
-        )
-        after = GradState(
+        new = GradState(
             step=state.step + 1,
             trained=trained,
             opt_state=opt_state,
@@ -199,7 +205,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             rest=state.rest,
             template=state.template,
         )
-        return after, GradMetrics(
+        return new, GradMetrics(
             loss=loss,
             grad_norm=grad_norm,
             skipped=skipped,
@@ -228,15 +234,18 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     def _build(self, step: Any, key: PRNGKeyArray) -> Any:
         if not isinstance(self.optimizer, str):
             return self.optimizer
-        rate = self.learning_rate
+        return build_optimizer(self.optimizer, self._rate(step), self.opt_kws, key)
+
+    def _rate(self, step: Any) -> Any:
+        rate: Any = self.learning_rate
         if callable(rate):
-            rate: Any = rate(step)
-            if jnp.ndim(rate) != 0:
+            rate = rate(step)
+            if jnp.ndim(rate) != 0:  # pyright: ignore[reportArgumentType]
                 raise ValueError(
                     "`learning_rate` must return one number for a step, but "
                     f"{describe(rate)} came."
                 )
-        return build_optimizer(self.optimizer, rate, self.opt_kws, key)
+        return rate
 
     def _update(
         self,
@@ -265,6 +274,13 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
                 f"the loss's value, gradient and function, all there is: {error}"
             ) from error
         trained = optax.apply_updates(state.trained, updates)
+        if isinstance(self.optimizer, str):
+            # Part of the same pass, and never needed unless `opt_kws` are absurd.
+            trained = jax.tree.map(
+                lambda new, old: jnp.where(jnp.isfinite(new), new, old),
+                trained,
+                state.trained,
+            )
         # Some optimisers mix dtypes; the state keeps its own from step to step.
         return trained, jax.tree.map(_of_type, opt_state, state.opt_state)
 
@@ -306,7 +322,7 @@ def _length(gradient: Tree) -> Float[Array, ""]:
         for leaf in jax.tree.leaves(gradient)
     ]
     square = sum(squares, start=jnp.zeros((), dtype))
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return jnp.where(square == 0, 0.0, jnp.sqrt(jnp.where(square == 0, 1.0, square)))
 
 
 def _rate(optimizer: str | Optimizer, rate: LearningRate | None) -> Any:
