@@ -345,15 +345,15 @@ def test_another_start_is_another_run(tmp_path: pathlib.Path) -> None:
 
 
 def test_damaged_ones_do_not_count_as_the_newest(tmp_path: pathlib.Path) -> None:
-    _trainer(tmp_path, 40, keep=2).init_and_train_(jr.key(0))
-    before = _files(tmp_path)
-    for step in before[-2:]:
+    _trainer(tmp_path, 40).init_and_train_(jr.key(0))
+    assert _files(tmp_path)[-3:] == [20, 30, 40]
+    for step in (30, 40):
         _flipped(tmp_path / f"step_{step:010d}.ckpt")
-    if len(before) == 2:
-        return
     with pytest.warns(RuntimeWarning, match="truncated or altered"):
-        _trainer(tmp_path, before[0] + 10, keep=2).init_and_train_(jr.key(0))
-    assert before[0] + 10 in _files(tmp_path)
+        _trainer(tmp_path, 30, keep=1).init_and_train_(jr.key(0))
+    assert _files(tmp_path)[-1] == 30
+    state = rx.load_checkpoint(tmp_path, _trainer(tmp_path, 1).initialize(jr.key(0)))
+    assert int(state.step) == 30
     assert len(list(tmp_path.glob("*.damaged"))) == 2
 
 
@@ -466,16 +466,13 @@ def test_signals_save_and_end(
     process = _start(tmp_path, 10**9)
     _wait_for_a_chunk(process, tmp_path)
     time.sleep(0.5)
-    start = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    took = time.monotonic() - start
     assert process.returncode in codes, errors
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])["step"]
     assert len(lines) == last == _files(tmp_path / "checkpoints")[-1]
-    assert took < 5, "a chunk and a second, on a machine that may be busy"
 
 
 def _undisturbed(folder: pathlib.Path, steps: int) -> Any:
