@@ -475,6 +475,27 @@ def test_a_wrapped_minibatch_goes_through_passes_too() -> None:
     assert sorted(record["metrics"]["eval_data"].ravel().tolist()) == [*range(12)]
 
 
+@pytest.mark.parametrize("epochs", [9, 50])
+def test_a_finished_stream_returns_at_once(epochs: int, tmp_path: Any) -> None:
+    """Cut off and taken up again, it skips the batches that it had taken."""
+
+    def fit(count: int) -> Any:
+        return rx.OptaxTrainer(
+            epochs,
+            "adam",
+            lambda key: jnp.zeros(2),
+            _line,
+            callbacks=rx.Checkpointer(tmp_path / str(epochs), every=4),
+        ).fit_stream(jr.key(0), _batches(count))
+
+    bare = rx.OptaxTrainer(epochs, "adam", lambda key: jnp.zeros(2), _line)
+    expected, _ = bare.fit_stream(jr.key(0), _batches(9))
+    fit(5)
+    assert same(fit(9)[0], expected)
+    state, data = fit(9)
+    assert same(state, expected) and data["metrics"]["loss"].shape == (0,)
+
+
 def test_wrong_streams() -> None:
     trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
     with pytest.raises(ValueError, match="at least one batch.*make a new one"):

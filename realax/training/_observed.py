@@ -6,8 +6,6 @@
 # pyright: reportUnknownVariableType=false
 
 import dataclasses
-import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +20,7 @@ from jax.core import Tracer
 from .._errors import describe, warn_user
 from .._types import PRNGKeyArray, Tree
 from ._signals import deferred_signals
+from ._stream import END, Feed
 from .observers import AbstractObserver, EarlyStopping, Stopped
 
 
@@ -84,12 +83,12 @@ def run_observed(
             carry = state, settled
             rows: Any = None
             length, done, warned = 1, int(state.step), False
-            feed = None if batches is None else _Feed(batches, answer_signals)
+            feed = None if batches is None else Feed(batches, answer_signals)
             if feed is not None and done < end:
                 data = feed.first(skip=done - begun)
             # A stream has other data for each step.
             most = _MAX_STEPS if feed is None else 1
-            while done < end and data is not _END and not _over(carry[1]):
+            while done < end and data is not END and not _over(carry[1]):
                 length = min(length, most, end - done, _to_boundary(observers, done))
                 if feed is not None and done + 1 < end:
                     feed.ask()
@@ -131,80 +130,14 @@ def run_observed(
     if not collect:
         return state, None
     if not kept:
-        _, shapes = eqx.filter_eval_shape(
-            step, bare, stopping, carry, key, None if data is _END else data
-        )
+        data = data if feed is None else feed.example()
+        _, shapes = eqx.filter_eval_shape(step, bare, stopping, carry, key, data)
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
     return state, _joined(rows["kept"], kept)
 
 
 def _over(stopped: tuple[Stopped | None, ...]) -> bool:
     return any(one is not None and bool(one.now) for one in stopped)
-
-
-_END = object()
-
-
-class _Feed:
-    """The batches of a stream, the next one fetched while a step is computed."""
-
-    def __init__(self, batches: Iterator[Tree], answer: Callable[[], None]):
-        self._batches = batches
-        self._answer = answer
-        self._thread: threading.Thread | None = None
-        self._batch: Any = _END
-        self._error: BaseException | None = None
-
-    def first(self, skip: int) -> Any:
-        """A run's first batch, after those that a restored run had taken before."""
-        for _ in itertools.islice(self._batches, skip):
-            pass
-        self.ask()
-        batch = self.take()
-        if batch is _END and skip == 0:
-            raise ValueError(
-                "`batches` must yield at least one batch, but it is empty. A generator "
-                "that was gone through once is: make a new one for each run."
-            )
-        return batch
-
-    def ask(self) -> None:
-        """Begin to fetch the next batch."""
-        # No pool: its threads would keep a process from ending while a source is slow.
-        self._thread = threading.Thread(target=self._fetch, daemon=True)
-        self._thread.start()
-
-    def take(self) -> Any:
-        """What was asked for, `_END` where there is no more. Raises what went wrong."""
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.1)
-            self._answer()  # a source may be slow, or never answer
-        if self._error is not None:
-            raise self._error
-        return self._batch
-
-    def _fetch(self) -> None:
-        try:
-            batch = next(self._batches, _END)
-            self._batch = batch if batch is _END else _on_device(batch)
-        except BaseException as error:
-            self._error = error
-
-
-def _on_device(batch: Tree) -> Tree:
-    def copied(path: Any, leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array):
-            return leaf
-        # A copy, because a source may use the same memory for its next batch.
-        array = np.array(leaf, copy=True)
-        if array.dtype.kind not in "biufcV":
-            raise TypeError(
-                "`batches` must yield trees of arrays and numbers, but at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came."
-            )
-        return array
-
-    return jax.device_put(jax.tree_util.tree_map_with_path(copied, batch))
 
 
 def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:
