@@ -1,6 +1,8 @@
 """Every Python block of the README runs, in order, in one namespace for each file."""
 
+import contextlib
 import re
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,8 +19,10 @@ def test_there_are_blocks() -> None:
 
 
 @pytest.fixture(scope="module")
-def namespace() -> dict[str, Any]:
-    return {"__name__": "readme"}
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Any]]:
+    # In a folder of its own: what a run before saved would be gone on with.
+    with contextlib.chdir(tmp_path_factory.mktemp("readme")):
+        yield {"__name__": "readme"}
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
