@@ -1,10 +1,14 @@
 """What `EvosaxTrainer` costs beside a `lax.scan` over evosax's ask and tell, by hand.
 
-Rastrigin's function, the same algorithm, parameters and start; both compiled as whole
-runs that keep nothing, in alternation, the medians and their ratio printed. SNES keeps
-its first deviation (`lr_std_init` 0), because a converged one divides by zero in both.
-The hand-written loop has no guard against bad numbers, no repetitions, and its best
-individual is what evosax itself keeps; the trainer knows its own beside that.
+Rastrigin's function, the same algorithm, parameters, start and keys; both compiled as
+whole runs that keep nothing, in alternation, the medians and their ratio printed; that
+both end at the same numbers is checked first. SNES keeps its first deviation
+(`lr_std_init` 0), because a converged one divides by zero in both. The hand-written
+loop has no guard against bad numbers, no repetitions, and its best individual is what
+evosax itself keeps; the trainer knows its own beside that.
+
+Small loops are decided by which of them XLA splits over the cores, and it splits them
+at thresholds. `taskset -c 0 python benchmarks/generation.py` compares without that.
 """
 
 import statistics
@@ -17,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from evosax.algorithms import algorithms
 
@@ -77,13 +82,14 @@ def main() -> None:
     for name in sys.argv[1:] or ("SNES", "Open_ES"):
         for dims, popsize, steps in CASES:
             runs = [make(name, dims, popsize, steps) for make in (by_hand, trained)]
+            hand, ours = (run(jr.key(0)) for run in runs)
+            np.testing.assert_allclose(ours.es_state.mean, hand.mean, rtol=1e-5)
             times: list[list[float]] = [[], []]
-            for round in range(ROUNDS + 1):
+            for round in range(ROUNDS):
                 for run, taken in zip(runs, times, strict=True):
                     start = time.perf_counter()
                     jax.block_until_ready(run(jr.key(round)))
-                    if round > 0:
-                        taken.append((time.perf_counter() - start) / steps * 1e6)
+                    taken.append((time.perf_counter() - start) / steps * 1e6)
             ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
             hand, ours = map(statistics.median, times)
             case = f"{name}, {dims}, {popsize}"

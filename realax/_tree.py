@@ -6,6 +6,7 @@
 # pyright: reportUnknownVariableType=false
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -57,14 +58,15 @@ def stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
         return ~jnp.any(jnp.stack([jnp.asarray(False), *lost]))
 
     # A scalar product is several times faster than looking at each number, and is not
-    # finite where one of them is not. Only then is it worth while to look.
-    glance = sum(
-        (
-            jnp.vdot(new, jnp.full_like(new, jnp.finfo(new.dtype).tiny))
-            for _, new in pairs
-        ),
-        start=jnp.zeros(()),
-    )
+    # finite where one of them is not. Only then is it worth while to look. One for all
+    # arrays of a shape: each costs a call, however small they are.
+    alike = dict[Any, list[Array]]()
+    for _, new in pairs:
+        alike.setdefault((new.shape, new.dtype), []).append(new)
+    glance = jnp.zeros(())
+    for (shape, dtype), arrays in alike.items():
+        tiny = jnp.full(shape, jnp.finfo(dtype).tiny, dtype)
+        glance += jnp.vdot(functools.reduce(jnp.add, arrays), tiny)
     return jax.lax.cond(jnp.isfinite(glance), lambda: jnp.asarray(True), look)
 
 

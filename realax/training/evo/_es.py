@@ -193,6 +193,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """One generation."""
         ask_key, eval_key, tell_key = jr.split(key, 3)
         population, es_state = self._ask(state, ask_key)
+        # XLA would make the same random numbers again wherever they are used.
+        population = jax.lax.optimization_barrier(population)
         keys = jr.split(eval_key, (self.popsize, self.eval_reps))
         task, data = drawn(self.task, data, state.shuffle_key, state.step)
         individuals = self._individuals(population, state)
@@ -223,8 +225,11 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             better, found, lambda: (state.best_fitness, state.best_flat, state.group)
         )
 
-        worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
-        told = jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
+        def replaced() -> Any:
+            worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
+            return jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
+
+        told = jax.lax.cond(jnp.all(usable), lambda: fitness, replaced)
         told = self.fitness_shaper(population, told)
         after = self._tell(state, tell_key, population, told, es_state)
         accepted = jnp.any(usable) & stays_finite(state.es_state, after)
