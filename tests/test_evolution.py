@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from evosax.algorithms import SNES
+from evosax.algorithms import SNES, algorithms
 
 import realax as rx
 
@@ -236,6 +236,24 @@ def test_bad_fitness_destroys_nothing(strategy: str, bad: float) -> None:
     for params in (trainer.params(state), state.best_params):
         assert jnp.all(jnp.isfinite(params))
     assert jnp.sum(state.best_params**2) < 2, "it learns all the same"
+
+
+@pytest.mark.parametrize("name", ["SNES", "CMA_ES"])
+def test_is_a_loop_over_evosax(name: str) -> None:
+    steps, popsize, start, key = 30, 16, jnp.full(3, 2.0), jr.key(4)
+    trainer = rx.EvosaxTrainer(steps, name, sphere, start, popsize=popsize)
+    first = trainer.initialize(jr.key(0))
+    algorithm, params = algorithms[name](popsize, start), trainer.es_params
+
+    def generation(state: Any, step: Any) -> Any:
+        ask_key, _, tell_key = jr.split(jr.fold_in(key, step), 3)
+        population, state = algorithm.ask(ask_key, state, params)
+        fitness = jnp.sum(population**2, axis=-1)
+        state, _ = algorithm.tell(tell_key, population, fitness, state, params)
+        return state, None
+
+    by_hand, _ = jax.lax.scan(generation, first.es_state, jnp.arange(steps))
+    assert close(trainer.train_(first, key).es_state.mean, by_hand.mean)
 
 
 def test_nothing_usable_keeps_the_state() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import realax as rx
-from realax._tree import Template, freeze, strong
+from realax._tree import Template, freeze, stays_finite, strong
 
 from .helpers import same
 
@@ -98,3 +98,16 @@ def test_keywords_compare_by_value() -> None:
     assert freeze({"w": array}) == freeze({"w": array})
     assert freeze({"w": array}) != freeze({"w": array.copy()})
     assert freeze(None) == freeze({})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, -1.0, 3e38, -3e38, jnp.inf, jnp.nan]), min_size=4)
+)
+def test_what_stays_finite(numbers: list[float]) -> None:
+    # Arrays of the same shape, and others, whose sums may overflow or cancel.
+    after = (jnp.array(numbers[:2]), jnp.array(numbers[2:4]), jnp.array(numbers[4:]), 3)
+    after = jax.tree.map(jnp.asarray, after)
+    finite = bool(np.all(np.isfinite(numbers)))
+    assert bool(stays_finite(jax.tree.map(jnp.zeros_like, after), after)) == finite
+    assert stays_finite(after, after), "what was not finite before is no loss"
