@@ -2,21 +2,19 @@
 
 Populations evolved by Open_ES from the same state, in lanes and as the masked scan; in
 alternation in one process that has two CPU devices. Prints the medians of a generation
-and their ratio.
-Takes about seven minutes; names as arguments choose environments.
+and their ratio. Takes about seven minutes; names as arguments choose environments.
 """
 
 import contextlib
 import io
-import statistics
 import sys
-import time
 import warnings
 from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.random as jr
+from _timing import alternate
 
 import realax as rx
 
@@ -56,19 +54,14 @@ def main() -> None:
         case = env, pop, reps, horizon, lanes
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # of brax on import
-            runs = [make(1, *case), make(2, *case)]
-        times: list[list[float]] = [[], []]
-        for round in range(ROUNDS + 1):
-            for run, taken in zip(runs, times, strict=True):
-                start = time.perf_counter()
-                jax.block_until_ready(run(jr.key(round)))
-                if round > 0:
-                    taken.append((time.perf_counter() - start) / GENERATIONS * 1e3)
-        one, two = map(statistics.median, times)
-        ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+            runs = make(1, *case), make(2, *case)
+        one, two, ratio = alternate(runs, ROUNDS, GENERATIONS)
         how = "masked scan" if lanes == 0 else "lanes"
         name = f"{env}, {pop}x{reps}, {horizon}, {how}"
-        print(f"| {name} | {one:.0f} | {two:.0f} | {ratio:.2f} |", flush=True)
+        print(
+            f"| {name} | {one * 1e3:.0f} | {two * 1e3:.0f} | {1 / ratio:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

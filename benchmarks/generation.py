@@ -11,9 +11,7 @@ Small loops are decided by which of them XLA splits over the cores, and it split
 at thresholds. `taskset -c 0 python benchmarks/generation.py` compares without that.
 """
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from _timing import alternate
 from evosax.algorithms import algorithms
 
 import realax as rx
@@ -81,19 +80,13 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for name in sys.argv[1:] or ("SNES", "Open_ES"):
         for dims, popsize, steps in CASES:
-            runs = [make(name, dims, popsize, steps) for make in (by_hand, trained)]
+            case = name, dims, popsize, steps
+            runs = by_hand(*case), trained(*case)
             hand, ours = (run(jr.key(0)) for run in runs)
             np.testing.assert_allclose(ours.es_state.mean, hand.mean, rtol=1e-5)
-            times: list[list[float]] = [[], []]
-            for round in range(ROUNDS):
-                for run, taken in zip(runs, times, strict=True):
-                    start = time.perf_counter()
-                    jax.block_until_ready(run(jr.key(round)))
-                    taken.append((time.perf_counter() - start) / steps * 1e6)
-            ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
-            hand, ours = map(statistics.median, times)
-            case = f"{name}, {dims}, {popsize}"
-            print(f"| {case} | {hand:.1f} | {ours:.1f} | {ratio:.3f} |", flush=True)
+            first, second, ratio = alternate(runs, ROUNDS, steps)
+            numbers = f"{first * 1e6:.1f} | {second * 1e6:.1f} | {ratio:.3f}"
+            print(f"| {name}, {dims}, {popsize} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

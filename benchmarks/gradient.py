@@ -5,8 +5,6 @@ the medians and their ratio printed. The hand-written loop has no guard against 
 numbers, keeps no best parameters and no norm of the gradient.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
+from _timing import alternate
 
 import realax as rx
 
@@ -69,20 +68,14 @@ def main() -> None:
         loss = make_loss(batch)
         trainer = rx.OptaxTrainer(steps, "adamw", lambda key, m=model: m, loss)
         state = trainer.initialize(jr.key(0))
-        runs = [
+        runs = (
             by_hand(model, loss, steps),
             lambda key, t=trainer, s=state: t.train(s, key),
-        ]
-        times: list[list[float]] = [[], []]
-        for round in range(ROUNDS + 1):
-            for run, taken in zip(runs, times, strict=True):
-                start = time.perf_counter()
-                jax.block_until_ready(run(jr.key(round)))
-                if round > 0:
-                    taken.append((time.perf_counter() - start) / steps * 1e6)
-        ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
-        hand, ours = map(statistics.median, times)
-        print(f"| {width}, {batch} | {hand:.0f} | {ours:.0f} | {ratio:.3f} |")
+        )
+        hand, ours, ratio = alternate(runs, ROUNDS, steps)
+        print(
+            f"| {width}, {batch} | {hand * 1e6:.0f} | {ours * 1e6:.0f} | {ratio:.3f} |"
+        )
 
 
 if __name__ == "__main__":
