@@ -19,25 +19,31 @@ from _timing import alternate
 import realax as rx
 
 
-ROUNDS, GENERATIONS = 7, 3
-# environment, popsize, repetitions, horizon, lanes
-CASES: list[tuple[str, int, int, int, int | None]] = [
-    ("hopper", 64, 1, 300, 0),
-    ("hopper", 64, 1, 300, None),
-    ("hopper", 128, 4, 1000, None),
-    ("hopper", 256, 4, 300, None),
-    ("walker2d", 128, 4, 1000, None),
-    ("ant", 128, 2, 300, None),
+ROUNDS = 7
+# environment, popsize, repetitions, horizon, lanes, generations
+CASES: list[tuple[str, int, int, int, int | None, int]] = [
+    ("hopper", 64, 1, 300, 0, 12),
+    ("hopper", 64, 1, 300, None, 12),
+    ("hopper", 128, 4, 1000, None, 3),
+    ("hopper", 256, 4, 300, None, 3),
+    ("walker2d", 128, 4, 1000, None, 3),
+    ("ant", 128, 2, 300, None, 3),
 ]
 
 
 def make(
-    n_devices: int, env: str, pop: int, reps: int, horizon: int, lanes: int | None
+    n_devices: int,
+    env: str,
+    pop: int,
+    reps: int,
+    horizon: int,
+    lanes: int | None,
+    generations: int,
 ) -> Any:
     task = rx.BraxTask(env, horizon, backend="spring", lanes=lanes)
     policy = rx.MLPPolicy(*task.space[:2], width=32, depth=2, key=jr.key(0))
     trainer = rx.EvosaxTrainer(
-        GENERATIONS, "Open_ES", task, policy, None, pop, reps, n_devices
+        generations, "Open_ES", task, policy, None, pop, reps, n_devices
     )
     state = trainer.initialize(jr.key(0))
     return lambda key: trainer.train_(state, key)
@@ -48,14 +54,14 @@ def main() -> None:
     print(f"jax {jax.__version__}, brax {version('brax')}, {jax.devices()}\n")
     print("| environment, episodes, horizon | one device, ms | two | times as fast |")
     print("| --- | --- | --- | --- |", flush=True)
-    for env, pop, reps, horizon, lanes in CASES:
+    for env, pop, reps, horizon, lanes, generations in CASES:
         if sys.argv[1:] and env not in sys.argv[1:]:
             continue
-        case = env, pop, reps, horizon, lanes
+        case = env, pop, reps, horizon, lanes, generations
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # of brax on import
             runs = make(1, *case), make(2, *case)
-        one, two, ratio = alternate(runs, ROUNDS, GENERATIONS)
+        one, two, ratio = alternate(runs, ROUNDS, generations)
         how = "masked scan" if lanes == 0 else "lanes"
         name = f"{env}, {pop}x{reps}, {horizon}, {how}"
         print(

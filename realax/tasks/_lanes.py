@@ -23,7 +23,8 @@ _FREE = 4
 
 
 # On CPU, more lanes than these make a step slower than they save: measured on gymnax's
-# environments, and on brax's, whose states are large.
+# environments, and on brax's, whose states are large. There a step's time goes with its
+# lanes, and lanes that are never refilled wait for the longest episode.
 _SMALL, _FEW_LANES, _MANY_LANES = 100, 32, 64
 
 
@@ -32,7 +33,7 @@ def _default_lanes(episode: Any, jobs: int) -> int:
     if jax.default_backend() != "cpu":
         return max(2048, jobs // 8)
     size = sum(leaf.size for leaf in jax.tree.leaves(episode))
-    return _MANY_LANES if size <= _SMALL else _FEW_LANES
+    return _MANY_LANES if size <= _SMALL else min(_FEW_LANES, -(-jobs // 2))
 
 
 def play_in_lanes(

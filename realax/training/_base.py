@@ -17,6 +17,7 @@ import jax.random as jr
 
 from .._errors import check_key, warn_user
 from .._types import PRNGKeyArray, Step, Tree
+from ._compiled import CompilerOptions, compiled
 from ._observed import is_traced, run_observed
 from .observers import AbstractObserver, EarlyStopping, Stopped
 
@@ -94,6 +95,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         del state
         return None
+
+    @property
+    def _compiler_options(self) -> CompilerOptions:
+        """XLA's, for whole runs."""
+        return ()
 
     def train(
         self, state: S, key: PRNGKeyArray, data: Tree = None
@@ -199,7 +205,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
                 "pass all of the data at once: `trainer.train(state, key, data)`."
             )
         if traced or not (self.callbacks or batches is not None):
-            state, rows = _run(bare, stopping, state, key, data, collect)
+            run = compiled(_run, () if traced else self._compiler_options)
+            state, rows = run(bare, stopping, state, key, data, collect)
             if not traced and (text := self.complaint(state)) is not None:
                 warn_user(text)
             return state, self._finish(state, rows)
@@ -235,7 +242,6 @@ def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
     return trainer.initialize(key)
 
 
-@eqx.filter_jit
 def _run(
     trainer: Any,
     stopping: tuple[EarlyStopping, ...],

@@ -19,6 +19,7 @@ from jax.core import Tracer
 
 from .._errors import describe, warn_user
 from .._types import PRNGKeyArray, Tree
+from ._compiled import compiled
 from ._signals import deferred_signals
 from ._stream import END, Feed
 from .observers import AbstractObserver, EarlyStopping, Stopped
@@ -63,6 +64,7 @@ def run_observed(
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
     observers, stopping = callbacks
+    run_chunk = compiled(_chunk, trainer._compiler_options)
     # What saves comes last: then no file of the others ends before what it saved.
     observers = tuple(sorted(observers, key=lambda observer: observer.saves))
     begun, end = int(state.step), trainer.train_steps
@@ -93,7 +95,7 @@ def run_observed(
                 if feed is not None and done + 1 < end:
                     feed.ask()
                 began = time.perf_counter()
-                carry, rows = _chunk(
+                carry, rows = run_chunk(
                     (step, bare, stopping, selecting, collect, most),
                     carry,
                     key,
@@ -211,7 +213,6 @@ def _end_all(
         _end_all(observers[:-1], state, error)
 
 
-@eqx.filter_jit
 def _chunk(
     fixed: tuple[Any, Any, Any, tuple[AbstractObserver | None, ...], bool, int],
     carry: Any,

@@ -21,7 +21,8 @@ from ...policies import NormalizedPolicy, ObsStats
 from ...tasks._base import begun, check_task, is_maximized
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
-from .._evaluate import device_mesh, evaluate, on_every_device
+from .._compiled import CompilerOptions
+from .._evaluate import device_mesh, device_options, evaluate, on_every_device
 from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._algorithm import Algorithm
 from ._shaping import FitnessShaper
@@ -57,7 +58,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `n_devices`: over how many devices a generation is spread. Keys, and so results
         but for float noise, do not depend on it. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
-        (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
+        (There, it switches XLA's Shardy partitioner off, with which brax crashes, and
+        compiles without YNN, whose threads the other devices wait for.)
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
         schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
         understood too.
@@ -155,6 +157,10 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     def objective(self) -> tuple[str, Literal["min", "max"]]:
         """The best fitness so far."""
         return "best_fitness", "max" if self.fitness_shaper.maximize else "min"
+
+    @property
+    def _compiler_options(self) -> CompilerOptions:
+        return device_options(self.n_devices)
 
     @property
     def _template(self) -> Template[P]:

@@ -1,0 +1,26 @@
+"""How whole runs are compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+
+
+type CompilerOptions = tuple[tuple[str, Any], ...]
+
+
+@functools.cache
+def compiled(
+    function: Callable[..., Any], options: CompilerOptions = ()
+) -> Callable[..., Any]:
+    """`filter_jit`, the same one for the same function and options.
+
+    **Arguments:**
+
+    - `function`: what to compile.
+    - `options`: pairs of names and values for XLA. jax takes them for what is compiled
+        as a whole only: none for a function that is called while another is traced.
+    """
+    kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
+    return eqx.filter_jit(function, **kws)
