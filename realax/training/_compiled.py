@@ -12,7 +12,7 @@ type CompilerOptions = tuple[tuple[str, Any], ...]
 
 @functools.cache
 def compiled(
-    function: Callable[..., Any], options: CompilerOptions = ()
+    function: Callable[..., Any], options: CompilerOptions
 ) -> Callable[..., Any]:
     """`filter_jit`, the same one for the same function and options.
 
