@@ -302,6 +302,12 @@ def test_brax_by_hand(pendulum: rx.BraxTask[Any]) -> None:
     assert close(pendulum(policy, key)[0], sum(rewards))
 
 
+def test_brax_is_compiled_in_its_own_way() -> None:
+    options = rx.BraxTask("inverted_pendulum", backend="spring").compiler_options
+    assert len(options) == 1, "XLA has lost the option"
+    assert not rx.BraxTask("inverted_pendulum", backend="mjx").compiler_options
+
+
 def test_brax_gradient_is_finite() -> None:
     policy = rx.MLPPolicy(4, 1, 4, 1, key=jr.key(0))
     short = rx.BraxTask("inverted_pendulum", max_steps=3, backend="positional")

@@ -111,6 +111,38 @@ def test_under_jit(row: Row) -> None:
     assert close(run(jr.key(1)), trainer.init_and_train(jr.key(1)))
 
 
+class Demanding(rx.AbstractTask[Any]):
+    """A task with an option that no compiler has."""
+
+    maximize: bool = False
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        return {"no_such_option": True}
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(params**2), None
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **kws: rx.EvosaxTrainer(2, "SNES", Demanding(), jnp.ones(2), **kws),
+        lambda **kws: rx.OptaxTrainer(
+            2, "sgd", lambda _: jnp.ones(2), Demanding(), **kws
+        ),
+    ],
+    ids=["evolution", "gradient"],
+)
+def test_a_task_has_options_for_the_compiler(make: Any, watched: bool) -> None:
+    trainer = make(callbacks=Watch() if watched else ())
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        trainer.init_and_train_(jr.key(0))
+    if not watched:  # under another jit, that one's options hold
+        jax.jit(lambda key: trainer.init_and_train_(key))(jr.key(0))
+
+
 @every
 def test_compiles_once(row: Row) -> None:
     # Other step counts than elsewhere, so that no other test has compiled these.

@@ -12,7 +12,6 @@ import pytest
 from evosax.algorithms import SNES, algorithms
 
 import realax as rx
-from realax.training._compiled import compiled
 
 from .helpers import close, python, rastrigin, same
 
@@ -255,11 +254,6 @@ def test_is_a_loop_over_evosax(name: str) -> None:
 
     by_hand, _ = jax.lax.scan(generation, first.es_state, jnp.arange(steps))
     assert close(trainer.train_(first, key).es_state.mean, by_hand.mean)
-
-
-def test_options_reach_the_compiler() -> None:
-    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        compiled(jnp.sin, (("no_such_option", True),))(jnp.ones(()))
 
 
 def test_nothing_usable_keeps_the_state() -> None:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from .._errors import describe
-from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
+from .._types import CompilerOptions, PRNGKeyArray, Scalar, TaskFn, Tree
 from ..policies import ObsStats
 
 
@@ -48,6 +48,16 @@ class AbstractTask[P](eqx.Module):
 
         **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
         """
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """XLA's options for a run on this task, values by name; none, by default.
+
+        They change how a trainer's run is compiled, and so at most how fast it is and
+        the last bits of its results. A trainer that is traced by another `jit` or task
+        is compiled with that one's.
+        """
+        return {}
 
     def begin(self) -> ObsStats | None:
         """Statistics that grow from generation to generation, kept by the trainer.
@@ -143,6 +153,13 @@ def begun(task: Callable[..., Any]) -> ObsStats | None:
     """The statistics with which a task begins, if it has some."""
     task = unwrapped(task)
     return task.begin() if isinstance(task, AbstractTask) else None
+
+
+def compiler_options(task: Callable[..., Any]) -> CompilerOptions:
+    """XLA's options that a task asks for; a plain function asks for none."""
+    task = unwrapped(task)
+    options = task.compiler_options if isinstance(task, AbstractTask) else {}
+    return tuple(sorted(options.items()))
 
 
 def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,7 @@
 """brax environments as tasks."""
 
+# pyright: reportUnknownMemberType=false
+
 import contextlib
 import functools
 import io
@@ -41,6 +43,9 @@ class BraxEnv(Protocol):
 
 
 _BACKENDS = ("generalized", "positional", "spring", "mjx")
+# These kernels make a product faster that stands alone. Among the many small steps of a
+# simulation they make it slower, and their threads take cores from other devices.
+_WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 class BraxTask[P](EnvTask[P]):
@@ -114,9 +119,27 @@ class BraxTask[P](EnvTask[P]):
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """On CPU, and but for MJX, XLA without its YNN kernels."""
+        mjx = getattr(self.env, "backend", self.backend) == "mjx"
+        if mjx or jax.default_backend() != "cpu" or not _ynn_can_be_left_out():
+            return {}
+        return dict(_WITHOUT_YNN)
+
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it."""
         return _build(self.env, self.backend, self.env_kwargs).env
+
+
+@functools.cache
+def _ynn_can_be_left_out() -> bool:
+    # The option is called experimental: a later XLA may not have it.
+    try:
+        jax.jit(lambda: 0).lower().compile(_WITHOUT_YNN)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 class _Suite(NamedTuple):

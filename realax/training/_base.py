@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from .._errors import check_key, warn_user
-from .._types import PRNGKeyArray, Step, Tree
-from ._compiled import CompilerOptions, compiled
+from .._types import CompilerOptions, PRNGKeyArray, Step, Tree
+from ._compiled import compiled
 from ._observed import is_traced, run_observed
 from .observers import AbstractObserver, EarlyStopping, Stopped
 
@@ -98,7 +98,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @property
     def _compiler_options(self) -> CompilerOptions:
-        """XLA's, for whole runs."""
+        """XLA's, for whole runs: what the task asks for."""
         return ()
 
     def train(

@@ -6,8 +6,7 @@ from typing import Any
 
 import equinox as eqx
 
-
-type CompilerOptions = tuple[tuple[str, Any], ...]
+from .._types import CompilerOptions
 
 
 @functools.cache
@@ -19,8 +18,8 @@ def compiled(
     **Arguments:**
 
     - `function`: what to compile.
-    - `options`: pairs of names and values for XLA. jax takes them for what is compiled
-        as a whole only: none for a function that is called while another is traced.
+    - `options`: XLA's. jax takes them for what is compiled as a whole only: none for a
+        function that is called while another is traced.
     """
     kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
     return eqx.filter_jit(function, **kws)

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Key
 from .._types import TaskFn, Tree
 from ..tasks import AbstractTask
 from ..tasks._base import check_arrays, vmap_jobs
-from ._compiled import CompilerOptions
 
 
 def evaluate[P](
@@ -80,15 +79,6 @@ def on_every_device(state: Tree, n_devices: int) -> Tree:
         device_mesh(n_devices), jax.sharding.PartitionSpec()
     )
     return jax.lax.with_sharding_constraint(state, whole)
-
-
-def device_options(n_devices: int) -> CompilerOptions:
-    """XLA's options for a run that is spread over so many devices."""
-    if n_devices == 1 or jax.devices()[0].platform != "cpu":
-        return ()
-    # Small products as calls of a library that has threads of its own take the cores
-    # from the other devices: without them, hopper on two takes 0.77 of the time.
-    return (("xla_cpu_experimental_ynn_fusion_type", ""),)
 
 
 def device_mesh(n_devices: int) -> jax.sharding.Mesh:

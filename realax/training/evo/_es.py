@@ -16,13 +16,12 @@ from jaxtyping import Array, Float
 
 from ..._errors import check_key, count
 from ..._tree import Frozen, Template, freeze, stays_finite, where
-from ..._types import PRNGKeyArray, Tree
+from ..._types import CompilerOptions, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
-from ...tasks._base import begun, check_task, is_maximized
+from ...tasks._base import begun, check_task, compiler_options, is_maximized
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
-from .._compiled import CompilerOptions
-from .._evaluate import device_mesh, device_options, evaluate, on_every_device
+from .._evaluate import device_mesh, evaluate, on_every_device
 from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._algorithm import Algorithm
 from ._shaping import FitnessShaper
@@ -58,8 +57,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `n_devices`: over how many devices a generation is spread. Keys, and so results
         but for float noise, do not depend on it. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
-        (There, it switches XLA's Shardy partitioner off, with which brax crashes, and
-        compiles without YNN, whose threads the other devices wait for.)
+        (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
         schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
         understood too.
@@ -160,7 +158,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     @property
     def _compiler_options(self) -> CompilerOptions:
-        return device_options(self.n_devices)
+        return compiler_options(self.task)
 
     @property
     def _template(self) -> Template[P]:

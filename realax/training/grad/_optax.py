@@ -17,8 +17,15 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..._errors import check_key, count, describe
 from ..._tree import Template, stays_finite, strong
-from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import begun, check_task, checked_call, is_maximized, name_of
+from ..._types import CompilerOptions, PRNGKeyArray, Tree
+from ...tasks._base import (
+    begun,
+    check_task,
+    checked_call,
+    compiler_options,
+    is_maximized,
+    name_of,
+)
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._optimizer import Optimizer, build_optimizer, check_needs, needs_rate
@@ -125,6 +132,10 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     def objective(self) -> tuple[str, Literal["min", "max"]]:
         """The loss."""
         return "loss", "max" if self._maximize else "min"
+
+    @property
+    def _compiler_options(self) -> CompilerOptions:
+        return compiler_options(self.loss_fn)
 
     @property
     def _maximize(self) -> bool:
