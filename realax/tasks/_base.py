@@ -55,7 +55,7 @@ class AbstractTask[P](eqx.Module):
 
         They change how a trainer's run is compiled, and so at most how fast it is and
         the last bits of its results. A trainer that is traced by another `jit` or task
-        is compiled with that one's.
+        is compiled with that one's, and a task around another has to forward them.
         """
         return {}
 
