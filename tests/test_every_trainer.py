@@ -1,5 +1,6 @@
 """The laws that every trainer obeys, over the table in `trainers.py`."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -112,35 +113,48 @@ def test_under_jit(row: Row) -> None:
 
 
 class Demanding(rx.AbstractTask[Any]):
-    """A task with an option that no compiler has."""
+    """A task with options that no compiler has."""
 
+    options: Any = eqx.field(static=True, default=(("no_such_option", True),))
     maximize: bool = False
 
     @property
-    def compiler_options(self) -> dict[str, Any]:
-        return {"no_such_option": True}
+    def compiler_options(self) -> Any:
+        return dict(self.options) if isinstance(self.options, tuple) else self.options
 
     def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
         return jnp.sum(params**2), None
 
 
-@pytest.mark.parametrize("watched", [False, True])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda **kws: rx.EvosaxTrainer(2, "SNES", Demanding(), jnp.ones(2), **kws),
-        lambda **kws: rx.OptaxTrainer(
-            2, "sgd", lambda _: jnp.ones(2), Demanding(), **kws
-        ),
-    ],
-    ids=["evolution", "gradient"],
-)
-def test_a_task_has_options_for_the_compiler(make: Any, watched: bool) -> None:
-    trainer = make(callbacks=Watch() if watched else ())
-    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        trainer.init_and_train_(jr.key(0))
-    if not watched:  # under another jit, that one's options hold
-        jax.jit(lambda key: trainer.init_and_train_(key))(jr.key(0))
+def _evolution(task: Any, **kws: Any) -> Any:
+    return rx.EvosaxTrainer(2, "SNES", task, jnp.ones(2), **kws)
+
+
+def _gradient(task: Any, **kws: Any) -> Any:
+    return rx.OptaxTrainer(2, "sgd", lambda _: jnp.ones(2), task, **kws)
+
+
+both = pytest.mark.parametrize("make", [_evolution, _gradient])
+
+
+@both
+def test_a_task_has_options_for_the_compiler(make: Any) -> None:
+    task = Demanding()
+    tasks = [task, rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)]
+    trainers = [*map(make, tasks), make(task, callbacks=Watch())]
+    for trainer in trainers:
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+            trainer.init_and_train_(jr.key(0), jnp.ones((4, 2)))
+    # What is traced has no options: neither jit nor vmap refuses it.
+    jax.jit(lambda key: trainers[0].init_and_train_(key))(jr.key(0))
+    jax.vmap(trainers[0].init_and_train_)(jr.split(jr.key(0), 2))
+
+
+@both
+@pytest.mark.parametrize("options", [None, (("a", [1]),), (("a", None),)])
+def test_wrong_options_for_the_compiler(make: Any, options: Any) -> None:
+    with pytest.raises(TypeError, match="`compiler_options` of `Demanding`"):
+        make(Demanding(options)).init_and_train_(jr.key(0))
 
 
 @every

@@ -54,8 +54,9 @@ class AbstractTask[P](eqx.Module):
         """XLA's options for a run on this task, values by name; none, by default.
 
         They change how a trainer's run is compiled, and so at most how fast it is and
-        the last bits of its results. A trainer that is traced by another `jit` or task
-        is compiled with that one's, and a task around another has to forward them.
+        the last bits of its results. A task around another has to forward them. A
+        trainer that is itself traced, by `jit`, `vmap`, `grad` or a task, is compiled
+        without them: give them to the outermost `jax.jit(..., compiler_options=...)`.
         """
         return {}
 
@@ -156,9 +157,23 @@ def begun(task: Callable[..., Any]) -> ObsStats | None:
 
 
 def compiler_options(task: Callable[..., Any]) -> CompilerOptions:
-    """XLA's options that a task asks for; a plain function asks for none."""
+    """XLA's options that a task asks for; a plain function asks for none.
+
+    **Raises:** `TypeError` for what is no dictionary of numbers and strings by name.
+    """
     task = unwrapped(task)
-    options = task.compiler_options if isinstance(task, AbstractTask) else {}
+    if not isinstance(task, AbstractTask):
+        return ()
+    options: Any = task.compiler_options
+    if not isinstance(options, dict) or not all(
+        isinstance(name, str) and isinstance(value, str | int | float)
+        for name, value in options.items()
+    ):
+        raise TypeError(
+            f"`compiler_options` of {name_of(task)} must be a dictionary of names and "
+            f"strings, numbers or booleans, but {options!r} came. Return, for example, "
+            '`{"xla_cpu_enable_fast_math": True}`.'
+        )
     return tuple(sorted(options.items()))
 
 

@@ -18,7 +18,13 @@ from jaxtyping import Array, Int, UInt32
 
 from .._errors import count, describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
-from ._base import AbstractTask, check_task, checked_call, is_maximized
+from ._base import (
+    AbstractTask,
+    check_task,
+    checked_call,
+    compiler_options,
+    is_maximized,
+)
 
 
 _ROUNDS = 8
@@ -59,6 +65,11 @@ class Minibatch[P](AbstractTask[P]):
     def maximize(self) -> bool:
         """That of `loss_fn`."""
         return is_maximized(self.loss_fn)
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """Those of `loss_fn`."""
+        return dict(compiler_options(self.loss_fn))
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None

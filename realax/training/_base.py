@@ -98,7 +98,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @property
     def _compiler_options(self) -> CompilerOptions:
-        """XLA's, for whole runs: what the task asks for."""
+        """XLA's, for whole runs. Of a trainer with a task, `compiler_options(task)`."""
         return ()
 
     def train(
