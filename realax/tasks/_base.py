@@ -172,7 +172,7 @@ def compiler_options(task: Callable[..., Any]) -> CompilerOptions:
         raise TypeError(
             f"`compiler_options` of {name_of(task)} must be a dictionary of names and "
             f"strings, numbers or booleans, but {options!r} came. Return, for example, "
-            '`{"xla_cpu_enable_fast_math": True}`.'
+            '`{"xla_cpu_prefer_vector_width": 512}`.'
         )
     return tuple(sorted(options.items()))
 
