@@ -123,38 +123,39 @@ class Demanding(rx.AbstractTask[Any]):
         return dict(self.options) if isinstance(self.options, tuple) else self.options
 
     def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
-        return jnp.sum(params**2), None
+        arrays = jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array))
+        return sum(jnp.sum(leaf**2) for leaf in arrays), None
 
 
-def _evolution(task: Any, **kws: Any) -> Any:
-    return rx.EvosaxTrainer(2, "SNES", task, jnp.ones(2), **kws)
+def _on(row: Row, task: Any, **kws: Any) -> Any:
+    return eqx.tree_at(row.task, row.make(2, **kws), task)
 
 
-def _gradient(task: Any, **kws: Any) -> Any:
-    return rx.OptaxTrainer(2, "sgd", lambda _: jnp.ones(2), task, **kws)
-
-
-both = pytest.mark.parametrize("make", [_evolution, _gradient])
-
-
-@both
-def test_a_task_has_options_for_the_compiler(make: Any) -> None:
-    task = Demanding()
-    tasks = [task, rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)]
-    trainers = [*map(make, tasks), make(task, callbacks=Watch())]
-    for trainer in trainers:
+@every
+def test_the_task_has_options_for_the_compiler(row: Row) -> None:
+    for kws in {}, {"callbacks": Watch()}:
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-            trainer.init_and_train_(jr.key(0), jnp.ones((4, 2)))
-    # What is traced has no options: neither jit nor vmap refuses it.
-    jax.jit(lambda key: trainers[0].init_and_train_(key))(jr.key(0))
-    jax.vmap(trainers[0].init_and_train_)(jr.split(jr.key(0), 2))
+            _on(row, Demanding(), **kws).init_and_train_(jr.key(0))
 
 
-@both
+def test_what_wraps_a_task_has_its_options() -> None:
+    task, row = Demanding(), TRAINERS[-1]
+    for wrapped in rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+            _on(row, wrapped).init_and_train_(jr.key(0), jnp.ones((4, 2)))
+
+
+def test_what_is_traced_has_no_options() -> None:
+    trainer = _on(TRAINERS[-1], Demanding())
+    jax.jit(lambda key: trainer.init_and_train_(key))(jr.key(0))
+    jax.vmap(trainer.init_and_train_)(jr.split(jr.key(0), 2))
+
+
+@every
 @pytest.mark.parametrize("options", [None, (("a", [1]),), (("a", None),)])
-def test_wrong_options_for_the_compiler(make: Any, options: Any) -> None:
+def test_wrong_options_for_the_compiler(row: Row, options: Any) -> None:
     with pytest.raises(TypeError, match="`compiler_options` of `Demanding`"):
-        make(Demanding(options)).init_and_train_(jr.key(0))
+        _on(row, Demanding(options)).init_and_train_(jr.key(0))
 
 
 @every

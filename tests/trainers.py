@@ -24,6 +24,7 @@ class Row:
     - `smooth`: whether a few steps of it are a smooth function of that.
     - `curve`: the metric that shows it.
     - `like`: what its parameters are like.
+    - `task`: where its task is.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     smooth: bool = False
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
+    task: Callable[[Any], Any] = lambda trainer: trainer.task
 
 
 def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
@@ -100,6 +102,7 @@ _GRADIENT: dict[str, Any] = {
     "smooth": True,
     "curve": "loss",
     "like": lambda trainer: trainer.initializer(jr.key(0)),
+    "task": lambda trainer: trainer.loss_fn,
 }
 _DECAY = rx.FitnessShaper(w_decay=0.1)
 
