@@ -8,7 +8,8 @@ from the same distribution. The limit is a bare `vmap` of policy and `step` in a
 nothing ended, masked or begun: the share is how much of its speed lanes reach.
 
 In alternation in one process, the medians. `python benchmarks/rollouts.py Acrobot-v1`
-runs one case; hopper takes minutes.
+runs one case; hopper takes minutes. Two large ones, `hopper 4096` and `ant 4096`, are
+left out on a CPU unless they are named.
 """
 
 import contextlib
@@ -91,6 +92,13 @@ CASES = {
         functools.partial(rx.BraxTask, "hopper", 1000, backend="spring"),
         *(128, 4, 32, "brax", 5, 2),
     ),
+}
+LARGE = {
+    f"{name} 4096": Case(
+        functools.partial(rx.BraxTask, name, 1000, backend="spring"),
+        *(4096, 1, 2048, "brax", 5, 2),
+    )
+    for name in ("hopper", "ant")
 }
 
 
@@ -237,10 +245,11 @@ def main() -> None:
         "| evosax | evosax / lanes | limit, k/s | share |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name in sys.argv[1:] or CASES:
+    cases = CASES | LARGE
+    for name in sys.argv[1:] or (CASES if jax.default_backend() == "cpu" else cases):
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # of brax and gymnax on import
-            row = measure(name, CASES[name])
+            row = measure(name, cases[name])
         print(row, flush=True)
 
 

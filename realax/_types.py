@@ -19,10 +19,7 @@ else:
 type Scalar = Float[Array, ""]
 type Step = Int[Array, ""]
 
-# Pairs of names and values.
-type CompilerOptions = tuple[tuple[str, Any], ...]
-
 # (params, key, data) -> (fitness or loss, aux)
 type TaskFn = Callable[[Any, PRNGKeyArray, Any], tuple[Any, Any]]
 
-__all__ = ["CompilerOptions", "PRNGKeyArray", "Scalar", "Step", "TaskFn", "Tree"]
+__all__ = ["PRNGKeyArray", "Scalar", "Step", "TaskFn", "Tree"]

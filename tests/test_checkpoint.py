@@ -127,6 +127,24 @@ def test_another_environment_warns(tmp_path: pathlib.Path, monkeypatch: Any) -> 
         _trainer(tmp_path, 20).init_and_train_(jr.key(0))
 
 
+def test_other_compiler_options_warn(tmp_path: pathlib.Path) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), None
+
+    def train(steps: int) -> Any:
+        checkpointer = rx.Checkpointer(tmp_path)
+        trainer = rx.OptaxTrainer(
+            steps, "sgd", lambda key: jnp.ones(2), task, callbacks=checkpointer
+        )
+        return trainer.init_and_train_(jr.key(0))
+
+    train(5)
+    task.compiler_options = {"xla_cpu_prefer_vector_width": 128}  # pyright: ignore[reportFunctionMemberAccess]
+    with pytest.warns(RuntimeWarning, match="options: nothing then, .*width=128 now"):
+        train(10)
+    train(15)
+
+
 def test_going_on_by_hand(tmp_path: pathlib.Path) -> None:
     trainer = _trainer(tmp_path, 20)
     state = trainer.init_and_train_(jr.key(0))

@@ -113,7 +113,7 @@ def test_under_jit(row: Row) -> None:
 
 
 class Demanding(rx.AbstractTask[Any]):
-    """A task with options that no compiler has."""
+    """A task with options for the compiler, by default one that none has."""
 
     options: Any = eqx.field(static=True, default=(("no_such_option", True),))
     maximize: bool = False
@@ -127,35 +127,74 @@ class Demanding(rx.AbstractTask[Any]):
         return sum(jnp.sum(leaf**2) for leaf in arrays), None
 
 
+def _demanding(params: Any, key: Any, data: Any = None) -> Any:
+    return Demanding()(params, key, data)
+
+
+_demanding.compiler_options = {"no_such_option": True}  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def _on(row: Row, task: Any, **kws: Any) -> Any:
     return eqx.tree_at(row.task, row.make(2, **kws), task)
 
 
+@pytest.fixture
+def unasked(monkeypatch: Any) -> None:
+    """XLA is not asked before, so that it is the run's own compilation that fails."""
+    monkeypatch.setattr("realax._compiler.refusal", lambda options: None)
+
+
 @every
-def test_the_task_has_options_for_the_compiler(row: Row) -> None:
+def test_the_task_has_options_for_the_compiler(row: Row, unasked: None) -> None:
     for kws in {}, {"callbacks": Watch()}:
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
             _on(row, Demanding(), **kws).init_and_train_(jr.key(0))
 
 
-def test_what_wraps_a_task_has_its_options() -> None:
+def test_what_wraps_a_task_has_its_options(unasked: None) -> None:
     task, row = Demanding(), TRAINERS[-1]
-    for wrapped in rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task):
+    wrapped = rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)
+    for one in *wrapped, _demanding:
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-            _on(row, wrapped).init_and_train_(jr.key(0), jnp.ones((4, 2)))
+            _on(row, one).init_and_train_(jr.key(0), jnp.ones((4, 2)))
 
 
-def test_what_is_traced_has_no_options() -> None:
-    trainer = _on(TRAINERS[-1], Demanding())
-    jax.jit(lambda key: trainer.init_and_train_(key))(jr.key(0))
+def test_what_is_traced_has_no_options(unasked: None) -> None:
+    trainer = rx.OptaxTrainer(2, "sgd", _ones, Demanding())
+
+    def reached(rate: Any) -> Any:
+        one = eqx.tree_at(lambda t: t.learning_rate, trainer, rate)
+        return jnp.sum(one.init_and_train_(jr.key(0)).params), None
+
     jax.vmap(trainer.init_and_train_)(jr.split(jr.key(0), 2))
+    for way in jax.jit, jax.grad:
+        way(lambda rate: reached(rate)[0])(0.1)
+    outer = rx.EvosaxTrainer(1, "SNES", lambda rate, *_: reached(rate), jnp.array(0.1))
+    outer.init_and_train_(jr.key(0))
 
 
-@every
-@pytest.mark.parametrize("options", [None, (("a", [1]),), (("a", None),)])
-def test_wrong_options_for_the_compiler(row: Row, options: Any) -> None:
-    with pytest.raises(TypeError, match="`compiler_options` of `Demanding`"):
-        _on(row, Demanding(options)).init_and_train_(jr.key(0))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda task: rx.EvosaxTrainer(2, "SNES", task, jnp.ones(2)),
+        lambda task: rx.OptaxTrainer(2, "sgd", _ones, task),
+        lambda task: rx.Minibatch(task, 2),
+    ],
+)
+def test_wrong_options_for_the_compiler(make: Any) -> None:
+    for options in None, (("a", [1]),), (("a", None),):
+        with pytest.raises(TypeError, match="`compiler_options` of `Demanding`"):
+            make(Demanding(options))
+    with pytest.raises(ValueError, match="of `Demanding`.*No such.*'no_such_option'"):
+        make(Demanding())
+    # Equal in Python, and not to XLA.
+    with pytest.raises(ValueError, match="'1' is not a valid bool"):
+        make(Demanding((("xla_cpu_enable_fast_math", 1),)))
+    make(Demanding((("xla_cpu_enable_fast_math", True),)))
+
+
+def _ones(_: Any) -> Any:
+    return jnp.ones(2)
 
 
 @every

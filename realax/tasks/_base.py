@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._compiler import checked_options
 from .._errors import describe
-from .._types import CompilerOptions, PRNGKeyArray, Scalar, TaskFn, Tree
+from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
 from ..policies import ObsStats
 
 
@@ -51,12 +52,16 @@ class AbstractTask[P](eqx.Module):
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """XLA's options for a run on this task, values by name; none, by default.
+        """XLA's options for runs on this task, values by name; none, by default.
 
-        They change how a trainer's run is compiled, and so at most how fast it is and
-        the last bits of its results. A task around another has to forward them. A
-        trainer that is itself traced, by `jit`, `vmap`, `grad` or a task, is compiled
-        without them: give them to the outermost `jax.jit(..., compiler_options=...)`.
+        A property or a class attribute; not a field. A trainer's whole runs are
+        compiled with them. They are for speed, and a run may differ in its last bits
+        with them; one that lets XLA assume that there is no NaN and no infinity takes
+        away the trainer's guards against those.
+
+        A task around another has to forward them. A trainer that is itself traced, by
+        `jit`, `vmap`, `grad` or a task, is compiled without them: give them to the
+        outermost `jax.jit(..., compiler_options=...)`.
         """
         return {}
 
@@ -156,25 +161,13 @@ def begun(task: Callable[..., Any]) -> ObsStats | None:
     return task.begin() if isinstance(task, AbstractTask) else None
 
 
-def compiler_options(task: Callable[..., Any]) -> CompilerOptions:
-    """XLA's options that a task asks for; a plain function asks for none.
+def options_of(task: Callable[..., Any]) -> dict[str, str]:
+    """XLA's options that a task asks for, as text; a plain function asks for none.
 
-    **Raises:** `TypeError` for what is no dictionary of numbers and strings by name.
+    **Raises:** `TypeError` and `ValueError`, as `checked_options`.
     """
-    task = unwrapped(task)
-    if not isinstance(task, AbstractTask):
-        return ()
-    options: Any = task.compiler_options
-    if not isinstance(options, dict) or not all(
-        isinstance(name, str) and isinstance(value, str | int | float)
-        for name, value in options.items()
-    ):
-        raise TypeError(
-            f"`compiler_options` of {name_of(task)} must be a dictionary of names and "
-            f"strings, numbers or booleans, but {options!r} came. Return, for example, "
-            '`{"xla_cpu_prefer_vector_width": 512}`.'
-        )
-    return tuple(sorted(options.items()))
+    options = getattr(unwrapped(task), "compiler_options", {})
+    return checked_options(options, name_of(task))
 
 
 def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,8 +184,9 @@ def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:
     """Refuse callables that do not take `(params, key, data)`.
 
-    **Raises:** `TypeError`.
+    **Raises:** `TypeError`; for bad `compiler_options`, as `options_of`.
     """
+    options_of(task)
     try:
         signature = inspect.signature(task)
     except (TypeError, ValueError):  # some builtins have no signature to look at

@@ -5,6 +5,7 @@
 import contextlib
 import functools
 import io
+import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 import equinox as eqx
 import jax
 
+from .._compiler import refusal
 from .._errors import closest, count
 from .._tree import Frozen, freeze, identity
 from .._types import Tree
@@ -121,25 +123,21 @@ class BraxTask[P](EnvTask[P]):
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """On CPU, and but for MJX, XLA without its YNN kernels."""
+        """XLA without its YNN kernels: on CPU, unless the physics are MJX.
+
+        None where `XLA_FLAGS` says something of them.
+        """
         mjx = getattr(self.env, "backend", self.backend) == "mjx"
-        if mjx or jax.default_backend() != "cpu" or not _ynn_can_be_left_out():
+        if mjx or jax.default_backend() != "cpu":
             return {}
-        return dict(_WITHOUT_YNN)
+        if any(name in os.environ.get("XLA_FLAGS", "") for name in _WITHOUT_YNN):
+            return {}
+        # The option is called experimental: a later XLA may not have it.
+        return {} if refusal(_WITHOUT_YNN) else dict(_WITHOUT_YNN)
 
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it."""
         return _build(self.env, self.backend, self.env_kwargs).env
-
-
-@functools.cache
-def _ynn_can_be_left_out() -> bool:
-    # The option is called experimental: a later XLA may not have it.
-    try:
-        jax.jit(lambda: 0).lower().compile(_WITHOUT_YNN)
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 class _Suite(NamedTuple):

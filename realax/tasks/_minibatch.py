@@ -22,8 +22,8 @@ from ._base import (
     AbstractTask,
     check_task,
     checked_call,
-    compiler_options,
     is_maximized,
+    options_of,
 )
 
 
@@ -69,7 +69,7 @@ class Minibatch[P](AbstractTask[P]):
     @property
     def compiler_options(self) -> dict[str, Any]:
         """Those of `loss_fn`."""
-        return dict(compiler_options(self.loss_fn))
+        return options_of(self.loss_fn)
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None

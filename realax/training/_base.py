@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from .._compiler import compiled
 from .._errors import check_key, warn_user
-from .._types import CompilerOptions, PRNGKeyArray, Step, Tree
-from ._compiled import compiled
+from .._types import PRNGKeyArray, Step, Tree
 from ._observed import is_traced, run_observed
 from .observers import AbstractObserver, EarlyStopping, Stopped
 
@@ -97,9 +97,12 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return None
 
     @property
-    def _compiler_options(self) -> CompilerOptions:
-        """XLA's, for whole runs. Of a trainer with a task, `compiler_options(task)`."""
-        return ()
+    def compiler_options(self) -> dict[str, Any]:
+        """The options with which XLA compiles whole runs, values by name.
+
+        None, by default; a trainer that has a task returns the task's.
+        """
+        return {}
 
     def train(
         self, state: S, key: PRNGKeyArray, data: Tree = None
@@ -205,7 +208,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
                 "pass all of the data at once: `trainer.train(state, key, data)`."
             )
         if traced or not (self.callbacks or batches is not None):
-            run = compiled(_run, () if traced else self._compiler_options)
+            run = compiled(_run, {} if traced else self.compiler_options)
             state, rows = run(bare, stopping, state, key, data, collect)
             if not traced and (text := self.complaint(state)) is not None:
                 warn_user(text)

@@ -17,9 +17,9 @@ import jax.random as jr
 import numpy as np
 from jax.core import Tracer
 
+from .._compiler import compiled
 from .._errors import describe, warn_user
 from .._types import PRNGKeyArray, Tree
-from ._compiled import compiled
 from ._signals import deferred_signals
 from ._stream import END, Feed
 from .observers import AbstractObserver, EarlyStopping, Stopped
@@ -64,7 +64,7 @@ def run_observed(
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
     observers, stopping = callbacks
-    run_chunk = compiled(_chunk, trainer._compiler_options)
+    run_chunk = compiled(_chunk, trainer.compiler_options)
     # What saves comes last: then no file of the others ends before what it saved.
     observers = tuple(sorted(observers, key=lambda observer: observer.saves))
     begun, end = int(state.step), trainer.train_steps

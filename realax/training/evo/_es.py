@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 
 from ..._errors import check_key, count
 from ..._tree import Frozen, Template, freeze, stays_finite, where
-from ..._types import CompilerOptions, PRNGKeyArray, Tree
+from ..._types import PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
-from ...tasks._base import begun, check_task, compiler_options, is_maximized
+from ...tasks._base import begun, check_task, is_maximized, options_of
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
 from .._evaluate import device_mesh, evaluate, on_every_device
@@ -157,8 +157,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         return "best_fitness", "max" if self.fitness_shaper.maximize else "min"
 
     @property
-    def _compiler_options(self) -> CompilerOptions:
-        return compiler_options(self.task)
+    def compiler_options(self) -> dict[str, Any]:
+        """Those of `task`."""
+        return options_of(self.task)
 
     @property
     def _template(self) -> Template[P]:

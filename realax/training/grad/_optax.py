@@ -17,14 +17,14 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..._errors import check_key, count, describe
 from ..._tree import Template, stays_finite, strong
-from ..._types import CompilerOptions, PRNGKeyArray, Tree
+from ..._types import PRNGKeyArray, Tree
 from ...tasks._base import (
     begun,
     check_task,
     checked_call,
-    compiler_options,
     is_maximized,
     name_of,
+    options_of,
 )
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
@@ -134,8 +134,9 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         return "loss", "max" if self._maximize else "min"
 
     @property
-    def _compiler_options(self) -> CompilerOptions:
-        return compiler_options(self.loss_fn)
+    def compiler_options(self) -> dict[str, Any]:
+        """Those of `loss_fn`."""
+        return options_of(self.loss_fn)
 
     @property
     def _maximize(self) -> bool:
