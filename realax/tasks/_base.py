@@ -166,8 +166,8 @@ def options_of(task: Callable[..., Any]) -> dict[str, str]:
 
     **Raises:** `TypeError` and `ValueError`, as `checked_options`.
     """
-    options = getattr(unwrapped(task), "compiler_options", {})
-    return checked_options(options, name_of(task))
+    task = unwrapped(task)
+    return checked_options(getattr(task, "compiler_options", {}), name_of(task))
 
 
 def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,5 @@
 """brax environments as tasks."""
 
-# pyright: reportUnknownMemberType=false
-
 import contextlib
 import functools
 import io

@@ -42,9 +42,9 @@ class _Open:
         self.stopping = [o for o in trainer.callbacks if isinstance(o, EarlyStopping)]
         self.configuration = _configuration(trainer)
         self.environment = environment()
-        if trainer.compiler_options:
-            options = ", ".join(f"{k}={v}" for k, v in trainer.compiler_options.items())
-            self.environment["compiler options"] = options
+        if options := trainer.compiler_options:
+            text = ", ".join(f"{name}={value}" for name, value in options.items())
+            self.environment["compiler options"] = text
         self.value: float | None = None  # of the objective, at the last step
         self.values: dict[int, float] = {}  # of each step that is kept
         self.saved: int | None = None
