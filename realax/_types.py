@@ -22,4 +22,8 @@ type Step = Int[Array, ""]
 # (params, key, data) -> (fitness or loss, aux)
 type TaskFn = Callable[[Any, PRNGKeyArray, Any], tuple[Any, Any]]
 
-__all__ = ["PRNGKeyArray", "Scalar", "Step", "TaskFn", "Tree"]
+# Metadata of fields that say how a run is executed and not what it computes: a
+# checkpoint made with others resumes, with a warning.
+EXECUTION = {"execution": True}
+
+__all__ = ["EXECUTION", "PRNGKeyArray", "Scalar", "Step", "TaskFn", "Tree"]

@@ -6,7 +6,6 @@
 # pyright: reportUnknownVariableType=false
 
 import abc
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._callables import name_of, unwrapped
 from .._compiler import checked_options
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
@@ -170,17 +170,6 @@ def options_of(task: Callable[..., Any]) -> dict[str, str]:
     return checked_options(getattr(task, "compiler_options", {}), name_of(task))
 
 
-def unwrapped(task: Callable[..., Any]) -> Callable[..., Any]:
-    """What a task is behind `filter_jit` and `partial`."""
-    while True:
-        if isinstance(task, functools.partial):
-            task = task.func
-        elif hasattr(task, "__wrapped__"):
-            task = task.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
-        else:
-            return task
-
-
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:
     """Refuse callables that do not take `(params, key, data)`.
 
@@ -199,9 +188,3 @@ def check_task(task: Callable[..., Any], argument: str = "task") -> None:
             f"has {signature} ({error}). Add what is missing, for example "
             "`def task(params, key, data=None): ...`."
         ) from error
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """A function's or task's name for messages, in backticks."""
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return f"`{name}`"

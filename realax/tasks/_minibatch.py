@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, UInt32
 
+from .._callables import unwrapped
 from .._errors import count, describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ._base import (
@@ -117,9 +118,7 @@ def drawn(
     - `key`: decides the order of examples; the same in every step.
     - `step`: how many batches came before.
     """
-    inner = task
-    while hasattr(inner, "__wrapped__"):  # by `filter_jit`
-        inner = inner.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    inner = unwrapped(task)
     if not isinstance(inner, Minibatch):
         return task, data
     return inner.loss_fn, inner.batch(data, key, step)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
+from ..._callables import name_of
 from ..._errors import check_key, count, describe
 from ..._tree import Template, stays_finite, strong
 from ..._types import PRNGKeyArray, Tree
@@ -23,7 +24,6 @@ from ...tasks._base import (
     check_task,
     checked_call,
     is_maximized,
-    name_of,
     options_of,
 )
 from ...tasks._minibatch import drawn
