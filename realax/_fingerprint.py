@@ -1,4 +1,4 @@
-"""What a run depends on, as text that can be compared in another process."""
+"""The configuration of a run as text that can be compared in another process."""
 
 # pyright: reportUnknownArgumentType=false
 # pyright: reportUnknownLambdaType=false
@@ -13,7 +13,9 @@ import importlib.metadata
 import inspect
 import os
 import pathlib
+import pickle
 import platform
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,28 +25,45 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from . import _code
+from ._parts import PLAIN, Part, looked_through, parts_of
+
 
 _PACKAGES = ("realax", "jax", "jaxlib", "equinox", "optax", "evosax", "gymnax", "brax")
+# More objects than these are no configuration, but data that should be an array.
+_MOST = 100_000
+# What is larger is described once, and by its digest where it comes again.
+_LARGE = 64
+_LONG = 200  # characters
+_CODE = " (code)"
 
 
 def configuration(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
     """A text for everything that `value` consists of, by its path.
 
-    Arrays count by their contents, functions by their qualified names, and objects of
-    unknown kinds by their class and by what plain values they hold.
+    Arrays count by their contents; functions by their names, what they close over and
+    their defaults, and those of the user also by their code and the global variables
+    that it reads; modules by name; other objects by their class and their contents.
+    Fields with the metadata `EXECUTION` are left out.
 
     **Arguments:**
 
     - `value`: a trainer, for example.
     - `leave_out`: names of fields of `value` that do not count.
+
+    **Raises:** `ValueError` that names the path of more than 100,000 objects.
     """
-    if not leave_out:
-        return dict(_walk(value, "", ()))
-    found = {"class": _qualified(type(value))}
-    for field, item in _fields(value):
-        if field not in leave_out:
-            found.update(_walk(item, f".{field}", ()))
-    return found
+    return dict(_described(value, leave_out)[0])
+
+
+def execution(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
+    """A text for each field with the metadata `EXECUTION` in `value`, by its path."""
+    return _described(value, leave_out)[1]
+
+
+def content_digest(value: Any) -> str:
+    """A short digest of everything that `value` consists of."""
+    return _Walk().node(value, "").digest.hex()[:12]
 
 
 def environment() -> dict[str, str]:
@@ -64,79 +83,212 @@ def environment() -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two fingerprints, in words."""
+    """The differences of two fingerprints, in words."""
     none = "nothing"
     return [
         f"{name.lstrip('.')}: {before.get(name, none)} then, {now.get(name, none)} now"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
+        and not _of_other_pythons(name, before.get(name), now.get(name))
     ]
 
 
-def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    if id(value) in above:
-        return
-    above = (*above, id(value))
-    name = path or "."
-    if eqx.is_array(value):
-        yield name, _array(value)
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        yield name, repr(value)
-    elif isinstance(value, enum.Enum):
-        yield name, f"{_qualified(type(value))}.{value.name}"
-    elif isinstance(value, pathlib.PurePath | range | slice):
-        yield name, repr(value)
-    elif isinstance(value, functools.partial):
-        yield from _walk(value.func, path, above)
-        yield from _walk(value.args, f"{path}.args", above)
-        yield from _walk(value.keywords, f"{path}.keywords", above)
-    elif callable(value) and hasattr(value, "__wrapped__"):  # `jit` and `filter_jit`
-        inner: Any = value.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
-        yield from _walk(inner, path, above)
-    elif inspect.ismethod(value):
-        yield name, _qualified(value)
-        yield from _walk(value.__self__, f"{path}.__self__", above)
-    elif callable(value) and hasattr(value, "__qualname__"):
-        yield name, _qualified(value)
-        if str(getattr(value, "__module__", "")).startswith("optax"):
-            # An optimiser's settings are what its functions close over.
-            cells = getattr(value, "__closure__", None) or ()
-            for i, cell in enumerate(cells):
-                yield from _walk(_contents(cell), f"{path}.{i}", above)
-    elif isinstance(value, Mapping):
-        for key, item in sorted(value.items(), key=lambda pair: str(pair[0])):
-            yield from _walk(item, f"{path}[{key!r}]", above)
-        yield f"{name}#", f"{type(value).__name__} of {len(value)}"
-    elif isinstance(value, list | tuple | set | frozenset):
-        items = value if isinstance(value, list | tuple) else sorted(value, key=str)
-        for i, item in enumerate(items):
-            yield from _walk(item, f"{path}[{i}]", above)
-        yield f"{name}#", f"{type(value).__name__} of {len(value)}"
-    else:
-        yield f"{name}#", _qualified(type(value))
-        for field, item in _fields(value):
-            yield from _walk(item, f"{path}.{field}", above)
+def _of_other_pythons(name: str, before: str | None, now: str | None) -> bool:
+    if not name.endswith(_CODE) or before is None or now is None:
+        return False
+    return before.split()[0] != now.split()[0]
 
 
-def _fields(value: Any) -> list[tuple[str, Any]]:
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-    else:
-        cached = {
-            name
-            for cls in type(value).__mro__
-            for name, item in vars(cls).items()
-            if isinstance(item, functools.cached_property)
-        }
-        names = sorted({*getattr(value, "__dict__", {})} - cached)
-    return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """An object: its own text, if it has one, and its parts by name."""
+
+    text: str | None
+    parts: tuple[tuple[str, "_Node"], ...]
+    digest: bytes
+    size: int  # in objects
 
 
-def _contents(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
+def _described(
+    value: Any, leave_out: tuple[str, ...]
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    walk = _Walk()
+    node = walk.node(value, "", leave_out)
+    return list(_texts(node, "", set())), walk.execution
+
+
+def _texts(node: _Node, path: str, seen: set[bytes]) -> Iterator[tuple[str, str]]:
+    if node.size > _LARGE:
+        if node.digest in seen:
+            yield path or ".", f"as elsewhere ({node.digest.hex()[:12]})"
+            return
+        seen.add(node.digest)
+    if node.text is not None:
+        yield (f"{path}#" if node.parts else path or "."), node.text
+    for name, part in node.parts:
+        joined = name if name[0] in "[ " or not path and name[0] == "." else f".{name}"
+        yield from _texts(part, f"{path}{joined}", seen)
+
+
+class _Walk:
+    """A walk through an object, each of its parts once, however often it is shared."""
+
+    def __init__(self) -> None:
+        self.execution = dict[str, str]()
+        # The objects themselves are kept, or another might get the id of one of them.
+        self._known = dict[int, tuple[Any, _Node]]()
+        self._above = list[int]()
+        self._count = 0
+
+    def node(self, value: Any, path: str, leave_out: tuple[str, ...] = ()) -> _Node:
+        """The description of `value`, which is at `path`."""
+        value = looked_through(value)
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        if id(value) in self._above:
+            height = len(self._above) - self._above.index(id(value))
+            return _made(f"what contains it, {height} above", ())
+        self._count += 1
+        if self._count > _MOST:
+            raise ValueError(
+                f"the configuration of a run can hold at most {_MOST:,} objects, but "
+                f"there are more, at `{path.lstrip('.')[:200]}`. Hold large tables as "
+                "numpy or jax arrays, which count as one."
+            )
+        self._above.append(id(value))
+        try:
+            node = self._new(value, path, leave_out)
+        except RecursionError as error:
+            raise ValueError(
+                "the configuration of a run is nested too deeply, at "
+                f"`{path.lstrip('.')[:200]}`. Hold it flat, as arrays."
+            ) from error
+        finally:
+            self._above.pop()
+        self._known[id(value)] = value, node
+        return node
+
+    def _new(self, value: Any, path: str, leave_out: tuple[str, ...]) -> _Node:
+        if (text := _leaf(value)) is not None:
+            return _made(text, ())
+        text, parts = _own_text(value), _all_parts(value)
+        if dataclasses.is_dataclass(value):
+            leave_out += self._executed(value, path)
+        nodes = [
+            (name, self.node(part, f"{path}.{name}"))
+            for name, part in parts
+            if name not in leave_out
+        ]
+        return _made(text, tuple(nodes))
+
+    def _executed(self, value: Any, path: str) -> tuple[str, ...]:
+        """The names of the fields that say how a run is executed, kept apart."""
+        names = [
+            field.name
+            for field in dataclasses.fields(value)
+            if field.metadata.get("execution")
+        ]
+        for name in names:
+            where = f"{path}.{name}".lstrip(".")
+            self.execution[where] = repr(getattr(value, name, None))
+        return tuple(names)
+
+
+def _made(text: str | None, parts: tuple[tuple[str, _Node], ...]) -> _Node:
+    digest = hashlib.sha256((text or "").encode())
+    for name, part in parts:
+        digest.update(f"\0{name}\0".encode())
+        digest.update(part.digest)
+    return _Node(text, parts, digest.digest(), 1 + sum(p.size for _, p in parts))
+
+
+def _plain(value: Any) -> str:
+    text = repr(value)
+    if len(text) <= _LONG:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{text[:40]}... of {len(text)} characters ({digest})"
+
+
+def _leaf(value: Any) -> str | None:
+    """The text of what has no parts."""
+    if isinstance(value, PLAIN):
+        return _plain(value)
+    if isinstance(value, _Text):
+        return value.text
+    if isinstance(value, np.ndarray) and value.dtype == object:
         return None
+    if eqx.is_array(value) or isinstance(value, np.generic):
+        return _array(value)
+    if isinstance(value, enum.Enum):
+        return f"{_qualified(type(value))}.{value.name}"
+    if isinstance(value, pathlib.PurePath | range | slice):
+        return _plain(value)
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__}"
+    if isinstance(value, list | tuple) and len(value) > _LARGE:
+        if all(isinstance(item, PLAIN) for item in value):
+            return f"{type(value).__name__} of {len(value)}: {_plain(value)}"
+    return None
+
+
+def _own_text(value: Any) -> str | None:
+    """The text of an object beside its parts."""
+    if isinstance(value, type):
+        return _qualified(value)
+    if isinstance(value, functools.partial) or inspect.ismethod(value):
+        return None
+    if isinstance(value, types.FunctionType):
+        made_by = value.__code__.co_qualname
+        name = _qualified(value)
+        # A decorator of a library gives its own function the name of another.
+        return name if name.endswith(made_by) else f"{name}, made by {made_by}"
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return f"{type(value).__name__} of {len(value)}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return _qualified(value)
+    return _qualified(type(value))
+
+
+def _all_parts(value: Any) -> list[Part]:
+    parts = parts_of(value)
+    if isinstance(value, types.FunctionType):
+        if _code.is_users(value.__code__):
+            parts += [(_CODE, _Text(_code.digest_of(value.__code__)))]
+            parts += _code.globals_of(value)
+    elif isinstance(value, type):
+        if _code.is_users_class(value):
+            parts += _code.methods_of(value)
+            bases = filter(_code.is_users_class, value.__bases__)
+            parts += [(f"base {base.__name__}", base) for base in bases]
+    elif not isinstance(value, list | tuple | dict | set | frozenset):
+        if _code.is_users_class(type(value)):
+            parts += [(" (class)", type(value))]
+        if not parts:
+            parts = _reduced(value)
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Text:
+    """A text that stands for itself."""
+
+    text: str
+
+
+def _reduced(value: Any) -> list[Part]:
+    """The contents of what is written in C, such as `Decimal`, as pickle sees them."""
+    if isinstance(value, np.ndarray):
+        return [("items", value.tolist()), ("shape", value.shape)]
+    if callable(value):
+        return []
+    try:
+        reduced = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    except (TypeError, ValueError, AttributeError, RuntimeError, pickle.PickleError):
+        return []  # a lock, a file, a handle: nothing to compare
+    if not isinstance(reduced, tuple):
+        return []
+    return [(f"[{i}]", item) for i, item in enumerate(reduced[1:3])]
 
 
 def _qualified(value: Any) -> str:
@@ -146,7 +298,8 @@ def _qualified(value: Any) -> str:
 def _array(value: Any) -> str:
     keys = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     data = np.ascontiguousarray(jr.key_data(value) if keys else value)
-    digest = hashlib.sha256(data.tobytes()).hexdigest()[:12]
+    bytes_ = data.reshape(-1).view(np.uint8)
+    digest = hashlib.sha256(memoryview(bytes_)).hexdigest()[:12]
     if data.size == 1 and not keys:
         return f"{data.dtype} {data.reshape(-1)[0]!s} ({digest})"
     return f"{value.dtype}{list(value.shape)} ({digest})"
