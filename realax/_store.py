@@ -9,6 +9,7 @@ A file is a line of its own kind, a SHA-256 of all that follows, a manifest in J
 # pyright: reportUnknownVariableType=false
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -221,8 +222,11 @@ def remove_unfinished(folder: pathlib.Path, pattern: str) -> None:
 
 def make_folder(folder: pathlib.Path, argument: str) -> None:
     """Make a folder where it is missing. **Raises:** `OSError`, as `cannot_write`."""
+    effective = os.access in os.supports_effective_ids
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK, effective_ids=effective):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise cannot_write(error, argument, folder) from error
 

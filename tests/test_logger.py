@@ -18,6 +18,7 @@ import pytest
 
 import realax as rx
 from realax.training.log import default_es_metrics, default_grad_metrics
+from realax.training.observers import check_selected
 from realax.training.observers._jsonl import JsonLines
 
 from .helpers import ROOT, compilations, environment, rastrigin, same
@@ -381,14 +382,49 @@ def test_a_transform_without_a_row(result: Any, tmp_path: pathlib.Path) -> None:
         _run(5, logger)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a device of POSIX")
+def test_a_log_that_is_a_device() -> None:
+    _run(5, rx.Logger(log_file="/dev/null"), rx.Logger(log_file="/dev/null"))
+    assert not pathlib.Path("/dev/.null.lock").exists()
+
+
+def test_a_link_is_the_log_that_it_points_to(tmp_path: pathlib.Path) -> None:
+    path, link = tmp_path / "log", tmp_path / "link"
+    _log(path, 1, "a note", 2)
+    link.symlink_to(path)
+    with pytest.warns(RuntimeWarning, match="1 line is"):
+        assert _go_on(link, 2) == [1, 2, 3]
+    assert link.is_symlink() and len(_lines(path)) == 3
+    with pytest.raises(RuntimeError, match="belongs to a run that is going on"):
+        _run(5, rx.Logger(log_file=path), rx.Logger(log_file=link))
+
+
+def test_what_is_selected_is_checked() -> None:
+    class Talk(rx.AbstractObserver):
+        pass
+
+    with pytest.raises(TypeError, match=r"`Talk.select` returns.*at `\['a'\]`.*'text'"):
+        check_selected(Talk(), {"a": "text"})
+    check_selected(Talk(), {"a": jnp.ones(2), "b": 1, "c": None})
+
+
+def test_no_callbacks() -> None:
+    _run(2, None)
+    trainer = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(2), callbacks=None)
+    assert trainer.callbacks == ()
+
+
 def test_the_same_logger_twice(tmp_path: pathlib.Path) -> None:
     logger = rx.Logger(log_file=tmp_path / "x")
     with pytest.raises(ValueError, match="the same `Logger` is there twice"):
         _run(5, logger, logger)
     with pytest.raises(RuntimeError, match=f"log {tmp_path / 'x'} belongs to a run"):
         _run(5, logger, rx.Logger(log_file=tmp_path / "x"))
-    _run(5, logger)
-    assert len(_lines(tmp_path / "x")) == 5, "both are free again"
+    board = (rx.Logger(log_dir=tmp_path / "y"), rx.Logger(log_dir=tmp_path / "y"))
+    with pytest.raises(RuntimeError, match=f"log in {tmp_path / 'y'} belongs to a run"):
+        _run(5, logger, *board)
+    _run(5, logger, board[0])
+    assert len(_lines(tmp_path / "x")) == 5, "all are free again"
 
 
 @contextlib.contextmanager
@@ -427,11 +463,15 @@ def test_places_that_can_not_be_written(argument: str, tmp_path: pathlib.Path) -
     for path in (tmp_path, *tmp_path.parents):
         if path.owner() == "root" and path != pathlib.Path("/"):
             path.chmod(0o755 | path.stat().st_mode)
-    with (
-        _without_rights(),
-        pytest.raises(PermissionError, match=f"`{argument}`.*Get the right to write"),
-    ):
-        _start(make(closed / "deep" / "a"))
+    places = [closed / "deep" / "a", closed / "a"]
+    if argument in ("folder", "log_dir"):
+        places.append(closed)
+    for place in places:
+        with (
+            _without_rights(),
+            pytest.raises(PermissionError, match=f"`{argument}`.*Get the right to wr"),
+        ):
+            _start(make(place))
     if argument == "log_file":
         with pytest.raises(IsADirectoryError, match="A folder is where a file should"):
             _start(make(closed))
@@ -465,12 +505,12 @@ def test_a_note_is_kept_beside(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log"
     odd = ["# a note", "[1, 2]", '{"other": 3}', "\x00\x00"]
     _log(path, 1, 2, *odd, 3, 4, 5, 6)
-    with pytest.warns(RuntimeWarning, match="4 lines of the log .*damaged. The first"):
+    with pytest.warns(RuntimeWarning, match="4 lines are no rows of the log.*damaged."):
         assert _go_on(path, 5) == [1, 2, 3, 4, 5, 6]
     beside = tmp_path / "log.damaged"
     assert beside.read_text().split("\n")[:-1] == odd
     _log(path, 1, "later", 2)
-    with pytest.warns(RuntimeWarning, match="1 lines"):
+    with pytest.warns(RuntimeWarning, match="1 line is no row of the log"):
         assert _go_on(path, 0) == [1]
     assert beside.read_text().split("\n")[:-1] == [*odd, "later"]
 
@@ -483,9 +523,9 @@ def test_a_bad_sector_costs_its_own_lines(tmp_path: pathlib.Path) -> None:
     assert 3 <= len(lost) <= 6
     with pytest.warns(RuntimeWarning) as warned:
         assert _go_on(path, 90) == [i for i in range(1, 92) if i not in lost]
-    gap = f"lacks steps before 91.*: steps {min(lost)} to {max(lost)}. What"
+    gap = f"lacks steps before 91.*: steps {min(lost)} to {max(lost)}. They"
     assert any(re.search(gap, str(warning.message)) for warning in warned)
-    assert any("are no rows of it" in str(warning.message) for warning in warned)
+    assert any(" no row" in str(warning.message) for warning in warned)
 
 
 def _has(path: pathlib.Path, step: int) -> bool:
@@ -502,8 +542,40 @@ def _has(path: pathlib.Path, step: int) -> bool:
 )
 def test_a_gap_is_said(lines: Any, step: int, gap: str, tmp_path: pathlib.Path) -> None:
     _log(tmp_path / "log", *lines)
-    with pytest.warns(RuntimeWarning, match=f"before {step + 1}, .*: {gap}. What was"):
+    with pytest.warns(RuntimeWarning, match=f"before {step + 1}, .*: {gap}. They were"):
         assert _go_on(tmp_path / "log", step) == [*lines, step + 1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "gap"),
+    [(range(1, 26), "26 to 30"), (range(6, 31), "1 to 5"), ((), "1 to 30")],
+)
+def test_a_shortened_log_is_said(lines: Any, gap: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "log"
+
+    def run(steps: int) -> None:
+        checkpointer = rx.Checkpointer(tmp_path / "c", every=10)
+        _run(steps, rx.Logger(log_file=path), checkpointer)
+
+    run(30)
+    whole = path.read_text().splitlines(True)
+    path.write_text("".join(whole[i - 1] for i in lines))
+    with pytest.warns(RuntimeWarning, match=f"lacks steps before 31.*: steps {gap}. "):
+        run(40)
+    assert [line["step"] for line in _lines(path)] == [*lines, *range(31, 41)]
+
+
+def test_a_log_may_begin_late(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "log"
+    trainer = rx.EvosaxTrainer(20, "SNES", rastrigin, jnp.ones(2), popsize=6)
+    state = trainer.init_and_train_(jr.key(0))
+    for steps in (40, 60):
+        logger = rx.Logger(log_file=path)
+        more = rx.EvosaxTrainer(
+            20, "SNES", rastrigin, jnp.ones(2), popsize=6, callbacks=logger
+        )
+        state = more.train_(state, jr.key(0))
+        assert [line["step"] for line in _lines(path)] == [*range(21, steps + 1)]
 
 
 @pytest.mark.parametrize(
@@ -533,7 +605,7 @@ def test_a_rewritten_log_is_the_old_or_the_new(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with (
-            pytest.warns(RuntimeWarning, match="no rows"),
+            pytest.warns(RuntimeWarning, match="no row of"),
             pytest.raises(OSError, match="`log_file` could not be written.*Make room"),
         ):
             _go_on(path, 3)

@@ -3,8 +3,6 @@
 # pyright: reportUnknownArgumentType=false
 # pyright: reportUnknownMemberType=false
 
-import hashlib
-import json
 import math
 import operator
 import pathlib
@@ -15,7 +13,6 @@ import numpy as np
 
 from ..._arguments import arguments, one_of, optional, path, text, whole
 from ..._errors import warn_user
-from ..._fingerprint import configuration, differences, environment
 from ..._store import (
     CorruptFileError,
     MisfitError,
@@ -27,48 +24,10 @@ from ..._store import (
 )
 from ..._types import PRNGKeyArray, Tree
 from ._base import HOST, AbstractObserver, Handle
-from ._calls import Calls
-from ._folder import file_of, in_words, ranked, steps_in
-from ._lock import Claim, claim
+from ._folder import file_of, ranked, steps_in
+from ._lock import claim
 from ._metrics import metric_of
-from ._stopping import EarlyStopping
-
-
-class _Open:
-    """What a checkpointer holds while its run lasts."""
-
-    claim: Claim | None = None
-    value: float | None = None  # of the objective, at the last step
-    saved: int | None = None  # the step of the newest file of this run
-    complete: bool = False  # whether that file says that the call ends there
-    failed: bool = False
-    refused: int = 0  # runs that began meanwhile, and are yet to be ended
-
-    def __init__(
-        self, given: "Checkpointer", trainer: Any, state: Any, key: PRNGKeyArray
-    ):
-        metric, mode = trainer.objective
-        self.objective = [given.metric or metric, given.mode or mode]
-        self.key = key
-        self.data = given.data.value
-        self.begun, self.end = int(state.step), int(trainer.train_steps)
-        self.stopping = [o for o in trainer.callbacks if isinstance(o, EarlyStopping)]
-        self.configuration = configuration(
-            trainer, leave_out=("train_steps", "callbacks")
-        )
-        self.environment = environment()
-        if options := trainer.compiler_options:
-            text = ", ".join(f"{name}={value}" for name, value in options.items())
-            self.environment["compiler options"] = text
-        self.values: dict[int, float] = {}  # of the objective, for each file
-        self.calls = Calls()
-        self.digest = _digest(state)
-
-    def take_up(self, stored: Stored) -> None:
-        """Know what the run before this one knew."""
-        if stored.meta.get("objective") == self.objective:
-            self.values = {int(k): v for k, v in stored.meta["values"].items()}
-        self.calls = Calls(stored.meta)
+from ._run import Run, check_environment, check_same_run, digest_of, rule_of
 
 
 class Checkpointer(AbstractObserver):
@@ -113,7 +72,7 @@ class Checkpointer(AbstractObserver):
     keep: int = eqx.field(metadata=HOST, kw_only=True)
     metric: str | None = eqx.field(static=True, kw_only=True)
     mode: Literal["min", "max"] | None = eqx.field(metadata=HOST, kw_only=True)
-    handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
+    handle: Handle[Run] = eqx.field(static=True, kw_only=True)
     data: Handle[str] = eqx.field(static=True, kw_only=True)
     saves: ClassVar[bool] = True
 
@@ -155,20 +114,22 @@ class Checkpointer(AbstractObserver):
                 "this `Checkpointer` watches another run at the moment. Build one for "
                 "each, with a folder of its own."
             )
-        opened = _Open(self, trainer, state, key)
+        metric, mode = trainer.objective
+        objective = [self.metric or metric, self.mode or mode]
+        run = Run(objective, self.data.value, trainer, state, key)
         make_folder(self.folder, "folder")
         what = f"the folder of checkpoints {self.folder}"
-        opened.claim = claim(self.folder, "checkpoints", what, "folder")
-        self.handle.value = opened
-        if opened.claim.held:
+        run.claim = claim(self.folder, "checkpoints", what, "folder")
+        self.handle.value = run
+        if run.claim.held:
             remove_unfinished(self.folder, "step_*")
-        state = self._restored(opened, state)
-        opened.calls.begin(opened.begun, opened.digest)
+        state = self._restored(run, state)
+        run.calls.begin(run.begun, run.digest)
         return state
 
-    def _restored(self, opened: _Open, state: Any) -> Any:
+    def _restored(self, run: Run, state: Any) -> Any:
         steps = steps_in(self.folder)
-        last, known = opened.end, False
+        last, known = run.end, False
         damaged = list[str]()
         useless = list[pathlib.Path]()
         for step in reversed(steps):
@@ -178,11 +139,11 @@ class Checkpointer(AbstractObserver):
             file = file_of(self.folder, step)
             try:
                 stored = read(file)
-                _check_same_run(self.folder, stored, opened)
+                check_same_run(self.folder, stored, run)
                 if not known:
-                    opened.take_up(stored)
+                    run.take_up(stored)
                     known = True
-                    ended = opened.calls.end_of(opened.begun, opened.end)
+                    ended = run.calls.end_of(run.begun, run.end)
                     if ended in steps:
                         last = ended
                 if step > last:
@@ -193,10 +154,10 @@ class Checkpointer(AbstractObserver):
                 damaged.append(f"{error} The checkpoint before it is tried.")
                 warn_user(damaged[-1])
                 continue
-            _check_environment(self.folder, stored, opened)
-            if step > opened.begun:
-                opened.saved = step
-                _restore_stopping(opened, stored)
+            check_environment(self.folder, stored, run)
+            if step > run.begun:
+                run.saved, run.since = step, run.begun
+                _restore_stopping(run, stored)
                 state = restored
             break
         if damaged and not known:
@@ -204,12 +165,12 @@ class Checkpointer(AbstractObserver):
                 f"no checkpoint in {self.folder} can be used. Restore one from a copy, "
                 f"or empty the folder to begin the run anew. {' '.join(damaged)}"
             )
-        between = [step for step in steps if opened.begun <= step <= opened.end]
-        if known and not between and opened.begun < opened.end:
+        between = [step for step in steps if run.begun <= step <= run.end]
+        if known and not between and run.begun < run.end:
             warn_user(
                 f"the run in {self.folder} is at step {steps[-1]} already, and of no "
-                f"step up to {opened.end}, which is asked for, there is a checkpoint. "
-                f"The steps after {opened.begun} are computed again; later ones are "
+                f"step up to {run.end}, which is asked for, there is a checkpoint. "
+                f"The steps after {run.begun} are computed again; later ones are "
                 "dropped from the log."
             )
         # Out of the way, so that they do not count as the newest ones.
@@ -217,88 +178,91 @@ class Checkpointer(AbstractObserver):
             file.rename(file.with_suffix(".damaged"))
         return state
 
+    @property
+    def since(self) -> int | None:
+        """The step at which the run had begun that was restored; `None` for another."""
+        return None if self.handle.value is None else self.handle.value.since
+
     @override
     def select(self, state: Any, metrics: Any) -> Tree:
         """The metric that says what is best, as one number."""
         del state
         # The trainer, a part of what is compiled, decides what the handle says here.
-        opened = self.handle.value
-        return None if opened is None else metric_of(metrics, opened.objective[0])
+        run = self.handle.value
+        return None if run is None else metric_of(metrics, run.objective[0])
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Save at multiples of `every`."""
-        if (opened := self.handle.value) is None:
+        if (run := self.handle.value) is None:
             return
-        opened.value = float(selected[-1])
-        opened.calls.go_on(opened.begun)
+        run.value = float(selected[-1])
+        run.calls.go_on(run.begun)
         if self.every is not None and steps[-1] % self.every == 0:
-            self._save(opened, state, complete=int(steps[-1]) == opened.end)
+            self._save(run, state, complete=int(steps[-1]) == run.end)
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Save once more, and let others have the folder."""
-        opened = self.handle.value
-        if opened is not None and opened.refused:
-            opened.refused -= 1
+        run = self.handle.value
+        if run is not None and run.refused:
+            run.refused -= 1
             return
         self.handle.value = self.data.value = None
-        if opened is None:
+        if run is None:
             return
         try:
-            self._save_last(opened, state, error)
+            self._save_last(run, state, error)
         finally:
-            if opened.claim is not None:
-                opened.claim.release()
+            if run.claim is not None:
+                run.claim.release()
 
-    def _save_last(
-        self, opened: _Open, state: Any, error: BaseException | None
-    ) -> None:
-        if opened.failed or opened.value is None:  # not one step was made
+    def _save_last(self, run: Run, state: Any, error: BaseException | None) -> None:
+        if run.failed or run.value is None:  # not one step was made
             return
-        saved = int(state.step) == opened.saved
+        saved = int(state.step) == run.saved
         if error is None:
-            if not (saved and opened.complete):
-                self._save(opened, state, complete=True)
+            if not (saved and run.complete):
+                self._save(run, state, complete=True)
             return
         # What broke the run must not be hidden by what comes after it.
         try:
             if not saved:
-                self._save(opened, state, complete=False)
+                self._save(run, state, complete=False)
         except OSError as failure:
             warn_user(f"the last checkpoint could not be saved: {failure}")
 
-    def _save(self, opened: _Open, state: Any, complete: bool) -> None:
+    def _save(self, run: Run, state: Any, complete: bool) -> None:
         step = int(state.step)
-        value = opened.value
+        value = run.value
         if value is not None and math.isfinite(value):
-            opened.values[step] = value
+            run.values[step] = value
         if complete:
-            opened.calls.end(opened.begun, step, opened.end, _digest(state))
-        trees = {"state": state, "key": opened.key}
-        for i, stop in enumerate(opened.stopping):
+            run.calls.end(run.begun, step, run.end, digest_of(state))
+        trees = {"state": state, "key": run.key}
+        for i, stop in enumerate(run.stopping):
             trees[f"stopped[{i}]"] = stop.handle.value
         file = file_of(self.folder, step)
         try:
-            kept = self._kept(opened, step)
-            opened.values = {k: v for k, v in opened.values.items() if k in kept}
+            kept = self._kept(run, step)
+            run.values = {k: v for k, v in run.values.items() if k in kept}
             meta = {
                 "step": step,
-                "values": opened.values,
-                "objective": opened.objective,
-                "stopping": [_rule(stop) for stop in opened.stopping],
-                "configuration": opened.configuration,
-                "environment": opened.environment,
-                "data": opened.data,
-                **opened.calls.meta(),
+                "values": run.values,
+                "objective": run.objective,
+                "stopping": [rule_of(stop) for stop in run.stopping],
+                "configuration": run.configuration,
+                "environment": run.environment,
+                "data": run.data,
+                **run.calls.meta(),
             }
             write(file, trees, meta)
-            opened.saved, opened.complete = step, complete
+            run.saved, run.complete = step, complete
             for old in steps_in(self.folder):
                 if old not in kept:
                     file_of(self.folder, old).unlink(missing_ok=True)
         except OSError as error:
-            opened.failed = True
+            run.failed = True
             raise OSError(
                 error.errno,
                 f"the checkpoint of step {step} could not be written "
@@ -307,64 +271,18 @@ class Checkpointer(AbstractObserver):
                 str(file),
             ) from error
 
-    def _kept(self, opened: _Open, step: int) -> set[int]:
+    def _kept(self, run: Run, step: int) -> set[int]:
         """The newest steps, the best one, the ends of calls, and what lies beyond."""
         steps = sorted({*steps_in(self.folder), step})
-        newest = [one for one in steps if one <= opened.end][-self.keep :]
-        beyond = [one for one in steps if one > opened.end]
-        best = ranked(opened.values, opened.objective[1])[:1]
-        return {*newest, *beyond, *best, *opened.calls.steps()}
+        newest = [one for one in steps if one <= run.end][-self.keep :]
+        beyond = [one for one in steps if one > run.end]
+        best = ranked(run.values, run.objective[1])[:1]
+        return {*newest, *beyond, *best, *run.calls.steps()}
 
 
-def _restore_stopping(opened: _Open, stored: Stored) -> None:
+def _restore_stopping(run: Run, stored: Stored) -> None:
     # Another rule of stopping begins to count anew.
-    for stop in opened.stopping:
-        if (rule := _rule(stop)) in stored.meta["stopping"]:
+    for stop in run.stopping:
+        if (rule := rule_of(stop)) in stored.meta["stopping"]:
             name = f"stopped[{stored.meta['stopping'].index(rule)}]"
             stop.handle.value = stored.fill(name, stop.begin())
-
-
-def _check_same_run(folder: pathlib.Path, stored: Stored, opened: _Open) -> None:
-    """Refuse another key, configuration, data or state to begin with."""
-    wrong = differences(stored.meta["configuration"], opened.configuration)
-    kind = str(opened.key.dtype)
-    if (before := stored.leaves["key"]["dtype"]) != kind:
-        wrong.append(f"key: {before} then, {kind} now")
-    else:
-        key = {"key": _text(opened.key)}
-        wrong += differences({"key": _text(stored.fill("key", opened.key))}, key)
-    before, now = stored.meta.get("data"), opened.data
-    if before is not None and now is not None and before != now:
-        wrong.append(f"data: {before} then, {now} now")
-    before = Calls(stored.meta).states.get(opened.begun, opened.digest)
-    if not wrong and before != opened.digest:
-        step = opened.begun
-        wrong.append(f"the state at step {step}: {before} then, {opened.digest} now")
-    if wrong:
-        raise ValueError(
-            f"{folder} holds another run. What differs: {in_words(wrong)}. Choose "
-            "another folder for this run, or make it the same again to go on with that "
-            "one."
-        )
-
-
-def _check_environment(folder: pathlib.Path, stored: Stored, opened: _Open) -> None:
-    """Warn of another environment."""
-    changed = differences(stored.meta["environment"], opened.environment)
-    if changed:
-        warn_user(
-            f"the run in {folder} goes on in another environment, and may differ in "
-            f"its last bits from one that was not interrupted: {'; '.join(changed)}."
-        )
-
-
-def _digest(state: Any) -> str:
-    return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
-
-
-def _rule(stop: EarlyStopping) -> str:
-    return json.dumps(configuration(stop, leave_out=("handle", "every")))
-
-
-def _text(key: PRNGKeyArray) -> str:
-    return configuration(key)["."]

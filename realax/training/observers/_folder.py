@@ -14,19 +14,6 @@ from ..._store import CorruptFileError, Stored, read
 _NAME = "step_{:010d}.ckpt"
 _PATTERN = re.compile(r"step_(\d{10})\.ckpt")
 
-# Of what else differs in two runs, most follows from these.
-_TELLING: tuple[str, ...] = (
-    "class",
-    "strategy",
-    "optimizer",
-    "task",
-    "loss_fn",
-    "popsize",
-    "params_like",
-    "data",
-    "key",
-)
-
 
 def file_of(folder: pathlib.Path, step: int) -> pathlib.Path:
     """The checkpoint of a step."""
@@ -108,21 +95,3 @@ def _first(folder: pathlib.Path, steps: list[int]) -> Stored | None:
         except CorruptFileError as error:
             warn_user(f"{error} The next one is used, if there is one.")
     return None
-
-
-def in_words(differences: list[str]) -> str:
-    """What differs between two runs: the most telling first, and not all of it."""
-
-    def rank(text: str) -> tuple[int, int]:
-        name = re.split(r"[.#\[:]", text, maxsplit=1)[0]
-        telling = _TELLING.index(name) if name in _TELLING else len(_TELLING)
-        path = text.split(": ", 1)[0]
-        return telling, path.count(".") + path.count("[")
-
-    shown = list[str]()
-    for difference in sorted(differences, key=rank):
-        if len(shown) == 5 or (shown and len("; ".join((*shown, difference))) > 350):
-            break
-        shown.append(difference)
-    more = len(differences) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")

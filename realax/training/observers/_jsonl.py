@@ -25,9 +25,16 @@ class JsonLines:
     """One JSON object for each step, written out at the end of each chunk.
 
     Numbers that JSON has no word for, NaN and infinity, are `null`.
+
+    **Arguments:**
+
+    - `path`: the file.
+    - `since`: after which step there should be a line for each; `None`: after that of
+        the first line.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, since: int | None = None):
+        self.since = since
         # The file itself: one that a link points to has one lock, and stays linked.
         self.path = path.resolve()
         self._file: Any = None
@@ -35,10 +42,10 @@ class JsonLines:
 
     def open(self) -> None:
         """Take possession of the file, as it is."""
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            return  # a pipe or a device
         make_folder(self.path.parent, "log_file")
         if self.path.exists():
-            if not (self.path.is_file() or self.path.is_dir()):
-                return  # a pipe or a device
             try:
                 open(self.path, "ab").close()
             except OSError as error:
@@ -49,10 +56,11 @@ class JsonLines:
     def start(self, step: int) -> None:
         """Keep the lines up to `step`, and drop what a killed process left behind."""
         try:
-            if self.path.is_file():
-                if self._claim is not None and self._claim.held:
-                    remove_unfinished(self.path.parent, self.path.name)
-                _go_back(self.path, step)
+            if self._claim is not None and self._claim.held:
+                remove_unfinished(self.path.parent, self.path.name)
+            if self._claim is not None:
+                self.path.touch()
+                _go_back(self.path, step, self.since)
             # Unbuffered: what could not be written must not be tried again at the end.
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
@@ -91,10 +99,10 @@ class JsonLines:
             self._claim.release()
 
 
-def _go_back(path: pathlib.Path, step: int) -> None:
+def _go_back(path: pathlib.Path, step: int, since: int | None) -> None:
     """Leave the lines up to `step` in a log, and say what is wrong with them."""
-    end = place = last = 0
-    in_one_piece = True
+    end = place = 0
+    in_one_piece, last = True, since
     damaged, gaps = list[bytes](), list[str]()
     with open(path, "rb") as file:
         for line, verdict, done in _judged(file, step):
@@ -105,27 +113,18 @@ def _go_back(path: pathlib.Path, step: int) -> None:
                 continue
             in_one_piece &= end + len(line) == place
             end += len(line)
-            if last and done > last + 1:
+            if last is not None and done > last + 1:
                 gaps.append(_span(last + 1, done - 1))
-            last = max(last, done)
-    if last and last < step:
+            last = done if last is None else max(last, done)
+    if last is not None and last < step:
         gaps.append(_span(last + 1, step))
     if damaged:
-        beside = path.with_name(f"{path.name}.damaged")
-        with open(beside, "ab") as file:
-            file.writelines(line.rstrip(b"\n") + b"\n" for line in damaged)
-            file.flush()
-            os.fsync(file.fileno())
-        warn_user(
-            f"{len(damaged)} lines of the log {path} are no rows of it, and were moved "
-            f"to {beside}. The first is {damaged[0][:60]!r}."
-        )
+        _put_beside(path, damaged)
     if gaps:
         more = f" and {len(gaps) - 3} more gaps" if len(gaps) > 3 else ""
         warn_user(
             f"the log {path} lacks steps before {step + 1}, with which the run goes "
-            f"on: {', '.join(gaps[:3])}{more}. What was logged of them is lost, unless "
-            "there is a copy of the file."
+            f"on: {', '.join(gaps[:3])}{more}. They were not logged there, or are lost."
         )
     if not in_one_piece:
         with open(path, "rb") as file:
@@ -139,23 +138,32 @@ def _go_back(path: pathlib.Path, step: int) -> None:
 def _judged(file: IO[bytes], step: int) -> Iterator[tuple[bytes, _Verdict, int]]:
     """Each line, what is to become of it, and the step that it is of."""
     last = 0
+    # No function of ours for each line, as above.
     for line in file:
-        done = _step_of(line)
-        if done is not None:
+        try:
+            row = json.loads(line)
+            done = int(row.get("train_step", row["step"]))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            if not line.strip() or (not line.endswith(b"\n") and last >= step):
+                yield line, "drop", 0  # cut off by a kill, beyond the restored step
+            else:
+                yield line, "damaged", 0
+        else:
             last = done
             yield line, "keep" if done <= step else "drop", done
-        elif not line.strip() or (not line.endswith(b"\n") and last >= step):
-            yield line, "drop", 0  # cut off by a kill, beyond the restored step
-        else:
-            yield line, "damaged", 0
 
 
-def _step_of(line: bytes) -> int | None:
-    try:
-        row = json.loads(line)
-        return int(row.get("train_step", row["step"]))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None
+def _put_beside(path: pathlib.Path, damaged: list[bytes]) -> None:
+    beside = path.with_name(f"{path.name}.damaged")
+    with open(beside, "ab") as file:
+        file.writelines(line.rstrip(b"\n") + b"\n" for line in damaged)
+        file.flush()
+        os.fsync(file.fileno())
+    what = "line is no row" if len(damaged) == 1 else "lines are no rows"
+    warn_user(
+        f"{len(damaged)} {what} of the log {path}, moved to {beside}. The first is "
+        f"{damaged[0][:60]!r}."
+    )
 
 
 def _end_the_last_line(path: pathlib.Path) -> None:

@@ -21,8 +21,9 @@ from ..._errors import describe
 from ..._store import make_folder
 from ..._types import PRNGKeyArray, Tree
 from ._base import HOST, AbstractObserver, Handle
+from ._checkpoint import Checkpointer
 from ._jsonl import JsonLines, Row
-from ._params import save_params
+from ._params import store_params
 from ._sinks import Sink, TensorBoard, Wandb
 
 
@@ -150,7 +151,7 @@ class Logger(AbstractObserver):
     @override
     def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
         """Take possession of what is written."""
-        del trainer, key
+        del key
         opened = self._opened
         if opened.runs:
             opened.refused += 1
@@ -163,12 +164,15 @@ class Logger(AbstractObserver):
                 "`Logger(wandb_log=True)` must be begun before a run: "
                 '`logger.init(project="...", config={...})`.'
             )
+        if self.ckpt_file is not None:
+            make_folder(self.ckpt_file.parent, "ckpt_file")
         opened.runs = True
         opened.started = False
+        since = _restored_since(trainer)
         opened.sinks = tuple(
             sink
             for sink in (
-                None if self.log_file is None else JsonLines(self.log_file),
+                None if self.log_file is None else JsonLines(self.log_file, since),
                 None if self.log_dir is None else TensorBoard(self.log_dir),
                 opened.wandb,
             )
@@ -176,8 +180,6 @@ class Logger(AbstractObserver):
         )
         for sink in opened.sinks:
             sink.open()
-        if self.ckpt_file is not None:
-            make_folder(self.ckpt_file.parent, "ckpt_file")
         return state
 
     @override
@@ -227,7 +229,7 @@ class Logger(AbstractObserver):
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
             chosen = _chosen(self.metrics_fn, state, metrics)
             file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
-            save_params(self.ckpt_file.with_name(file), chosen)
+            store_params(self.ckpt_file.with_name(file), chosen, "ckpt_file")
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
@@ -276,6 +278,12 @@ def _chose(fn: MetricsFn | None, state: Any, metrics: Any) -> tuple[Any, Any, An
             f"{describe(result)}. For example: `return row, None, state.step`."
         )
     return result
+
+
+def _restored_since(trainer: Any) -> int | None:
+    """The step at which a restored run had begun, and its log with it."""
+    savers = (one for one in trainer.callbacks if isinstance(one, Checkpointer))
+    return next((since for one in savers if (since := one.since) is not None), None)
 
 
 @eqx.filter_jit

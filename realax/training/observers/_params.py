@@ -32,13 +32,17 @@ def save_params(path: str | pathlib.Path, params: Tree) -> None:
 
     **Raises:** `OSError` where nothing can be written.
     """
-    path = pathlib.Path(path)
-    make_folder(path.parent, "path")
+    store_params(pathlib.Path(path), params, "path")
+
+
+def store_params(path: pathlib.Path, params: Tree, argument: str) -> None:
+    """`save_params`, to a place that the user gave as `argument`."""
+    make_folder(path.parent, argument)
     meta = {"holds": _holds(params), "normalized": _normalized(params, "params")}
     try:
         write(path, {"params": params}, meta)
     except OSError as error:
-        raise cannot_write(error, "path", path) from error
+        raise cannot_write(error, argument, path) from error
 
 
 @arguments(path=path_)
