@@ -1,7 +1,6 @@
 """Checkpoints: exact resume, damaged files, signals, kills."""
 
 import errno
-import fcntl
 import json
 import os
 import pathlib
@@ -812,6 +811,8 @@ def test_two_in_one_process(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_file_system_without_locks(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
     def fail(*args: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -409,7 +409,6 @@ def test_what_is_selected_is_checked() -> None:
 
 
 def test_no_callbacks() -> None:
-    _run(2, None)
     trainer = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(2), callbacks=None)
     assert trainer.callbacks == ()
 

@@ -276,7 +276,8 @@ class Checkpointer(AbstractObserver):
         steps = sorted({*steps_in(self.folder), step})
         newest = [one for one in steps if one <= run.end][-self.keep :]
         beyond = [one for one in steps if one > run.end]
-        best = ranked(run.values, run.objective[1])[:1]
+        values = {k: v for k, v in run.values.items() if k in steps}
+        best = ranked(values, run.objective[1])[:1]
         return {*newest, *beyond, *best, *run.calls.steps()}
 
 

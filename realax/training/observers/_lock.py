@@ -14,7 +14,12 @@ from ..._store import cannot_write
 
 
 # What systems answer where a file system, such as some network folders, has no locks.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_NO_LOCKS = {
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+    getattr(errno, "ENOTSUP", errno.EOPNOTSUPP),  # another number on macOS
+}
 
 
 class Claim:
