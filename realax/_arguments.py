@@ -8,6 +8,8 @@ import functools
 import inspect
 import math
 import operator
+import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -146,6 +148,30 @@ def keywords(phrase: str, value: Any) -> Mapping[str, Any] | None:
             f"{phrase} must be a dictionary of values by name, or None, but got "
             f"{describe(value)}. For example: `{{'std_init': 0.1}}`."
         )
+    return value
+
+
+def text(phrase: str, value: Any) -> str:
+    """A piece of text, such as a name."""
+    if not isinstance(value, str):
+        raise TypeError(f"{phrase} must be a piece of text, but got {describe(value)}.")
+    return value
+
+
+def path(phrase: str, value: Any) -> pathlib.Path:
+    """A place among files: text or a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"{phrase} must be a path or a piece of text, but got {describe(value)}. "
+            "For example: `'runs/first'`."
+        )
+    return pathlib.Path(value)
+
+
+def function(phrase: str, value: Any) -> Callable[..., Any]:
+    """What can be called."""
+    if not callable(value):
+        raise TypeError(f"{phrase} must be a function, but got {describe(value)}.")
     return value
 
 

@@ -9,12 +9,14 @@ A file is a line of its own kind, a SHA-256 of all that follows, a manifest in J
 # pyright: reportUnknownVariableType=false
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
-import threading
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -43,7 +45,8 @@ class MisfitError(ValueError):
 class Stored:
     """What a file holds.
 
-    - `meta`: what was written beside the arrays.
+    - `meta`: what was written beside the arrays; under `"holds"`, if it is there, in
+        words what they are.
     - `leaves`: for each array's name and path its entry in the manifest.
     """
 
@@ -80,10 +83,12 @@ class Stored:
             else:
                 values.append(self._value(found, leaf))
         if wrong:
+            holds = self.meta.get("holds")
+            what = "" if holds is None else f" It holds: {holds}."
             raise MisfitError(
-                f"{self._path} does not fit. {len(wrong)} of {len(leaves)} leaves "
-                f"differ: {'; '.join(wrong)}. Give the tree that was saved: of the "
-                "same model, trainer and sizes."
+                f"{self._path} does not fit.{what} {len(wrong)} of {len(leaves)} "
+                f"leaves differ: {'; '.join(wrong)}. Give the tree that was saved: of "
+                "the same model, trainer and sizes."
             )
         return jax.tree.unflatten(treedef, values)
 
@@ -95,14 +100,17 @@ class Stored:
             return array
         if isinstance(like, np.generic):
             return array[()]
-        value = jnp.asarray(array)
+        # Where `like` lies and bound to it as `like` is, or the next step would be
+        # compiled once more, or refused for arrays on different devices.
+        place = like.sharding if isinstance(like, jax.Array) else None
+        device = None if place is None else next(iter(place.device_set))
+        with jax.default_device(device):
+            value = jnp.asarray(array)
         if leaf["key"] is not None:
             value = jr.wrap_key_data(value, impl=leaf["key"])
-        # On one device as on several it is to be what `like` is, or the next step would
-        # be compiled once more.
-        if like.sharding is None or len(like.sharding.device_set) == 1:
-            return value
-        return jax.device_put(value, like.sharding)
+        if isinstance(like, jax.Array) and like.committed:
+            return jax.device_put(value, like.sharding)
+        return value
 
 
 def _is_array(leaf: Any) -> bool:
@@ -148,7 +156,7 @@ def write(
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    _replace(path, [_KIND, digest.hexdigest().encode(), *chunks])
+    replace(path, [_KIND, digest.hexdigest().encode(), *chunks])
 
 
 def read(path: pathlib.Path) -> Stored:
@@ -172,14 +180,17 @@ def read(path: pathlib.Path) -> Stored:
     return Stored(path, json.loads(bytes(data[rest + _LENGTH : body])), data[body:])
 
 
-def _replace(path: pathlib.Path, chunks: list[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+def replace(path: pathlib.Path, chunks: Iterable[Any]) -> None:
+    """Write bytes so that `path` is the old file or all of the new one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # there may be no old one
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -199,21 +210,44 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def remove_unfinished(folder: pathlib.Path, pattern: str) -> None:
-    """Remove what processes left that were killed while they wrote."""
-    for path in folder.glob(f".{pattern}.*.*"):
-        with contextlib.suppress(OSError, ValueError):
-            if not _lives(int(path.name.split(".")[-2])):
-                path.unlink()
+    """Remove what processes left that were killed while they wrote.
+
+    For the owner of those files only: nothing tells them from what a living process is
+    writing.
+    """
+    for path in folder.glob(f".{pattern}.*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
-def _lives(process: int) -> bool:
+def make_folder(folder: pathlib.Path, argument: str) -> None:
+    """Make a folder where it is missing. **Raises:** `OSError`, as `cannot_write`."""
+    effective = os.access in os.supports_effective_ids
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK, effective_ids=effective):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise cannot_write(error, argument, folder) from error
+
+
+def cannot_write(error: OSError, argument: str, path: pathlib.Path) -> OSError:
+    """`error` in words: which argument it comes from, and what to do."""
+    match error:
+        case PermissionError():
+            remedy = "Get the right to write there"
+        case FileExistsError() | NotADirectoryError():
+            remedy = "A file is where a folder should be: move it away"
+        case IsADirectoryError():
+            remedy = "A folder is where a file should be: move it away"
+        case _:
+            remedy = "Make room"
+    return OSError(
+        error.errno,
+        f"`{argument}` could not be written ({error.strerror}). {remedy}, or choose "
+        f"another `{argument}`. The path is",
+        str(path),
+    )
 
 
 def _dtype(name: str) -> Any:

@@ -1,10 +1,12 @@
 """Checkpoints: exact resume, damaged files, signals, kills."""
 
+import errno
 import json
 import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import pytest
 
 import realax as rx
 from realax import _store
+from realax.training.observers import _lock
 
 from .helpers import (
     ROOT,
@@ -376,9 +379,257 @@ def test_damaged_ones_do_not_count_as_the_newest(tmp_path: pathlib.Path) -> None
 
 
 def test_fewer_steps_than_there_were(tmp_path: pathlib.Path) -> None:
-    _trainer(tmp_path, 30).init_and_train_(jr.key(0))
-    with pytest.warns(RuntimeWarning, match="at step 30 already, beyond the 20"):
-        _trainer(tmp_path, 20).init_and_train_(jr.key(0))
+    expected = _trainer(tmp_path / "other", 20).init_and_train_(jr.key(0))
+    _trainer(tmp_path / "run", 30, keep=2).init_and_train_(jr.key(0))
+    state, data = _trainer(tmp_path / "run", 20).init_and_train(jr.key(0))
+    assert same(state, expected) and len(data["metrics"]["failed"]) == 0
+    state, data = _trainer(tmp_path / "run", 25).init_and_train(jr.key(0))
+    assert int(state.step) == 25 and len(data["metrics"]["failed"]) == 5
+    assert 30 in _files(tmp_path / "run"), "newer ones stay where they are"
+    state, data = _trainer(tmp_path / "run", 30).init_and_train(jr.key(0))
+    assert int(state.step) == 30 and len(data["metrics"]["failed"]) == 0
+    with pytest.raises(ValueError, match="popsize: 8 then, 12 now"):
+        _trainer(tmp_path / "run", 5, popsize=12).init_and_train_(jr.key(0))
+    with pytest.warns(RuntimeWarning, match="at step 30 already.* of no step up to 5"):
+        state, data = _trainer(tmp_path / "run", 5).init_and_train(jr.key(0))
+    assert int(state.step) == 5 and len(data["metrics"]["failed"]) == 5
+
+
+def _script(
+    folder: pathlib.Path, *lengths: int, key: int = 0, **kws: Any
+) -> tuple[Any, list[int]]:
+    """A script that calls `train` several times: its result, and what each call did."""
+    kws = {"callbacks": (), "popsize": 8, **kws}
+    callbacks = (
+        rx.Checkpointer(folder / "c", every=20, keep=1),
+        rx.Logger(log_file=folder / "log"),
+        *kws.pop("callbacks"),
+    )
+    state, done = None, list[int]()
+    for length in lengths:
+        trainer = rx.EvosaxTrainer(
+            length, "SNES", rastrigin, jnp.ones(3), callbacks=callbacks, **kws
+        )
+        if state is None:
+            state = trainer.initialize(jr.key(key))
+        state, data = trainer.train(state, jr.key(key))
+        done.append(len(data["metrics"]["failed"]))
+    return state, done
+
+
+def _logged(folder: pathlib.Path) -> list[int]:
+    return [json.loads(x)["step"] for x in (folder / "log").read_text().splitlines()]
+
+
+def test_a_script_of_two_calls_is_run_again(tmp_path: pathlib.Path) -> None:
+    expected, done = _script(tmp_path, 50, 50)
+    assert done == [50, 50]
+    log = (tmp_path / "log").read_bytes()
+    for _ in range(2):
+        state, done = _script(tmp_path, 50, 50)
+        assert same(state, expected) and done == [0, 0]
+        assert (tmp_path / "log").read_bytes() == log
+    assert _logged(tmp_path) == [*range(1, 101)]
+    assert {50, 100} <= set(_files(tmp_path / "c"))
+    state, done = _script(tmp_path, 50, 50, 30)
+    assert int(state.step) == 130 and done == [0, 0, 30]
+    state, done = _script(tmp_path, 50, 80)
+    assert int(state.step) == 130 and done == [0, 0]
+    state, done = _script(tmp_path, 150)
+    assert int(state.step) == 150 and done == [20]
+    assert 50 not in _files(tmp_path / "c"), "no call ends there any more"
+    whole, _ = _script(tmp_path / "whole", 150)
+    assert same(state, whole)
+    assert _logged(tmp_path) == [*range(1, 151)]
+
+
+@pytest.mark.parametrize("fatal", [15, 45, 55, 75, 95])
+def test_a_script_that_broke_off(fatal: int, tmp_path: pathlib.Path) -> None:
+    class Fail(rx.AbstractObserver):
+        def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+            if steps[-1] > fatal:
+                raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError):
+        _script(tmp_path, 50, 50, callbacks=(Fail(every=5),))
+    state, done = _script(tmp_path, 50, 50)
+    assert sum(done) == 100 - fatal
+    expected, _ = _script(tmp_path / "other", 100)
+    assert same(state, expected)
+    assert _logged(tmp_path) == [*range(1, 101)]
+    assert (tmp_path / "log").read_text() == (tmp_path / "other" / "log").read_text()
+
+
+def test_a_state_that_was_changed_between_calls(tmp_path: pathlib.Path) -> None:
+    trainer = _trainer(tmp_path, 20)
+    state = trainer.initialize(jr.key(0))
+    state = trainer.train_(state, jr.key(0))
+    changed = eqx.tree_at(lambda s: s.best_flat, state, jnp.full(3, 5.0))
+    with pytest.raises(ValueError, match="holds another run.*the state at step 20"):
+        trainer.train_(changed, jr.key(0))
+    assert int(trainer.train_(state, jr.key(0)).step) == 40
+
+
+def test_a_longer_stream_goes_on(tmp_path: pathlib.Path) -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        return jnp.sum((x - data) ** 2), None
+
+    def train(count: int) -> tuple[int, int]:
+        checkpointer = rx.Checkpointer(tmp_path, every=4, keep=1)
+        trainer = rx.OptaxTrainer(500, "sgd", _start_at, loss, callbacks=checkpointer)
+        batches = iter(jnp.arange(float(count)))
+        state, data = trainer.fit_stream(jr.key(0), batches)
+        return int(state.step), len(data["metrics"]["loss"])
+
+    assert train(6) == (6, 6)
+    assert train(6) == (6, 0)
+    assert train(9) == (9, 3)
+    assert train(9) == (9, 0)
+
+
+def test_the_best_one_is_loaded(tmp_path: pathlib.Path) -> None:
+    def loss(x: Any, key: Any, data: Any) -> Any:
+        return jnp.sum(x**2) * 0 + data, {"n": -data, "pair": jnp.stack([data, data])}
+
+    def train(folder: pathlib.Path, losses: list[float], **kws: Any) -> Any:
+        trainer = rx.OptaxTrainer(
+            6,
+            "sgd",
+            _start_at,
+            loss,
+            callbacks=rx.Checkpointer(folder, every=1, keep=1, **kws),
+        )
+        trainer.fit_stream(jr.key(0), losses)
+        return trainer.initialize(jr.key(0))
+
+    losses = [5.0, 1.0, jnp.nan, 9.0, 3.0, jnp.nan]
+    like = train(tmp_path / "a", losses)
+    assert int(rx.load_checkpoint(tmp_path / "a", like, which="best").step) == 2
+    assert int(rx.load_checkpoint(tmp_path / "a", like).step) == 6
+    step = rx.load_checkpoint(tmp_path / "a", like.step, at="state.step", which="best")
+    assert int(step) == 2
+    train(tmp_path / "b", losses, mode="max")
+    assert int(rx.load_checkpoint(tmp_path / "b", like, which="best").step) == 4
+    train(tmp_path / "c", losses, metric="eval_data.n")
+    assert int(rx.load_checkpoint(tmp_path / "c", like, which="best").step) == 4
+    train(tmp_path / "d", [jnp.nan] * 6)
+    with pytest.raises(FileNotFoundError, match="has a finite 'loss', by which"):
+        rx.load_checkpoint(tmp_path / "d", like, which="best")
+    with pytest.raises(ValueError, match="'newest' for one file, but got 'best'"):
+        file = tmp_path / "a" / "step_0000000002.ckpt"
+        rx.load_checkpoint(file, like, which="best")
+    with pytest.raises(ValueError, match="must be one of 'newest', 'best', but got"):
+        rx.load_checkpoint(tmp_path / "a", like, which="bset")  # pyright: ignore
+    _flipped(tmp_path / "a" / "step_0000000002.ckpt")
+    with (
+        pytest.warns(RuntimeWarning, match="altered.* The next one is used"),
+        pytest.raises(FileNotFoundError, match="finite 'loss'"),
+    ):
+        rx.load_checkpoint(tmp_path / "a", like, which="best")
+    with pytest.raises(ValueError, match="there is no 'los' among the metrics. Clos"):
+        train(tmp_path / "e", losses, metric="los")
+
+
+def test_other_data_are_another_run(tmp_path: pathlib.Path) -> None:
+    def train(steps: int, *digests: str | None) -> Any:
+        checkpointer = rx.Checkpointer(tmp_path, every=5)
+        for digest in digests:
+            checkpointer.on_data(digest)
+        trainer = rx.EvosaxTrainer(
+            steps, "SNES", rastrigin, jnp.ones(3), callbacks=checkpointer
+        )
+        return trainer.init_and_train_(jr.key(0))
+
+    train(5, "one")
+    train(10, "one")
+    with pytest.raises(ValueError, match="another run. What differs: data: one then, "):
+        train(15, "two")
+    train(15, None)
+    train(20, "two"), "the last one was a stream: nobody knows"
+
+
+def test_the_most_telling_difference_comes_first(tmp_path: pathlib.Path) -> None:
+    _trainer(tmp_path, 5).init_and_train_(jr.key(0))
+    other = rx.EvosaxTrainer(
+        5, "CMA_ES", rastrigin, jnp.ones(4), callbacks=rx.Checkpointer(tmp_path)
+    )
+    with pytest.raises(ValueError) as refused:
+        other.init_and_train_(jr.key(0))
+    text = str(refused.value)
+    assert "What differs: strategy: 'SNES' then, 'CMA_ES' now; popsize" in text
+    assert len(text) - len(str(tmp_path)) < 600 and " more. Choose another" in text
+
+
+def test_arrays_lie_where_like_lies(tmp_path: pathlib.Path) -> None:
+    first, second = jax.devices()[:2]
+    mesh = jax.make_mesh((2,), ("x",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    with jax.default_device(second):
+        loose = jnp.zeros(4)
+    like = {
+        "default": jnp.zeros(4),
+        "loose": loose,
+        "bound": jax.device_put(jnp.zeros(4), second),
+        "split": jax.device_put(jnp.zeros(4), split),
+        "key": jax.device_put(jr.key(0), second),
+        "shape": jax.ShapeDtypeStruct((4,), jnp.float32),
+    }
+    given = {**like, "shape": jnp.zeros(4)}
+    rx.save_params(tmp_path / "file", given)
+    loaded: Any = rx.load_params(tmp_path / "file", like)
+    for name, before in given.items():
+        after = loaded[name]
+        assert (after.sharding, after.committed) == (before.sharding, before.committed)
+    assert loaded["loose"].devices() == {second} and not loaded["loose"].committed
+    assert loaded["default"].devices() == {first}
+    assert jax.device_put(loaded["default"], second).devices() == {second}
+
+
+SAVE = """
+import jax, realax as rx
+policy = rx.MLPPolicy(4, 2, 8, 1, key=jax.random.key(0))
+task = rx.GymnaxTask("CartPole-v1", max_steps=20, normalize_obs=True)
+best, state = rx.evolve(policy, task, jax.random.key(1), popsize=4, steps=3,
+                        use_scan=False)
+rx.save_params("best", best)
+rx.save_params("both", {"best": best, "state": state})
+output, _ = best(best.stats.mean + 1, None, jax.random.key(0))
+print(task(best, jax.random.key(2))[0], *output)
+"""
+
+
+def test_a_normalized_policy_of_another_process(tmp_path: pathlib.Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SAVE],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    value, *output = map(float, result.stdout.split())
+    plain = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(7))
+    best: Any = rx.load_params(tmp_path / "best", plain)
+    assert isinstance(best, rx.NormalizedPolicy)
+    task = rx.GymnaxTask("CartPole-v1", max_steps=20)
+    assert float(task(best, jr.key(2))[0]) == value
+    found, _ = best(best.stats.mean + 1, None, jr.key(0))
+    assert np.allclose(found, output, atol=1e-6)
+    again = rx.load_params(tmp_path / "best", best)
+    assert same(*(eqx.filter(x, eqx.is_array) for x in (again, best)))
+    both: Any = rx.load_params(tmp_path / "both", {"best": plain})
+    assert same(*(eqx.filter(x, eqx.is_array) for x in (both["best"], best)))
+    small = rx.MLPPolicy(4, 2, 5, 1, key=jr.key(7))
+    with pytest.raises(
+        rx.MisfitError, match="It holds: NormalizedPolicy of MLPPolicy. 3 of"
+    ):
+        rx.load_params(tmp_path / "best", small)
+    with pytest.raises(rx.MisfitError, match="dict of 'best': Normalized.*: ESState"):
+        rx.load_params(tmp_path / "both", plain)
+    rx.save_params(tmp_path / "plain", plain)
+    with pytest.raises(rx.MisfitError, match="It holds: MLPPolicy"):
+        rx.load_params(tmp_path / "plain", best)
 
 
 def test_a_run_that_never_began_leaves_nothing(tmp_path: pathlib.Path) -> None:
@@ -437,10 +688,26 @@ def test_one_at_a_time(tmp_path: pathlib.Path) -> None:
 
 
 def test_wrong_arguments(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match="`every` must be at least 1"):
+    with pytest.raises(ValueError, match="`every` of `Checkpointer` must be.*got 0"):
         rx.Checkpointer(tmp_path, every=0)
-    with pytest.raises(ValueError, match="`keep` must be at least 1"):
+    with pytest.raises(ValueError, match="`keep` of `Checkpointer` must be.*got 0"):
         rx.Checkpointer(tmp_path, keep=0)
+    with pytest.raises(TypeError, match="`every` of `Checkpointer`.*got None"):
+        rx.Checkpointer(tmp_path, every=None)  # pyright: ignore
+    with pytest.raises(TypeError, match="`folder` of `Checkpointer` must be a path"):
+        rx.Checkpointer(3)  # pyright: ignore
+    with pytest.raises(ValueError, match="`mode` of `Checkpointer` must be one of"):
+        rx.Checkpointer(tmp_path, mode="mx")  # pyright: ignore
+    with pytest.raises(TypeError, match="no argument `evry`. Closest: 'every'"):
+        rx.Checkpointer(tmp_path, evry=3)  # pyright: ignore
+    checkpointer = rx.Checkpointer(tmp_path, every=np.int64(7), keep=2.0)  # pyright: ignore
+    assert (checkpointer.every, checkpointer.keep) == (7, 2)
+    assert rx.AbstractObserver(every=np.int32(3)).every == 3  # pyright: ignore
+    assert rx.ProgressBar(every=4.0).every == 4  # pyright: ignore
+    with pytest.raises(ValueError, match="`every` must be a whole number.*got 0"):
+        rx.AbstractObserver(every=0)
+    with pytest.raises(TypeError, match="`every` must be a whole number.*got 'ten'"):
+        rx.AbstractObserver(every="ten")  # pyright: ignore
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         _trainer(tmp_path / "file" / "folder", 5).init_and_train_(jr.key(0))
@@ -499,6 +766,76 @@ def _undisturbed(folder: pathlib.Path, steps: int) -> Any:
     assert process.returncode == 0, errors
     assert output == f"done at {steps}\n"
     return folder / "final", folder / "log.jsonl"
+
+
+def test_a_job_submitted_twice(tmp_path: pathlib.Path) -> None:
+    first = _start(tmp_path, 10**9)
+    _wait_for_a_chunk(first, tmp_path)
+    second = _start(tmp_path, 10**9)
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 1
+    owner = f"process {first.pid} on host {socket.gethostname()}"
+    folder = tmp_path / "checkpoints"
+    wanted = f"RuntimeError: the folder of checkpoints {folder} belongs to a run "
+    assert f"{wanted}that is going on: {owner}. Wait until" in errors
+    assert first.poll() is None, "the first one did not notice"
+    leftover = folder / ".step_0000000010.ckpt.0123456789abcdef.tmp"
+    leftover.write_text("half a file")
+    first.kill()
+    first.communicate()
+    third = _start(tmp_path, 10**9)
+    _wait_for_a_chunk(third, tmp_path)
+    assert json.loads((folder / ".checkpoints.owner").read_text())["process"] != (
+        first.pid
+    )
+    third.send_signal(signal.SIGTERM)
+    third.communicate(timeout=60)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [*range(1, len(lines) + 1)]
+    assert not leftover.exists()
+    assert not list(tmp_path.rglob(".*.owner")), "all is free again"
+
+
+def test_two_in_one_process(tmp_path: pathlib.Path) -> None:
+    owner = f"process {os.getpid()} on host"
+    held = _lock.claim(tmp_path, "checkpoints", "the folder", "folder")
+    with pytest.raises(RuntimeError, match=f"{tmp_path} belongs to.*{owner}.*`folder`"):
+        _trainer(tmp_path, 5).init_and_train_(jr.key(0))
+    held.release()
+    _trainer(tmp_path, 5).init_and_train_(jr.key(0))
+    held = _lock.claim(tmp_path, "checkpoints", "the folder", "folder")
+    (tmp_path / ".checkpoints.owner").write_text('{"proc')
+    with pytest.raises(RuntimeError, match="another process, which has not said"):
+        _lock.claim(tmp_path, "checkpoints", "it", "folder")
+    held.release()
+
+
+def test_a_file_system_without_locks(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*args: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    expected = _trainer(tmp_path / "other", 5).init_and_train_(jr.key(0))
+    leftover = tmp_path / "run" / ".step_0000000010.ckpt.0123456789abcdef.tmp"
+    leftover.parent.mkdir()
+    leftover.write_text("of a process that lives, perhaps")
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.warns(RuntimeWarning, match="can not be locked.*No locks") as warned:
+        state = _trainer(tmp_path / "run", 5).init_and_train_(jr.key(0))
+    assert len(warned) == 1 and same(state, expected)
+    assert leftover.exists()
+
+
+def test_no_process_is_probed(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    def fail(*args: Any) -> None:
+        raise AssertionError("on Windows this is Ctrl-C")
+
+    monkeypatch.setattr(os, "kill", fail)
+    leftover = tmp_path / ".step_0000000010.ckpt.0123456789abcdef.tmp"
+    leftover.write_text("half a file")
+    _trainer(tmp_path, 5).init_and_train_(jr.key(0))
+    assert not leftover.exists()
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """What watches a run."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 import equinox as eqx
 import numpy as np
 
-from ..._errors import count
+from ..._arguments import optional, whole
 from ..._types import PRNGKeyArray, Tree
+from ...tasks._base import check_arrays
 
 
 class Handle[T]:
@@ -34,9 +35,27 @@ class Handle[T]:
         return value
 
 
+# Metadata of fields that only the host half of an observer needs, not what is compiled.
+HOST = {"host": True}
+
+
 def host_field(**kws: Any) -> Any:
-    """A field that only the host half of an observer needs, not what is compiled."""
-    return eqx.field(metadata={"host": True}, **kws)
+    """A field that only the host half of an observer needs, not what is compiled.
+
+    Type checkers see its default, and whether it is a keyword, only where it is written
+    out: `eqx.field(metadata={"host": True}, default=...)`.
+    """
+    return eqx.field(metadata=HOST, **kws)
+
+
+if TYPE_CHECKING:
+    type _Number = SupportsIndex | float | None
+else:
+    _Number = Any  # at run time the check below says better what is wrong
+
+
+def _every(value: _Number) -> int | None:
+    return optional(whole())("`every`", value)
 
 
 class AbstractObserver(eqx.Module):
@@ -52,17 +71,15 @@ class AbstractObserver(eqx.Module):
 
     - `every`: chunks end at multiples of this many steps; `None`: wherever it suits.
 
-    **Raises:** `ValueError` where `every` is below 1.
+    **Raises:** `TypeError` or `ValueError` where `every` is no number, or below 1.
     """
 
-    every: int | None = host_field(default=None, kw_only=True)
+    every: int | None = eqx.field(
+        converter=_every, metadata=HOST, default=None, kw_only=True
+    )
     # Whether it acts after the others, whose files then reach as far as what it saves,
     # and starts before them.
     saves: ClassVar[bool] = False
-
-    def __check_init__(self) -> None:
-        if self.every is not None:
-            count("every", self.every)
 
     def select(self, state: Any, metrics: Any) -> Tree:
         """What of each step `on_chunk` is to see. Traced into the compiled step.
@@ -76,6 +93,16 @@ class AbstractObserver(eqx.Module):
         """
         del state, metrics
         return None
+
+    def on_data(self, digest: str | None) -> None:
+        """Called once before `on_start`, with a digest of the data of the run.
+
+        **Arguments:**
+
+        - `digest`: of the contents of the run's `data`; `None` for a stream, which
+            nobody has seen yet.
+        """
+        del digest
 
     def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
         """Called once before the first step.
@@ -118,13 +145,36 @@ class AbstractObserver(eqx.Module):
 
 
 type Observers = (
-    AbstractObserver | tuple[AbstractObserver, ...] | list[AbstractObserver]
+    AbstractObserver | tuple[AbstractObserver, ...] | list[AbstractObserver] | None
 )
 
 
 def as_tuple(
     callbacks: Observers, *more: AbstractObserver | None
 ) -> tuple[AbstractObserver, ...]:
-    """One observer or many, and those of `more` that are not `None`, as a tuple."""
-    many = (callbacks,) if isinstance(callbacks, AbstractObserver) else tuple(callbacks)
-    return many + tuple(observer for observer in more if observer is not None)
+    """One observer or many, and those of `more` that are not `None`, as a tuple.
+
+    **Raises:** `ValueError` where one observer is there twice.
+    """
+    if callbacks is None or isinstance(callbacks, AbstractObserver):
+        many = (callbacks, *more)
+    else:
+        many = (*callbacks, *more)
+    found = list[AbstractObserver]()
+    for observer in many:
+        if any(observer is other for other in found):
+            raise ValueError(
+                f"the same `{type(observer).__name__}` is there twice, among "
+                "`callbacks` or as `logger` too. Give each observer once."
+            )
+        if observer is not None:
+            found.append(observer)
+    return tuple(found)
+
+
+def check_selected(observer: AbstractObserver, selected: Tree) -> None:
+    """Refuse what can not be stacked over steps, where `select` is traced.
+
+    **Raises:** `TypeError` that names the observer, and the leaf by its path.
+    """
+    check_arrays(selected, f"what `{type(observer).__name__}.select` returns")

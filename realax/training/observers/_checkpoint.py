@@ -3,53 +3,31 @@
 # pyright: reportUnknownArgumentType=false
 # pyright: reportUnknownMemberType=false
 
-import hashlib
-import json
 import math
+import operator
 import pathlib
-import re
-from typing import Any, ClassVar, SupportsIndex, override
+from typing import Any, ClassVar, Literal, SupportsIndex, override
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
-from ..._errors import count, warn_user
-from ..._fingerprint import configuration, differences, environment
+from ..._arguments import arguments, one_of, optional, path, text, whole
+from ..._errors import warn_user
 from ..._store import (
     CorruptFileError,
     MisfitError,
     Stored,
+    make_folder,
     read,
     remove_unfinished,
     write,
 )
 from ..._types import PRNGKeyArray, Tree
-from ._base import AbstractObserver, Handle, host_field
-from ._stopping import EarlyStopping
-
-
-_NAME = "step_{:010d}.ckpt"
-_PATTERN = re.compile(r"step_(\d{10})\.ckpt")
-
-
-class _Open:
-    """What a checkpointer holds while its run lasts."""
-
-    def __init__(self, trainer: Any, key: PRNGKeyArray):
-        self.metric, self.mode = trainer.objective
-        self.key = key
-        self.stopping = [o for o in trainer.callbacks if isinstance(o, EarlyStopping)]
-        self.configuration = _configuration(trainer)
-        self.environment = environment()
-        if options := trainer.compiler_options:
-            text = ", ".join(f"{name}={value}" for name, value in options.items())
-            self.environment["compiler options"] = text
-        self.value: float | None = None  # of the objective, at the last step
-        self.values: dict[int, float] = {}  # of each step that is kept
-        self.saved: int | None = None
-        self.start: list[Any] = []  # the step and digest of the state it began with
-        self.failed = False
+from ._base import HOST, AbstractObserver, Handle
+from ._folder import file_of, ranked, steps_in
+from ._lock import claim
+from ._metrics import metric_of
+from ._run import Run, check_environment, check_same_run, digest_of, rule_of
 
 
 class Checkpointer(AbstractObserver):
@@ -58,260 +36,254 @@ class Checkpointer(AbstractObserver):
     With one attached, `init_and_train` and `init_and_train_` go on from the newest
     checkpoint in the folder, and end at step `train_steps`: killed at any moment and
     started again, a run ends bit for bit as one that was never interrupted. A larger
-    `train_steps` extends a run; a finished one returns at once. `data` then holds the
-    steps since the checkpoint.
+    `train_steps` extends a run; a finished one returns at once, and so does one that
+    asks for fewer steps, with the state of then. `data` then holds the steps since the
+    checkpoint. A script that calls `train` several times may be run again too: each
+    call ends where it ended before.
 
     Saved is everything: the state, the step, the key, early stopping's counters, and a
-    fingerprint of the trainer's configuration and of the environment. Another key or
-    configuration in the same folder is refused, `train_steps` and observers aside;
-    functions count by their qualified names, optimisers by their settings. Another
-    environment, such as another version of jax, is a warning, since it may change bits.
+    fingerprint of the trainer's configuration and of the environment. Another key,
+    configuration or `data` in the same folder is refused, `train_steps` and observers
+    aside; functions count by their qualified names, optimisers by their settings.
+    Another environment, such as another version of jax, is a warning, since it may
+    change bits.
 
     A checkpoint is a file `step_<number>.ckpt`, written whole or not at all. One that
     was altered or truncated is reported, and the one before it is used. Ctrl-C, SIGTERM
-    and errors save once more before the run ends.
+    and errors save once more before the run ends. One run owns its folder: a second one
+    is refused at once, until the process of the first has ended.
 
     **Arguments:**
 
     - `folder`: where to keep them, one folder for one run. It is made if missing.
     - `every`: save at each multiple of so many steps, and at the end.
-    - `keep`: how many of the newest to keep; the best one by the trainer's objective is
-        kept besides.
+    - `keep`: how many of the newest to keep, besides the best one and those at which
+        calls of `train` ended.
+    - `metric`: which of the metrics says what is best, its mean where it is an array;
+        the trainer's objective if `None`. What lies deeper is reached by dots:
+        `"eval_data.length"`.
+    - `mode`: which way is better; that of the trainer's objective if `None`.
+
+    **Raises:** `TypeError` or `ValueError` that names the argument and the remedy.
     """
 
-    folder: pathlib.Path = host_field(kw_only=True)
-    every: int | None = host_field(default=None, kw_only=True)
-    keep: int = host_field(kw_only=True)
-    handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
+    folder: pathlib.Path = eqx.field(metadata=HOST, kw_only=True)
+    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
+    keep: int = eqx.field(metadata=HOST, kw_only=True)
+    metric: str | None = eqx.field(static=True, kw_only=True)
+    mode: Literal["min", "max"] | None = eqx.field(metadata=HOST, kw_only=True)
+    handle: Handle[Run] = eqx.field(static=True, kw_only=True)
+    data: Handle[str] = eqx.field(static=True, kw_only=True)
     saves: ClassVar[bool] = True
 
+    @arguments(
+        folder=path,
+        every=whole(),
+        keep=whole(),
+        metric=optional(text),
+        mode=optional(one_of("min", "max")),
+    )
     def __init__(
         self,
         folder: str | pathlib.Path,
         every: SupportsIndex = 100,
         keep: SupportsIndex = 3,
+        *,
+        metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
     ):
         self.folder = pathlib.Path(folder)
-        self.every = count("every", every)
-        self.keep = count("keep", keep)
+        self.every = operator.index(every)
+        self.keep = operator.index(keep)
+        self.metric = metric
+        self.mode = mode
         self.handle = Handle()
+        self.data = Handle()
+
+    @override
+    def on_data(self, digest: str | None) -> None:
+        """Remember what the run's data are."""
+        self.data.value = digest
 
     @override
     def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
-        """Restore the newest checkpoint that is further than `state`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(self.folder, "step_*")
+        """Restore the newest checkpoint between `state` and the end of this call."""
         if self.handle.value is not None:
+            self.handle.value.refused += 1
             raise RuntimeError(
                 "this `Checkpointer` watches another run at the moment. Build one for "
                 "each, with a folder of its own."
             )
-        opened = self.handle.value = _Open(trainer, key)
-        opened.start = [int(state.step), _digest(state)]
+        metric, mode = trainer.objective
+        objective = [self.metric or metric, self.mode or mode]
+        run = Run(objective, self.data.value, trainer, state, key)
+        make_folder(self.folder, "folder")
+        what = f"the folder of checkpoints {self.folder}"
+        run.claim = claim(self.folder, "checkpoints", what, "folder")
+        self.handle.value = run
+        if run.claim.held:
+            remove_unfinished(self.folder, "step_*")
+        state = self._restored(run, state)
+        run.calls.begin(run.begun, run.digest)
+        return state
+
+    def _restored(self, run: Run, state: Any) -> Any:
+        steps = steps_in(self.folder)
+        last, known = run.end, False
         damaged = list[str]()
         useless = list[pathlib.Path]()
-        for step in reversed(_steps(self.folder)):
-            path = self.folder / _NAME.format(step)
+        for step in reversed(steps):
+            # One beyond the end says which run this is, and what is known of it.
+            if known and step > last:
+                continue
+            file = file_of(self.folder, step)
             try:
-                stored = read(path)
-                _check_same_run(self.folder, stored, opened)
-                state = self._restored(opened, stored, state)
+                stored = read(file)
+                check_same_run(self.folder, stored, run)
+                if not known:
+                    run.take_up(stored)
+                    known = True
+                    ended = run.calls.end_of(run.begun, run.end)
+                    if ended in steps:
+                        last = ended
+                if step > last:
+                    continue
+                restored = stored.fill("state", state)
             except (CorruptFileError, MisfitError) as error:
-                useless.append(path)
+                useless.append(file)
                 damaged.append(f"{error} The checkpoint before it is tried.")
                 warn_user(damaged[-1])
-            else:
-                # Out of the way, so that they do not count as the newest ones.
-                for path in useless:
-                    path.rename(path.with_suffix(".damaged"))
-                if int(state.step) > trainer.train_steps:
-                    warn_user(
-                        f"the run in {self.folder} is at step {int(state.step)} "
-                        f"already, beyond the {trainer.train_steps} that are asked for."
-                    )
-                return state
-        if damaged:
+                continue
+            check_environment(self.folder, stored, run)
+            if step > run.begun:
+                run.saved, run.since = step, run.begun
+                _restore_stopping(run, stored)
+                state = restored
+            break
+        if damaged and not known:
             raise CorruptFileError(
                 f"no checkpoint in {self.folder} can be used. Restore one from a copy, "
                 f"or empty the folder to begin the run anew. {' '.join(damaged)}"
             )
+        between = [step for step in steps if run.begun <= step <= run.end]
+        if known and not between and run.begun < run.end:
+            warn_user(
+                f"the run in {self.folder} is at step {steps[-1]} already, and of no "
+                f"step up to {run.end}, which is asked for, there is a checkpoint. "
+                f"The steps after {run.begun} are computed again; later ones are "
+                "dropped from the log."
+            )
+        # Out of the way, so that they do not count as the newest ones.
+        for file in useless:
+            file.rename(file.with_suffix(".damaged"))
         return state
 
-    def _restored(self, opened: _Open, stored: Stored, state: Any) -> Any:
-        opened.values = {int(k): v for k, v in stored.meta["values"].items()}
-        restored = stored.fill("state", state)
-        if stored.meta["step"] <= int(state.step):
-            return state
-        opened.saved = stored.meta["step"]
-        opened.start = stored.meta["start"]
-        # Another rule of stopping begins to count anew.
-        for stop in opened.stopping:
-            if (text := _rule(stop)) in stored.meta["stopping"]:
-                name = f"stopped[{stored.meta['stopping'].index(text)}]"
-                stop.handle.value = stored.fill(name, stop.begin())
-        return restored
+    @property
+    def since(self) -> int | None:
+        """The step at which the run had begun that was restored; `None` for another."""
+        return None if self.handle.value is None else self.handle.value.since
 
     @override
     def select(self, state: Any, metrics: Any) -> Tree:
-        """The objective, as one number."""
+        """The metric that says what is best, as one number."""
         del state
         # The trainer, a part of what is compiled, decides what the handle says here.
-        opened = self.handle.value
-        return None if opened is None else jnp.mean(metrics[opened.metric])
+        run = self.handle.value
+        return None if run is None else metric_of(metrics, run.objective[0])
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Save at multiples of `every`."""
-        if (opened := self.handle.value) is None:
+        if (run := self.handle.value) is None:
             return
-        opened.value = float(selected[-1])
+        run.value = float(selected[-1])
+        run.calls.go_on(run.begun)
         if self.every is not None and steps[-1] % self.every == 0:
-            self._save(opened, state)
+            self._save(run, state, complete=int(steps[-1]) == run.end)
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
-        """Save once more."""
-        opened = self.handle.take()
-        if opened is None or opened.failed or int(state.step) == opened.saved:
+        """Save once more, and let others have the folder."""
+        run = self.handle.value
+        if run is not None and run.refused:
+            run.refused -= 1
             return
-        if opened.value is None:  # not one step was made
+        self.handle.value = self.data.value = None
+        if run is None:
             return
+        try:
+            self._save_last(run, state, error)
+        finally:
+            if run.claim is not None:
+                run.claim.release()
+
+    def _save_last(self, run: Run, state: Any, error: BaseException | None) -> None:
+        if run.failed or run.value is None:  # not one step was made
+            return
+        saved = int(state.step) == run.saved
         if error is None:
-            self._save(opened, state)
+            if not (saved and run.complete):
+                self._save(run, state, complete=True)
             return
         # What broke the run must not be hidden by what comes after it.
         try:
-            self._save(opened, state)
+            if not saved:
+                self._save(run, state, complete=False)
         except OSError as failure:
             warn_user(f"the last checkpoint could not be saved: {failure}")
 
-    def _save(self, opened: _Open, state: Any) -> None:
+    def _save(self, run: Run, state: Any, complete: bool) -> None:
         step = int(state.step)
-        value = opened.value
+        value = run.value
         if value is not None and math.isfinite(value):
-            opened.values[step] = value
-        trees = {"state": state, "key": opened.key}
-        for i, stop in enumerate(opened.stopping):
+            run.values[step] = value
+        if complete:
+            run.calls.end(run.begun, step, run.end, digest_of(state))
+        trees = {"state": state, "key": run.key}
+        for i, stop in enumerate(run.stopping):
             trees[f"stopped[{i}]"] = stop.handle.value
-        path = self.folder / _NAME.format(step)
+        file = file_of(self.folder, step)
         try:
-            kept = self._kept(opened, step)
-            opened.values = {k: v for k, v in opened.values.items() if k in kept}
+            kept = self._kept(run, step)
+            run.values = {k: v for k, v in run.values.items() if k in kept}
             meta = {
                 "step": step,
-                "start": opened.start,
-                "values": opened.values,
-                "stopping": [_rule(stop) for stop in opened.stopping],
-                "configuration": opened.configuration,
-                "environment": opened.environment,
+                "values": run.values,
+                "objective": run.objective,
+                "stopping": [rule_of(stop) for stop in run.stopping],
+                "configuration": run.configuration,
+                "environment": run.environment,
+                "data": run.data,
+                **run.calls.meta(),
             }
-            write(path, trees, meta)
-            opened.saved = step
-            for old in _steps(self.folder):
+            write(file, trees, meta)
+            run.saved, run.complete = step, complete
+            for old in steps_in(self.folder):
                 if old not in kept:
-                    (self.folder / _NAME.format(old)).unlink(missing_ok=True)
+                    file_of(self.folder, old).unlink(missing_ok=True)
         except OSError as error:
-            opened.failed = True
+            run.failed = True
             raise OSError(
                 error.errno,
                 f"the checkpoint of step {step} could not be written "
                 f"({error.strerror}). Make room, or choose another `folder`; the "
                 "checkpoints before it are as they were. The path is",
-                str(path),
+                str(file),
             ) from error
 
-    def _kept(self, opened: _Open, step: int) -> set[int]:
-        """The newest steps, and the best one: a NaN is never it."""
-        newest = sorted({*_steps(self.folder), step})[-self.keep :]
-        better = max if opened.mode == "max" else min
-        values = opened.values
-        best = [better(values, key=lambda s: values[s])] if values else []
-        return {*newest, *best}
+    def _kept(self, run: Run, step: int) -> set[int]:
+        """The newest steps, the best one, the ends of calls, and what lies beyond."""
+        steps = sorted({*steps_in(self.folder), step})
+        newest = [one for one in steps if one <= run.end][-self.keep :]
+        beyond = [one for one in steps if one > run.end]
+        values = {k: v for k, v in run.values.items() if k in steps}
+        best = ranked(values, run.objective[1])[:1]
+        return {*newest, *beyond, *best, *run.calls.steps()}
 
 
-def load_checkpoint[T](path: str | pathlib.Path, like: T, at: str = "state") -> T:
-    """Read a checkpoint by hand, whole or in part.
-
-    **Arguments:**
-
-    - `path`: a file that a `Checkpointer` wrote, or its folder for the newest one.
-    - `like`: a tree with arrays of the same paths, shapes and dtypes: a whole state,
-        such as `trainer.initialize(key)`, or one with `None` for what is not wanted.
-    - `at`: where `like` belongs in the checkpoint: `"state"` is the whole state,
-        `"state.es_state"` a part of it, `"key"` the run's key.
-
-    **Returns:** `like` with the arrays from the checkpoint.
-
-    **Raises:** `FileNotFoundError`; `CorruptFileError` where the file is not as it was
-    written; `ValueError` that lists the arrays that differ, by path, with shapes.
-    """
-    path = pathlib.Path(path)
-    if not path.is_dir():
-        return read(path).fill(at, like)
-    stored, damaged = _newest(path)
-    for text in damaged:
-        warn_user(text)
-    if stored is None:
-        raise FileNotFoundError(f"there is no checkpoint that can be read in {path}.")
-    return stored.fill(at, like)
-
-
-def _steps(folder: pathlib.Path) -> list[int]:
-    """The steps of which there are checkpoints, oldest first."""
-    matches = (_PATTERN.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(match[1]) for match in matches if match is not None)
-
-
-def _newest(folder: pathlib.Path) -> tuple[Stored | None, list[str]]:
-    """The newest checkpoint that can be read, and what was wrong with newer ones."""
-    damaged = list[str]()
-    for step in reversed(_steps(folder)):
-        try:
-            return read(folder / _NAME.format(step)), damaged
-        except CorruptFileError as error:
-            damaged.append(
-                f"{error} The checkpoint before it is used, if there is one."
-            )
-    return None, damaged
-
-
-def _configuration(trainer: Any) -> dict[str, str]:
-    return configuration(trainer, leave_out=("train_steps", "callbacks"))
-
-
-def _check_same_run(folder: pathlib.Path, stored: Stored, opened: _Open) -> None:
-    """Refuse another key or configuration; warn of another environment."""
-    wrong = differences(stored.meta["configuration"], opened.configuration)
-    kind = str(opened.key.dtype)
-    if (before := stored.leaves["key"]["dtype"]) != kind:
-        wrong.append(f"key: {before} then, {kind} now")
-    else:
-        key = {"key": _text(opened.key)}
-        wrong += differences({"key": _text(stored.fill("key", opened.key))}, key)
-    start, now = stored.meta["start"], opened.start
-    if start[0] == now[0] and start[1] != now[1]:
-        wrong.append(f"the state at step {now[0]}: {start[1]} then, {now[1]} now")
-    if wrong:
-        raise ValueError(
-            f"{folder} holds another run. What differs: {'; '.join(wrong)}. Choose "
-            "another folder for this run, or make it the same again to go on with that "
-            "one."
-        )
-    changed = differences(stored.meta["environment"], opened.environment)
-    if changed:
-        warn_user(
-            f"the run in {folder} goes on in another environment, and may differ in "
-            f"its last bits from one that was not interrupted: {'; '.join(changed)}."
-        )
-
-
-def _digest(state: Any) -> str:
-    return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
-
-
-def _rule(stop: EarlyStopping) -> str:
-    return json.dumps(configuration(stop, leave_out=("handle", "every")))
-
-
-def _text(key: PRNGKeyArray) -> str:
-    return configuration(key)["."]
+def _restore_stopping(run: Run, stored: Stored) -> None:
+    # Another rule of stopping begins to count anew.
+    for stop in run.stopping:
+        if (rule := rule_of(stop)) in stored.meta["stopping"]:
+            name = f"stopped[{stored.meta['stopping'].index(rule)}]"
+            stop.handle.value = stored.fill(name, stop.begin())

@@ -5,6 +5,8 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
+import contextlib
+import operator
 import pathlib
 from collections.abc import Callable
 from typing import Any, SupportsIndex, override
@@ -14,11 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._errors import count, describe
+from ..._arguments import arguments, flag, function, optional, path, whole
+from ..._errors import describe
+from ..._store import make_folder
 from ..._types import PRNGKeyArray, Tree
-from ._base import AbstractObserver, Handle, host_field
-from ._params import save_params
-from ._sinks import JsonLines, Row, Sink, TensorBoard, Wandb
+from ._base import HOST, AbstractObserver, Handle
+from ._checkpoint import Checkpointer
+from ._jsonl import JsonLines, Row
+from ._params import store_params
+from ._sinks import Sink, TensorBoard, Wandb
 
 
 type MetricsFn = Callable[[Any, Any], tuple[Any, Any, Any]]
@@ -29,7 +35,9 @@ class _Open:
 
     wandb: Wandb | None = None
     sinks: tuple[Sink, ...] = ()
-    offset: int = 0
+    runs: bool = False
+    started: bool = False  # the sinks: by the first rows
+    refused: int = 0  # runs that began meanwhile, and are yet to be ended
 
 
 class Logger(AbstractObserver):
@@ -39,7 +47,11 @@ class Logger(AbstractObserver):
     wandb mirrors it, and may fail without harm to the run. Where a `Checkpointer`
     restores a run, everything logged after the restored step is dropped: exactly from
     the file, by its purge step in TensorBoard, by the run's id at wandb online;
-    offline, a new run begins that names the one before it in its `config`.
+    offline, a new run begins that names the one before it in its `config`. A run that
+    has no step to make leaves its log as it is.
+
+    One run owns its file and its folder: a second one is refused at once. Lines of the
+    file that are no rows are kept in `<log_file>.damaged`.
 
     **Arguments:**
 
@@ -60,17 +72,29 @@ class Logger(AbstractObserver):
     """
 
     metrics_fn: MetricsFn | None = eqx.field(static=True, kw_only=True)
-    every: int | None = host_field(default=None, kw_only=True)
+    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
     saving: bool = eqx.field(static=True, kw_only=True)
-    wandb_log: bool = host_field(kw_only=True)
-    ckpt_file: pathlib.Path | None = host_field(kw_only=True)
-    ckpt_freq: int = host_field(kw_only=True)
-    log_file: pathlib.Path | None = host_field(kw_only=True)
-    log_dir: pathlib.Path | None = host_field(kw_only=True)
-    host_log_transform: Callable[[Row], Row] | None = host_field(kw_only=True)
-    verbose: bool = host_field(kw_only=True)
+    wandb_log: bool = eqx.field(metadata=HOST, kw_only=True)
+    ckpt_file: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
+    ckpt_freq: int = eqx.field(metadata=HOST, kw_only=True)
+    log_file: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
+    log_dir: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
+    host_log_transform: Callable[[Row], Row] | None = eqx.field(
+        metadata=HOST, kw_only=True
+    )
+    verbose: bool = eqx.field(metadata=HOST, kw_only=True)
     handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
 
+    @arguments(
+        wandb_log=flag,
+        metrics_fn=optional(function),
+        ckpt_file=optional(path),
+        ckpt_freq=whole(),
+        log_file=optional(path),
+        log_dir=optional(path),
+        host_log_transform=optional(function),
+        verbose=flag,
+    )
     def __init__(
         self,
         wandb_log: bool = False,
@@ -83,16 +107,16 @@ class Logger(AbstractObserver):
         host_log_transform: Callable[[Row], Row] | None = None,
         verbose: bool = False,
     ):
-        def path(given: str | pathlib.Path | None) -> pathlib.Path | None:
+        def place(given: str | pathlib.Path | None) -> pathlib.Path | None:
             return None if given is None else pathlib.Path(given)
 
         self.metrics_fn = metrics_fn
         self.wandb_log = wandb_log
-        self.ckpt_file = path(ckpt_file)
-        self.ckpt_freq = count("ckpt_freq", ckpt_freq)
+        self.ckpt_file = place(ckpt_file)
+        self.ckpt_freq = operator.index(ckpt_freq)
         self.saving = ckpt_file is not None
-        self.log_file = path(log_file)
-        self.log_dir = path(log_dir)
+        self.log_file = place(log_file)
+        self.log_dir = place(log_dir)
         self.host_log_transform = host_log_transform
         self.verbose = verbose
         self.every = self.ckpt_freq if self.saving else None
@@ -126,10 +150,11 @@ class Logger(AbstractObserver):
 
     @override
     def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
-        """Open the sinks, and drop what they hold of steps after this one."""
-        del trainer, key
+        """Take possession of what is written."""
+        del key
         opened = self._opened
-        if opened.sinks:
+        if opened.runs:
+            opened.refused += 1
             raise RuntimeError(
                 "this `Logger` watches another run at the moment. Build one for each, "
                 "with files of its own."
@@ -139,17 +164,22 @@ class Logger(AbstractObserver):
                 "`Logger(wandb_log=True)` must be begun before a run: "
                 '`logger.init(project="...", config={...})`.'
             )
+        if self.ckpt_file is not None:
+            make_folder(self.ckpt_file.parent, "ckpt_file")
+        opened.runs = True
+        opened.started = False
+        since = _restored_since(trainer)
         opened.sinks = tuple(
             sink
             for sink in (
-                None if self.log_file is None else JsonLines(self.log_file),
+                None if self.log_file is None else JsonLines(self.log_file, since),
                 None if self.log_dir is None else TensorBoard(self.log_dir),
                 opened.wandb,
             )
             if sink is not None
         )
         for sink in opened.sinks:
-            sink.start(int(state.step))
+            sink.open()
         return state
 
     @override
@@ -159,14 +189,20 @@ class Logger(AbstractObserver):
         if not isinstance(row, dict):
             raise TypeError(
                 "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
-                f"as its row, but {describe(row)} came."
+                f"as its row, but got {describe(row)}."
+            )
+        if not eqx.is_array_like(step) or jnp.shape(step) != ():
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)` with a number as "
+                f"its step, but got {describe(step)}. For example: `return row, None, "
+                "state.step`."
             )
         for name, value in row.items():
             if not eqx.is_array_like(value) or name in ("step", "train_step"):
                 raise TypeError(
                     "the row of `metrics_fn` must hold arrays and numbers, and none "
-                    f"named 'step' or 'train_step', but at {name!r} {describe(value)} "
-                    "came. Text can be added by `host_log_transform`."
+                    f"named 'step' or 'train_step', but at {name!r} got "
+                    f"{describe(value)}. Text can be added by `host_log_transform`."
                 )
         row = {name: jnp.asarray(value) for name, value in row.items()}
         return {
@@ -178,8 +214,12 @@ class Logger(AbstractObserver):
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Write the rows of a chunk, then what is to be saved."""
-        rows = self._rows(steps, selected)
-        for sink in self._opened.sinks:
+        opened, rows = self._opened, self._rows(steps, selected)
+        if not opened.started:
+            for sink in opened.sinks:
+                sink.start(int(steps[0]) - 1)
+            opened.started = True
+        for sink in opened.sinks:
             sink.write(rows)
         if self.verbose and rows:
             _, step, row = rows[-1]
@@ -189,16 +229,21 @@ class Logger(AbstractObserver):
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
             chosen = _chosen(self.metrics_fn, state, metrics)
             file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
-            save_params(self.ckpt_file.with_name(file), chosen)
+            store_params(self.ckpt_file.with_name(file), chosen, "ckpt_file")
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Close the files."""
         del state, error
         opened = self._opened
+        if opened.refused:
+            opened.refused -= 1
+            return
+        opened.runs = False
         sinks, opened.sinks = opened.sinks, ()
-        for sink in sinks:
-            sink.close()
+        with contextlib.ExitStack() as stack:  # the others too where one fails
+            for sink in sinks:
+                stack.callback(sink.close)
 
     def _choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
         return _chose(self.metrics_fn, state, metrics)
@@ -211,7 +256,15 @@ class Logger(AbstractObserver):
             for values in (zip(*columns, strict=True) if names else [()] * len(steps))
         ]
         if self.host_log_transform is not None:
-            rows = [self.host_log_transform(row) for row in rows]
+            transform: Callable[[Row], Any] = self.host_log_transform
+            rows = [transform(row) for row in rows]
+            for row in rows:
+                if not isinstance(row, dict):
+                    raise TypeError(
+                        "`host_log_transform` must return the row to log, a "
+                        f"dictionary, but got {describe(row)}. End it with `return "
+                        "row`."
+                    )
         return list(zip(steps.tolist(), selected["step"].tolist(), rows, strict=True))
 
 
@@ -221,10 +274,16 @@ def _chose(fn: MetricsFn | None, state: Any, metrics: Any) -> tuple[Any, Any, An
     result: Any = (fn or default_metrics)(state, metrics)
     if not (isinstance(result, tuple) and len(result) == 3):
         raise TypeError(
-            "`metrics_fn` must return `(row, checkpoint, step)`, but "
-            f"{describe(result)} came."
+            "`metrics_fn` must return `(row, checkpoint, step)`, but got "
+            f"{describe(result)}. For example: `return row, None, state.step`."
         )
     return result
+
+
+def _restored_since(trainer: Any) -> int | None:
+    """The step at which a restored run had begun, and its log with it."""
+    savers = (one for one in trainer.callbacks if isinstance(one, Checkpointer))
+    return next((since for one in savers if (since := one.since) is not None), None)
 
 
 @eqx.filter_jit

@@ -1,15 +1,16 @@
 """A progress bar."""
 
+import operator
 import sys
-from typing import Any, override
+from typing import Any, SupportsIndex, override
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
-from ..._errors import closest
+from ..._arguments import arguments, optional, text, whole
 from ..._types import PRNGKeyArray, Tree
-from ._base import AbstractObserver, Handle
+from ._base import HOST, AbstractObserver, Handle
+from ._metrics import metric_of
 
 
 class _Open:
@@ -28,14 +29,24 @@ class ProgressBar(AbstractObserver):
 
     **Arguments:**
 
-    - `metric`: the entry of the metrics to show, its mean where it is an array; the
-        trainer's objective if `None`.
+    - `metric`: which of the metrics to show, its mean where it is an array; the
+        trainer's objective if `None`. What lies deeper is reached by dots:
+        `"eval_data.length"`.
 
     **Raises:** `ValueError` with the closest matches where there is no such metric.
     """
 
-    metric: str | None = eqx.field(static=True, default=None)
-    handle: Handle[_Open] = eqx.field(static=True, default_factory=Handle, kw_only=True)
+    metric: str | None = eqx.field(static=True)
+    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
+    handle: Handle[_Open] = eqx.field(static=True)
+
+    @arguments(metric=optional(text), every=optional(whole()))
+    def __init__(
+        self, metric: str | None = None, *, every: SupportsIndex | None = None
+    ):
+        self.metric = metric
+        self.every = None if every is None else operator.index(every)
+        self.handle = Handle()
 
     @override
     def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
@@ -60,14 +71,7 @@ class ProgressBar(AbstractObserver):
         del state
         # The trainer, a part of what is compiled, decides what the handle says here.
         opened = self.handle.value
-        if opened is None:
-            return None
-        if opened.metric not in metrics:
-            raise ValueError(
-                f"`metric`: there is no {opened.metric!r} among the metrics. "
-                f"{closest(opened.metric, metrics)}"
-            )
-        return jnp.mean(metrics[opened.metric])
+        return None if opened is None else metric_of(metrics, opened.metric)
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:

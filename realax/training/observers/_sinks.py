@@ -1,4 +1,4 @@
-"""Where a `Logger` writes: a file of JSON lines, TensorBoard, wandb."""
+"""Where a `Logger` writes, beside its file: TensorBoard, wandb."""
 
 # pyright: reportMissingTypeStubs=false
 # pyright: reportUnknownArgumentType=false
@@ -7,25 +7,31 @@
 
 import contextlib
 import json
-import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..._errors import warn_user
-
-
-type Row = dict[str, Any]
-
-_ENCODER = json.JSONEncoder(allow_nan=False, default=str)
+from ..._store import cannot_write, make_folder
+from ._jsonl import Row
+from ._lock import Claim, claim
 
 
 class Sink(Protocol):
-    """What takes rows."""
+    """What takes rows.
+
+    A run that has no step to make opens and closes it, and leaves it as it is.
+    """
+
+    def open(self) -> None:
+        """Find out whether it can be written, and change nothing."""
+        ...
 
     def start(self, step: int) -> None:
-        """Begin, or go on after step `step`: what lies after it is dropped."""
+        """Begin, or go on after step `step`: what lies after it is dropped.
+
+        Called once, before the first `write`.
+        """
         ...
 
     def write(self, rows: list[tuple[int, int, Row]]) -> None:
@@ -35,55 +41,6 @@ class Sink(Protocol):
     def close(self) -> None:
         """Give back what is open."""
         ...
-
-
-class JsonLines:
-    """One JSON object for each step, written out at the end of each chunk.
-
-    Numbers that JSON has no word for, NaN and infinity, are `null`.
-    """
-
-    def __init__(self, path: pathlib.Path):
-        self.path = path
-        self._file: Any = None
-
-    def start(self, step: int) -> None:
-        """Keep the lines up to `step`, and drop what a killed process left behind."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: what could not be written must not be tried again at the end.
-        self._file = open(self.path, "ab+", buffering=0)  # noqa: SIM115
-        if self.path.is_file():
-            os.ftruncate(self._file.fileno(), _end_of(self.path, step))
-
-    def write(self, rows: list[tuple[int, int, Row]]) -> None:
-        """Append a line for each row."""
-        encode = _ENCODER.encode
-        lines = list[str]()
-        # No function of ours for each row: its type checks would take longer than it.
-        for trained, step, row in rows:
-            line = {"step": step, **row}
-            if step != trained:
-                line["train_step"] = trained
-            try:
-                lines.append(encode(line))
-            except ValueError:  # NaN or infinity somewhere: rare
-                lines.append(encode(_finite(line)))
-        text = "".join(f"{line}\n" for line in lines).encode()
-        try:
-            while text:
-                text = text[self._file.write(text) :]
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"the log could not be written ({error.strerror}). Make room, or "
-                "choose another `log_file`. The path is",
-                str(self.path),
-            ) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class TensorBoard:
@@ -96,14 +53,21 @@ class TensorBoard:
             raise ImportError(
                 '`log_dir` needs tensorboardX: `pip install "realax[tensorboard]"`.'
             ) from error
-        self._open = SummaryWriter
+        self._begin = SummaryWriter
         self._folder = folder
         self._writer: Any = None
+        self._claim: Claim | None = None
+
+    def open(self) -> None:
+        """Take possession of the folder."""
+        make_folder(self._folder, "log_dir")
+        what = f"the log in {self._folder}"
+        self._claim = claim(self._folder, "tensorboard", what, "log_dir")
 
     def start(self, step: int) -> None:
         """Tell TensorBoard to forget what lies after `step`."""
         purge = step + 1 if step > 0 else None
-        self._writer = self._open(str(self._folder), purge_step=purge)
+        self._writer = self._begin(str(self._folder), purge_step=purge)
 
     def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Write each number."""
@@ -114,9 +78,11 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
+        """Close the event file, and let others have the folder."""
         if self._writer is not None:
             self._writer.close()
+        if self._claim is not None:
+            self._claim.release()
 
 
 class Wandb:
@@ -131,6 +97,11 @@ class Wandb:
         # Errors of a login or project surface here, before anything is trained.
         self.run: Any = wandb.init(**self._kws)
 
+    def open(self) -> None:
+        """Make the folder in which the run's id is kept."""
+        if self._memory is not None:
+            make_folder(self._memory.parent, "log_file")
+
     def start(self, step: int) -> None:
         """Go on in the run that was logged before, or in a new one linked to it."""
         before = self._recall()
@@ -138,8 +109,10 @@ class Wandb:
             with self._mirror("taking up the run"):
                 self._resume(before, step)
         if self._memory is not None:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._memory.write_text(json.dumps({"id": self.run.id}))
+            try:
+                self._memory.write_text(json.dumps({"id": self.run.id}))
+            except OSError as error:
+                raise cannot_write(error, "log_file", self._memory) from error
 
     def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Log each row under its own step."""
@@ -188,31 +161,3 @@ class Wandb:
                     "run goes on without it; what else is logged is complete."
                 )
             self._failed = True
-
-
-def _end_of(path: pathlib.Path, step: int) -> int:
-    """Where the lines up to `step` end. A line that was cut off is none."""
-    end = 0
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-                done = row.get("train_step", row["step"])
-                if not line.endswith(b"\n") or done > step:
-                    break
-            except (ValueError, KeyError, TypeError, AttributeError):
-                break
-            end += len(line)
-    return end
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list():
-            return [_finite(item) for item in value]
-        case _:
-            return value

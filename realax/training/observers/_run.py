@@ -1,0 +1,147 @@
+"""What a checkpointer knows of its run, and how it tells one run from another."""
+
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+import hashlib
+import json
+import pathlib
+import re
+from typing import Any
+
+from ..._errors import warn_user
+from ..._fingerprint import configuration, differences, environment
+from ..._store import Stored
+from ..._types import PRNGKeyArray
+from ._calls import Calls
+from ._lock import Claim
+from ._stopping import EarlyStopping
+
+
+# Of what else differs in two runs, most follows from these.
+_TELLING: tuple[str, ...] = (
+    "class",
+    "strategy",
+    "optimizer",
+    "task",
+    "loss_fn",
+    "popsize",
+    "params_like",
+    "data",
+    "key",
+)
+
+
+class Run:
+    """What a checkpointer holds while its run lasts.
+
+    **Arguments:**
+
+    - `objective`: the metric that says what is best, and which way is better.
+    - `data`: a digest of the run's data, if they are known.
+    - `trainer`, `state`, `key`: with which the run begins.
+    """
+
+    claim: Claim | None = None
+    value: float | None = None  # of the objective, at the last step
+    since: int | None = None  # the step at which it had begun, of a restored run
+    saved: int | None = None  # the step of the newest file of this run
+    complete: bool = False  # whether that file says that the call ends there
+    failed: bool = False
+    refused: int = 0  # runs that began meanwhile, and are yet to be ended
+
+    def __init__(
+        self,
+        objective: list[str],
+        data: str | None,
+        trainer: Any,
+        state: Any,
+        key: PRNGKeyArray,
+    ):
+        self.objective = objective
+        self.key = key
+        self.data = data
+        self.begun, self.end = int(state.step), int(trainer.train_steps)
+        self.stopping = [o for o in trainer.callbacks if isinstance(o, EarlyStopping)]
+        self.configuration = configuration(
+            trainer, leave_out=("train_steps", "callbacks")
+        )
+        self.environment = environment()
+        if options := trainer.compiler_options:
+            text = ", ".join(f"{name}={value}" for name, value in options.items())
+            self.environment["compiler options"] = text
+        self.values: dict[int, float] = {}  # of the objective, for each file
+        self.calls = Calls()
+        self.digest = digest_of(state)
+
+    def take_up(self, stored: Stored) -> None:
+        """Know what the run before this one knew."""
+        if stored.meta.get("objective") == self.objective:
+            self.values = {int(k): v for k, v in stored.meta["values"].items()}
+        self.calls = Calls(stored.meta)
+
+
+def check_same_run(folder: pathlib.Path, stored: Stored, run: Run) -> None:
+    """Refuse another key, configuration, data or state to begin with."""
+    wrong = differences(stored.meta["configuration"], run.configuration)
+    kind = str(run.key.dtype)
+    if (before := stored.leaves["key"]["dtype"]) != kind:
+        wrong.append(f"key: {before} then, {kind} now")
+    else:
+        key = {"key": _text(run.key)}
+        wrong += differences({"key": _text(stored.fill("key", run.key))}, key)
+    before, now = stored.meta.get("data"), run.data
+    if before is not None and now is not None and before != now:
+        wrong.append(f"data: {before} then, {now} now")
+    before = Calls(stored.meta).states.get(run.begun, run.digest)
+    if not wrong and before != run.digest:
+        step = run.begun
+        wrong.append(f"the state at step {step}: {before} then, {run.digest} now")
+    if wrong:
+        raise ValueError(
+            f"{folder} holds another run. What differs: {_in_words(wrong)}. Choose "
+            "another folder for this run, or make it the same again to go on with that "
+            "one."
+        )
+
+
+def check_environment(folder: pathlib.Path, stored: Stored, run: Run) -> None:
+    """Warn of another environment."""
+    changed = differences(stored.meta["environment"], run.environment)
+    if changed:
+        warn_user(
+            f"the run in {folder} goes on in another environment, and may differ in "
+            f"its last bits from one that was not interrupted: {'; '.join(changed)}."
+        )
+
+
+def digest_of(state: Any) -> str:
+    return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
+
+
+def rule_of(stop: EarlyStopping) -> str:
+    return json.dumps(configuration(stop, leave_out=("handle", "every")))
+
+
+def _text(key: PRNGKeyArray) -> str:
+    return configuration(key)["."]
+
+
+def _in_words(differences: list[str]) -> str:
+    """What differs between two runs: the most telling first, and not all of it."""
+
+    def rank(text: str) -> tuple[int, int]:
+        name = re.split(r"[.#\[:]", text, maxsplit=1)[0]
+        telling = _TELLING.index(name) if name in _TELLING else len(_TELLING)
+        path = text.split(": ", 1)[0]
+        return telling, path.count(".") + path.count("[")
+
+    shown = list[str]()
+    for difference in sorted(differences, key=rank):
+        if len(difference) > 300:
+            difference = f"{difference[:170]} ... {difference[-120:]}"
+        if len(shown) == 5 or (shown and len("; ".join((*shown, difference))) > 350):
+            break
+        shown.append(difference)
+    more = len(differences) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
