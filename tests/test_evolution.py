@@ -1,5 +1,6 @@
 """What evolution promises beyond the laws of every trainer."""
 
+import re
 from typing import Any
 
 import equinox as eqx
@@ -283,6 +284,95 @@ def test_devices_change_nothing(strategy: str) -> None:
     ]
     assert close(one, two)
     assert [len(run[0].best_flat.devices()) for run in (one, two)] == [1, 2]
+
+
+COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+
+
+def _collectives(task: Any, **kws: Any) -> list[str]:
+    """What the devices say to each other in the compiled program of a run."""
+    trainer = rx.EvosaxTrainer(
+        5, task=task, params_like=jnp.ones(6), popsize=8, n_devices=2, **kws
+    )
+    state = trainer.initialize(jr.key(0))
+    run = jax.jit(lambda state, key: trainer.train(state, key))
+    text = run.lower(state, jr.key(1)).compile().as_text()
+    return re.findall(rf"\b({COLLECTIVES})(?:-start)?\(", text)
+
+
+@pytest.mark.parametrize("strategy", ["Open_ES", "CMA_ES", "SimpleGA"])
+def test_devices_tell_each_other_the_values_alone(strategy: str) -> None:
+    """XLA spread the algorithm too: 21 to 25 messages a generation."""
+
+    def two_more(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"length": x[0], "path": x}
+
+    assert _collectives(rastrigin, strategy=strategy) == ["all-gather"]
+    if strategy == "Open_ES":
+        assert _collectives(two_more, strategy=strategy) == 3 * ["all-gather"]
+
+
+# In these two, XLA makes the update of the mean and the deviation in another order
+# where the values come from an all-gather: a few units in the last place.
+ROUNDED = {"SNES", "PGPE"}
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "CMA_ES",
+        "Open_ES",
+        "SNES",
+        "PGPE",
+        "SimpleGA",
+        "Sep_CMA_ES",
+        "DiscoveredES",
+        "DE",
+        "PSO",
+        "xNES",
+    ],
+)
+def test_devices_change_no_bit(strategy: str) -> None:
+    one, two = [
+        rx.EvosaxTrainer(
+            50, strategy, rastrigin, jnp.ones(10), popsize=32, n_devices=n
+        ).init_and_train(jr.key(0))
+        for n in (1, 2)
+    ]
+    assert close(one, two) if strategy in ROUNDED else same(one, two)
+
+
+def test_what_is_committed_to_one_device() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x - data) ** 2), None
+
+    trainer = rx.EvosaxTrainer(3, "SNES", task, jnp.ones(2), popsize=8, n_devices=2)
+    data, expected = (
+        jnp.asarray(0.5),
+        trainer.init_and_train(jr.key(0), jnp.asarray(0.5)),
+    )
+    for device in jax.devices()[:2]:
+        put = lambda tree, device=device: jax.device_put(tree, device)
+        found = trainer.init_and_train(put(jr.key(0)), put(data))
+        assert same(found, expected)
+        state = put(trainer.initialize(jr.key(1)))
+        assert int(trainer.train_(state, put(jr.key(0)), data).step) == 3
+        there = eqx.tree_at(lambda t: t.params_like, trainer, put(jnp.ones(2)))
+        assert same(there.init_and_train(jr.key(0), put(data)), expected)
+
+
+def test_arrays_are_placed_once() -> None:
+    make = lambda n: rx.EvosaxTrainer(3, "SNES", sphere, jnp.ones(2), n_devices=n)
+    tree = {"key": jr.key(0), "array": jnp.ones(2), "numpy": np.ones(2), "f": sphere}
+    assert make(1).placed(tree) is tree
+    placed = make(2).placed(tree)
+    assert same([placed[k] for k in ("key", "array")], [tree["key"], tree["array"]])
+    assert all(len(placed[k].devices()) == 2 for k in ("key", "array"))
+    assert placed["numpy"] is tree["numpy"] and placed["f"] is sphere
+    again = make(2).placed(placed)
+    assert all(again[name] is placed[name] for name in tree)
+    traced = jax.jit(lambda x: make(2).placed({"x": x, "y": tree["array"]}))
+    assert len(traced(jnp.ones(2))["x"].devices()) == 1
 
 
 def test_devices_change_nothing_in_an_environment() -> None:

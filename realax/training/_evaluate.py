@@ -9,6 +9,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from .._types import TaskFn, Tree
@@ -43,6 +45,9 @@ def evaluate[P](
     split, whole = jax.sharding.PartitionSpec("pop"), jax.sharding.PartitionSpec()
     arrays, static = eqx.partition((population, (task, data)), eqx.is_array)
     split_arrays, whole_arrays = arrays
+    # Whole on each device before and after. Otherwise XLA would spread the algorithm
+    # too, and the devices would spend their time talking and sum in another order.
+    split_arrays, keys = on_every_device((split_arrays, keys), n_devices)
 
     @functools.partial(
         jax.shard_map,
@@ -55,7 +60,7 @@ def evaluate[P](
         population, (task, data) = eqx.combine((population, shared), static)
         return _evaluate(task, population, keys, data)
 
-    return shard(split_arrays, whole_arrays, keys)
+    return on_every_device(shard(split_arrays, whole_arrays, keys), n_devices)
 
 
 def _evaluate(
@@ -69,16 +74,39 @@ def _evaluate(
 
 
 def on_every_device(state: Tree, n_devices: int) -> Tree:
-    """`state` whole on each device of the mesh, as evaluation leaves it.
+    """`state` whole on each device of the mesh, so that each computes all of it.
 
     One that lay elsewhere before the first step would compile the step once more.
     """
     if n_devices == 1:
         return state
-    whole = jax.sharding.NamedSharding(
+    return jax.lax.with_sharding_constraint(state, _whole(n_devices))
+
+
+def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
+    """As `on_every_device`, for what enters a run: arrays that lie somewhere already.
+
+    Such as data committed to one device, which jax would not combine with the mesh.
+    Tracers, and what is no array of jax, are left alone.
+    """
+    if n_devices == 1 or isinstance(jnp.zeros(()), Tracer):
+        return tree
+    whole = _whole(n_devices)
+
+    def put(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+            return leaf
+        if leaf.committed and leaf.sharding.is_equivalent_to(whole, leaf.ndim):
+            return leaf
+        return jax.device_put(leaf, whole)
+
+    return jax.tree.map(put, tree)
+
+
+def _whole(n_devices: int) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(
         device_mesh(n_devices), jax.sharding.PartitionSpec()
     )
-    return jax.lax.with_sharding_constraint(state, whole)
 
 
 def device_mesh(n_devices: int) -> jax.sharding.Mesh:

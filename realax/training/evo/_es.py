@@ -21,7 +21,12 @@ from ...policies import NormalizedPolicy, ObsStats
 from ...tasks._base import begun, check_task, is_maximized, options_of
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
-from .._evaluate import device_mesh, evaluate, on_every_device
+from .._evaluate import (
+    device_mesh,
+    evaluate,
+    on_every_device,
+    put_on_every_device,
+)
 from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._algorithm import Algorithm
 from ._shaping import FitnessShaper
@@ -54,8 +59,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         `maximize` decides, and a plain function is minimised.
     - `popsize`: individuals in a generation.
     - `eval_reps`: how often each is evaluated; the values are averaged.
-    - `n_devices`: over how many devices a generation is spread. Keys, and so results
-        but for float noise, do not depend on it. On CPU, call
+    - `n_devices`: over how many devices the evaluation of a generation is spread; the
+        algorithm runs whole on each. Keys, and so results but for the last bits of a
+        few algorithms, do not depend on it. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
         (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
@@ -161,6 +167,14 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """Those of `task`."""
         return options_of(self.task)
 
+    def placed(self, tree: Tree) -> Tree:
+        """`tree` with its arrays whole on each of the `n_devices`.
+
+        The trainer's own, a state, a key and data go through here before a run, so that
+        it does not matter to which device they were committed.
+        """
+        return put_on_every_device(tree, self.n_devices)
+
     @property
     def _template(self) -> Template[P]:
         return Template(self.params_like)
@@ -209,8 +223,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         stats = state.obs_stats
         if stats is not None:
             aux, moments = aux
-            # Whole on each device first, so that sums are made in the same order.
-            stats = stats.absorb(on_every_device(moments, self.n_devices))
+            stats = stats.absorb(moments)
         fitness = jnp.mean(values, axis=-1)
 
         usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
