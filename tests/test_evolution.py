@@ -1,5 +1,6 @@
 """What evolution promises beyond the laws of every trainer."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_shaping_keeps_the_direction_of_a_task() -> None:
     policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
     for wrap in (lambda task: task, eqx.filter_jit):
         trainer = rx.EvosaxTrainer(5, "SNES", wrap(task), policy, shaper)
-        assert trainer.objective == ("best_fitness", "max")
+        assert trainer.objective == ("mean_fitness", "max")
         assert trainer.fitness_shaper.centered_rank
     assert rx.EvosaxTrainer(5, "SNES", sphere, policy, shaper).objective[1] == "min"
 
@@ -108,6 +109,67 @@ def test_direction_of_a_task() -> None:
     shaper = rx.FitnessShaper(maximize=False)
     trainer = rx.EvosaxTrainer(30, "SNES", Height(), jnp.ones(2), shaper, popsize=16)
     assert trainer.init_and_train_(jr.key(0)).best_fitness < -2, "a shaper wins"
+
+
+class Own(rx.AbstractTask[Any]):
+    """A bowl whose own `evaluate` returns what `result` makes of its values."""
+
+    result: Any = eqx.field(static=True)
+    maximize: bool = False
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(params**2), None
+
+    def evaluate(self, population: Any, keys: Any, data: Any = None) -> Any:
+        return self.result(super().evaluate(population, keys, data)[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_values_of_any_real_type(dtype: Any) -> None:
+    task = Own(lambda values: (values.astype(dtype), None))
+    for strategy in ("CMA_ES", "SimpleGA"):
+        params, state, data = rx.evolve(
+            jnp.full(2, 5.0), task, jr.key(0), strategy=strategy, popsize=8, steps=20
+        )
+        assert data["metrics"]["fitness"].dtype == jnp.float32
+        assert state.best_fitness < 25 and jnp.all(jnp.isfinite(params))
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (
+            lambda values: values,
+            r"a pair \(values, aux\), but got an array",
+        ),
+        (lambda values: (values[:, 0], None), r"shape .* = \(8, 1\).* got .* \(8,\)"),
+        (lambda values: ("high", None), "of shape .* but got 'high'"),
+        (lambda values: (values + 1j, None), "must be real, but got complex64"),
+        (lambda values: (values, "text"), "the aux of `Own.evaluate`"),
+    ],
+)
+def test_wrong_values(result: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        rx.evolve(jnp.ones(2), Own(result), jr.key(0), popsize=8, steps=2)
+
+
+def test_the_aux_is_split_over_devices() -> None:
+    task = Own(lambda values: (values, {"mean": jnp.mean(values)}))
+    run = lambda n: rx.evolve(
+        jnp.ones(2), task, jr.key(0), popsize=8, steps=2, n_devices=n
+    )
+    run(1)
+    with pytest.raises(ValueError, match=r"\(pop, reps\).* at `\['mean'\]`"):
+        run(2)
+
+
+def test_what_only_says_how_a_run_is_executed() -> None:
+    marked = {
+        field.name
+        for field in dataclasses.fields(rx.EvosaxTrainer)
+        if field.metadata.get("execution")
+    }
+    assert marked == {"n_devices"}
 
 
 def test_every_evaluation_has_its_own_key() -> None:

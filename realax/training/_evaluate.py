@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from .._errors import describe
 from .._types import TaskFn, Tree
 from ..tasks import AbstractTask
 from ..tasks._base import check_arrays, vmap_jobs
@@ -58,7 +59,9 @@ def evaluate[P](
     )
     def shard(population: Any, shared: Any, keys: Any) -> Any:
         population, (task, data) = eqx.combine((population, shared), static)
-        return _evaluate(task, population, keys, data)
+        values, aux = _evaluate(task, population, keys, data)
+        _check_axes(aux, keys.shape)
+        return values, aux
 
     return on_every_device(shard(split_arrays, whole_arrays, keys), n_devices)
 
@@ -67,10 +70,43 @@ def _evaluate(
     task: Any, population: Any, keys: Any, data: Any
 ) -> tuple[Float[Array, "pop reps"], Tree]:
     if isinstance(task, AbstractTask):
-        values, aux = task.evaluate(population, keys, data)
-        check_arrays(aux, f"the aux of {type(task).__name__}.evaluate")
-        return values, aux
+        result: Any = task.evaluate(population, keys, data)
+        return _checked(result, keys.shape, f"`{type(task).__name__}.evaluate`")
     return vmap_jobs(task, population, keys, data)
+
+
+def _checked(result: Any, shape: tuple[int, ...], name: str) -> tuple[Array, Tree]:
+    """What a task's own `evaluate` returned, in jax's default float dtype."""
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"{name} must return a pair (values, aux), but got {describe(result)}. "
+            "Return `values, None` where there is no aux."
+        )
+    values, aux = result
+    if not eqx.is_array_like(values) or jnp.shape(values) != shape:
+        raise TypeError(
+            f"the values of {name} must be of shape (pop, reps) = {shape}, the shape "
+            f"of `keys`, but got {describe(values)}."
+        )
+    check_arrays(aux, f"the aux of {name}")
+    values = jnp.asarray(values)
+    if jnp.issubdtype(values.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"the values of {name} must be real, but got {values.dtype}. Take "
+            "`jnp.real` or `jnp.abs` of them."
+        )
+    return values.astype(jnp.result_type(float)), aux
+
+
+def _check_axes(aux: Tree, jobs: tuple[int, ...]) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(aux):
+        if jnp.shape(leaf)[:2] != jobs:
+            raise ValueError(
+                f"with `n_devices`, the aux must have the leading axes (pop, reps), "
+                f"here {jobs}, but got shape {jnp.shape(leaf)} at "
+                f"`{jax.tree_util.keystr(path) or '(root)'}`. Return it for each "
+                "individual, or evaluate on one device."
+            )
 
 
 def on_every_device(state: Tree, n_devices: int) -> Tree:
@@ -118,7 +154,7 @@ def device_mesh(n_devices: int) -> jax.sharding.Mesh:
     if n_devices > len(devices):
         raise ValueError(
             f"`n_devices` must be at most {len(devices)}, the {devices[0].platform} "
-            f"devices that jax sees, but {n_devices} came. On CPU call "
+            f"devices that jax sees, but got {n_devices}. On CPU call "
             f'`jax.config.update("jax_num_cpu_devices", {n_devices})` before anything '
             "else uses jax."
         )

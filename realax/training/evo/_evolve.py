@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, SupportsIndex, overload
 
+from ..._arguments import arguments, flag, function, keywords, one_key, whole
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
+from .._checks import logger as a_logger, observers, trainable
 from ..observers import Logger, Observers
-from ._algorithm import Algorithm
+from ._algorithm import Algorithm, algorithm
 from ._es import EvosaxTrainer
-from ._shaping import FitnessShaper
+from ._shaping import FitnessShaper, shaper
 from ._state import ESMetrics, ESState
 
 
@@ -52,6 +54,22 @@ def evolve[P](
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, ESState[P]]: ...
+@arguments(
+    prms=trainable,
+    task=function("(params, key, data) -> (fitness, aux)"),
+    key=one_key,
+    strategy=algorithm,
+    popsize=whole(),
+    steps=whole(),
+    eval_reps=whole(),
+    use_scan=flag,
+    fitness_shaper=shaper,
+    es_kws=keywords,
+    n_devices=whole(),
+    logger=a_logger,
+    progress_bar=flag,
+    callbacks=observers,
+)
 def evolve[P](
     prms: P,
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],

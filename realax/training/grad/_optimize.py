@@ -6,12 +6,14 @@ from typing import Any, Literal, SupportsIndex, overload
 import equinox as eqx
 from jaxtyping import Array
 
+from ..._arguments import arguments, flag, function, keywords, one_key, whole
 from ..._tree import Template
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
-from .._optimizer import Optimizer
+from .._checks import logger as a_logger, observers, trainable
+from .._optimizer import Optimizer, optimizer as an_optimizer
 from ..observers import Logger, Observers
-from ._optax import LearningRate, OptaxTrainer
+from ._optax import LearningRate, OptaxTrainer, checked_rate
 from ._state import GradMetrics, GradState
 
 
@@ -47,6 +49,19 @@ def optimize[P](
     progress_bar: bool = ...,
     callbacks: Observers = ...,
 ) -> tuple[P, GradState[P]]: ...
+@arguments(
+    prms=trainable,
+    loss_fn=function("(params, key, data) -> (loss, aux)"),
+    key=one_key,
+    optimizer=an_optimizer,
+    learning_rate=checked_rate,
+    opt_kws=keywords,
+    steps=whole(),
+    use_scan=flag,
+    logger=a_logger,
+    progress_bar=flag,
+    callbacks=observers,
+)
 def optimize[P](
     prms: P,
     loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -107,7 +122,7 @@ class _Given[P](eqx.Module):
     template: Template[P] = eqx.field(static=True)
 
     def __init__(self, prms: P):
-        self.template = Template(prms, "prms")
+        self.template = Template(prms, "`prms`")
         self.trained, self.rest = self.template.split(prms)
 
     def __call__(self, key: PRNGKeyArray) -> P:
