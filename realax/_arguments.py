@@ -9,7 +9,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jax.core import Tracer
@@ -19,6 +19,8 @@ from ._tree import Frozen
 
 
 type Check = Callable[[str, Any], Any]
+# A number of things, as `whole` takes it: 8.0 is 8.
+type Count = SupportsIndex | float
 
 
 def arguments[**A, R](

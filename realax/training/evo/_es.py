@@ -6,7 +6,7 @@
 # pyright: reportUnknownVariableType=false
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ..._arguments import arguments, flag, function, keywords, whole
+from ..._arguments import Count, arguments, flag, function, keywords, whole
 from ..._errors import check_key
 from ..._tree import Frozen, Template, freeze, stays_finite, where
 from ..._types import EXECUTION, PRNGKeyArray, Tree
@@ -121,19 +121,19 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     )
     def __init__(
         self,
-        train_steps: SupportsIndex,
+        train_steps: Count,
         strategy: str | Algorithm,
         task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
         params_like: P,
         fitness_shaper: FitnessShaper | None = None,
-        popsize: SupportsIndex = 64,
-        eval_reps: SupportsIndex = 1,
-        n_devices: SupportsIndex = 1,
+        popsize: Count = 64,
+        eval_reps: Count = 1,
+        n_devices: Count = 1,
         *,
         es_kws: Mapping[str, Any] | None = None,
         es_params: Tree = None,
         record: Callable[[ESState[P]], Tree] | None = None,
-        callbacks: Observers = (),
+        callbacks: Observers | None = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
@@ -165,14 +165,14 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self.es_params = self._strategy.full_params(es_params)
         self.record = record
         self.callbacks = as_tuple(
-            callbacks, logger, ProgressBar() if progress_bar else None
+            callbacks or (), logger, ProgressBar() if progress_bar else None
         )
 
     @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
         """The best fitness so far; of a task that draws random numbers, the mean.
 
-        There, the best so far is the luckiest.
+        There, the best so far is the luckiest. The task's `stochastic` says which.
         """
         metric = "mean_fitness" if draws(self.task) else "best_fitness"
         return metric, "max" if self._shaper.maximize else "min"

@@ -8,7 +8,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
-from ..._arguments import arguments, flag, function, keywords, number, whole
+from ..._arguments import Count, arguments, flag, function, keywords, number, whole
 from ..._callables import name_of
 from ..._errors import check_key, describe
 from ..._tree import Template, stays_finite, strong
@@ -132,7 +132,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     )
     def __init__(
         self,
-        epochs: SupportsIndex,
+        epochs: Count,
         optimizer: str | Optimizer,
         initializer: Callable[[PRNGKeyArray], P],
         loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -140,7 +140,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         *,
         opt_kws: Mapping[str, Any] | None = None,
         record: Callable[[GradState[P]], Tree] | None = None,
-        callbacks: Observers = (),
+        callbacks: Observers | None = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
@@ -159,7 +159,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self.opt_kws = dict(opt_kws or {})
         self.record = record
         self.callbacks = as_tuple(
-            callbacks, logger, ProgressBar() if progress_bar else None
+            callbacks or (), logger, ProgressBar() if progress_bar else None
         )
         if not isinstance(optimizer, str):
             if self.opt_kws:

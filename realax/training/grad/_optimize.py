@@ -1,12 +1,12 @@
 """Gradient training in one call."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, overload
 
 import equinox as eqx
 from jaxtyping import Array
 
-from ..._arguments import arguments, flag, function, keywords, one_key, whole
+from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
 from ..._tree import Template
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
@@ -26,12 +26,12 @@ def optimize[P](
     optimizer: str | Optimizer = ...,
     learning_rate: LearningRate | None = ...,
     opt_kws: Mapping[str, Any] | None = ...,
-    steps: SupportsIndex = ...,
+    steps: Count = ...,
     use_scan: Literal[True] = ...,
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, GradState[P], Record[GradMetrics]]: ...
 @overload
 def optimize[P](
@@ -42,12 +42,12 @@ def optimize[P](
     optimizer: str | Optimizer = ...,
     learning_rate: LearningRate | None = ...,
     opt_kws: Mapping[str, Any] | None = ...,
-    steps: SupportsIndex = ...,
+    steps: Count = ...,
     use_scan: Literal[False],
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, GradState[P]]: ...
 @arguments(
     prms=trainable,
@@ -70,12 +70,12 @@ def optimize[P](
     optimizer: str | Optimizer = "adamw",
     learning_rate: LearningRate | None = None,
     opt_kws: Mapping[str, Any] | None = None,
-    steps: SupportsIndex = 1024,
+    steps: Count = 1024,
     use_scan: bool = True,
     data: Tree = None,
     logger: Logger | None = None,
     progress_bar: bool = False,
-    callbacks: Observers = (),
+    callbacks: Observers | None = (),
 ) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
     """Train `prms` by gradient, with an `OptaxTrainer` made for the occasion.
 
