@@ -27,6 +27,10 @@ _FRAMES = (
 )
 
 
+# Longer than that, what an object says of itself is no part of a line.
+_LONG = 60
+
+
 def warn_user(text: str) -> None:
     """A `RuntimeWarning` that points at the user's own line."""
     warnings.warn(text, RuntimeWarning, skip_file_prefixes=_FRAMES)
@@ -101,4 +105,7 @@ def describe(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
-    return f"{value!r} of type {type(value).__name__}"
+    kind, text = type(value), repr(value)
+    if len(text) > _LONG or "\n" in text:
+        return f"a {kind.__module__}.{kind.__qualname__}"
+    return f"{text} of type {kind.__name__}"

@@ -133,6 +133,12 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (evosax_trainer, {"strategy": "OpenES", "es_kws": {"std": -1.0}}, "'std'", "-1.0"),
     (
         evosax_trainer,
+        {"strategy": "OpenES", "es_kws": {"std": "a"}},
+        "'std'",
+        "got 'a'",
+    ),
+    (
+        evosax_trainer,
         {"strategy": "OpenES", "es_kws": {"std": lambda step: None}},
         "schedule of the deviation",
         "got None",
@@ -245,6 +251,17 @@ def test_replacing_by_the_older_name() -> None:
     trainer = dataclasses.replace(optax_trainer(), epochs=5)
     assert trainer.train_steps == trainer.epochs == 5
     assert optax_trainer(opt_kws={"b1": 0.5}).opt_kws == {"b1": 0.5}
+
+
+def test_replacing_what_the_parameters_depend_on() -> None:
+    trainer = evosax_trainer(es_params={"std_init": 0.5})
+    for other in {"popsize": 16}, {"params_like": jnp.ones(2), "popsize": 4}:
+        with pytest.raises(ValueError, match="with this `popsize`.* es_params=None"):
+            dataclasses.replace(trainer, **other)
+    with pytest.raises(TypeError, match=r"Params of CMA_ES, but got a evosax\.\S*\. "):
+        dataclasses.replace(trainer, strategy="CMA_ES")
+    bigger = dataclasses.replace(trainer, popsize=16, es_params=None)
+    assert same(bigger.es_params, evosax_trainer(popsize=16).es_params)
 
 
 def test_another_task_brings_its_direction() -> None:

@@ -301,9 +301,10 @@ def test_bad_fitness_destroys_nothing(strategy: str, bad: float) -> None:
     assert jnp.sum(state.best_params**2) < 2, "it learns all the same"
 
 
-@pytest.mark.parametrize("name", ["SNES", "CMA_ES"])
-def test_is_a_loop_over_evosax(name: str) -> None:
-    steps, popsize, start, key = 30, 16, jnp.full(3, 2.0), jr.key(4)
+# CMA_ES's eigenvectors magnify the last bits, which differ from processor to processor.
+@pytest.mark.parametrize(("name", "steps"), [("SNES", 30), ("CMA_ES", 8)])
+def test_is_a_loop_over_evosax(name: str, steps: int) -> None:
+    popsize, start, key = 16, jnp.full(3, 2.0), jr.key(4)
     trainer = rx.EvosaxTrainer(steps, name, sphere, start, popsize=popsize)
     first = trainer.initialize(jr.key(0))
     algorithm, params = algorithms[name](popsize, start), trainer.es_params
@@ -316,7 +317,8 @@ def test_is_a_loop_over_evosax(name: str) -> None:
         return state, None
 
     by_hand, _ = jax.lax.scan(generation, first.es_state, jnp.arange(steps))
-    assert close(trainer.train_(first, key).es_state.mean, by_hand.mean)
+    mean = trainer.train_(first, key).es_state.mean
+    assert close(mean, by_hand.mean, *((1e-3, 1e-3) if name == "CMA_ES" else ()))
 
 
 def test_nothing_usable_keeps_the_state() -> None:
@@ -501,7 +503,6 @@ def test_constructor_arguments_by_value() -> None:
         ({"strategy": "SNES", "es_params": {"std_init": jnp.ones(3)}}, "map over"),
         ({"strategy": "PersistentES", "es_params": {"T": 7.9}}, "of kind int32"),
         ({"strategy": "OpenES", "es_kws": {"std_schedule": 0.1}}, "goes into `std`"),
-        ({"strategy": "OpenES", "es_kws": {"std": "a"}}, "number or schedule"),
         ({"strategy": "SNES", "es_kws": {"optimizer": optax.adam}}, r"optax\.adam\("),
         (
             {
@@ -522,7 +523,7 @@ def test_constructor_arguments_by_value() -> None:
         ({"strategy": "OpenES", "popsize": 7}, "must be even"),
         ({"strategy": "SNES", "popsize": 7, "n_devices": 2}, "6 and 8"),
         ({"strategy": "SNES", "popsize": 6, "n_devices": 3}, "jax_num_cpu_devices"),
-        ({"strategy": "SNES", "popsize": 0}, "`popsize` must be at least 1"),
+        ({"strategy": "SNES", "popsize": 0}, "at least 1, but got 0"),
     ],
 )
 def test_wrong_settings(kws: dict[str, Any], words: str) -> None:

@@ -95,6 +95,14 @@ class Strategy:
             given = {}
         elif isinstance(given, type(defaults)):
             given = {name: getattr(given, name) for name in known}
+            shapes = [jax.tree.map(jnp.shape, tree) for tree in (given, known)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"`es_params` must be those of {self.name} with this `popsize` and "
+                    "these `params_like`, but got those for others. Give the values "
+                    "that shall differ from the defaults, by name, or None: "
+                    "`dataclasses.replace(trainer, popsize=..., es_params=None)`."
+                )
         elif not isinstance(given, Mapping):
             raise TypeError(
                 "`es_params` must be a dictionary of values by name, or the Params of "
