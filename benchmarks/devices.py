@@ -1,8 +1,10 @@
-"""What a second device gives: two CPU devices against one, on brax.
+"""What a second device gives, and what it costs: two CPU devices against one.
 
-Populations evolved by Open_ES from the same state, in lanes and as the masked scan; in
-alternation in one process that has two CPU devices. Prints the medians of a generation
-and their ratio. Takes about seven minutes; names as arguments choose environments.
+Rastrigin's function, which costs nothing, so that what is measured are the devices'
+messages to each other; and brax, where populations are evolved by Open_ES from the same
+state, in lanes and as the masked scan. In alternation in one process that has two CPU
+devices. Prints the medians of a generation and their ratio. Takes about seven minutes;
+names as arguments choose environments, "function" the first table.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from _timing import alternate
 
@@ -29,6 +32,41 @@ CASES: list[tuple[str, int, int, int, int | None, int]] = [
     ("walker2d", 128, 4, 1000, None, 3),
     ("ant", 128, 2, 300, None, 3),
 ]
+
+# algorithm, popsize, dims, generations
+FUNCTIONS = [
+    ("Open_ES", 32, 100, 2000),
+    ("SNES", 32, 100, 2000),
+    ("CMA_ES", 32, 100, 500),
+    ("Open_ES", 256, 1000, 200),
+]
+
+
+def rastrigin(x: Any, key: Any, data: Any = None) -> Any:
+    del key, data
+    return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10), None
+
+
+def make_function(
+    n_devices: int, name: str, pop: int, dims: int, generations: int
+) -> Any:
+    trainer = rx.EvosaxTrainer(
+        generations, name, rastrigin, jnp.ones(dims), None, pop, 1, n_devices
+    )
+    state = trainer.initialize(jr.key(0))
+    return lambda key: trainer.train_(state, key)
+
+
+def print_functions() -> None:
+    print("| algorithm, popsize x dims | one device, us | two | ratio |")
+    print("| --- | --- | --- | --- |", flush=True)
+    for name, pop, dims, generations in FUNCTIONS:
+        case = name, pop, dims, generations
+        runs = make_function(1, *case), make_function(2, *case)
+        one, two, ratio = alternate(runs, ROUNDS, generations)
+        row = f"{one * 1e6:.0f} | {two * 1e6:.0f} | {ratio:.2f}"
+        print(f"| {name}, {pop}x{dims} | {row} |", flush=True)
+    print()
 
 
 def make(
@@ -52,6 +90,10 @@ def make(
 def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     print(f"jax {jax.__version__}, brax {version('brax')}, {jax.devices()}\n")
+    if not sys.argv[1:] or "function" in sys.argv[1:]:
+        print_functions()
+    if sys.argv[1:] == ["function"]:
+        return
     print("| environment, episodes, horizon | one device, ms | two | times as fast |")
     print("| --- | --- | --- | --- |", flush=True)
     for env, pop, reps, horizon, lanes, generations in CASES:

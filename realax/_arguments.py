@@ -11,15 +11,18 @@ import operator
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jax.core import Tracer
 
-from ._errors import closest, describe
+from ._errors import check_key, closest, describe
+from ._tree import Frozen
 
 
 type Check = Callable[[str, Any], Any]
+# A number of things, as `whole` takes it: 8.0 is 8.
+type Count = SupportsIndex | float
 
 
 def arguments[**A, R](
@@ -143,6 +146,8 @@ def keywords(phrase: str, value: Any) -> Mapping[str, Any] | None:
     """A dictionary of values by name, or `None` for an empty one."""
     if value is None:
         return None
+    if isinstance(value, Frozen):  # a field, from `dataclasses.replace`
+        return value.thaw()
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise TypeError(
             f"{phrase} must be a dictionary of values by name, or None, but got "
@@ -187,3 +192,38 @@ def one_of(*choices: str) -> Check:
         return value
 
     return check
+
+
+def function(signature: str) -> Check:
+    """Something to call, such as `(key) -> parameters`."""
+
+    def check(phrase: str, value: Any) -> Any:
+        if not callable(value):
+            raise TypeError(
+                f"{phrase} must be a function {signature}, but got {describe(value)}."
+            )
+        return value
+
+    return check
+
+
+def instance(kind: type, example: str) -> Check:
+    """An object of a class, with an example of one."""
+
+    def check(phrase: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            what = "the class itself" if value is kind else describe(value)
+            raise TypeError(
+                f"{phrase} must be a `{kind.__name__}`, but got {what}. For example: "
+                f"`{example}`."
+            )
+        return value
+
+    return check
+
+
+def one_key(phrase: str, value: Any) -> Any:
+    """One typed key."""
+    del phrase  # everywhere `key`
+    check_key(value)
+    return value

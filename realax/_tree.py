@@ -14,6 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
@@ -95,29 +96,29 @@ class Template[P]:
     treedef: Any
     leaves: tuple[Any, ...]
 
-    def __init__(self, tree: P, argument: str = "params_like"):
+    def __init__(self, tree: P, phrase: str = "`params_like`"):
         leaves, treedef = jax.tree.flatten(tree)
         object.__setattr__(self, "treedef", treedef)
         object.__setattr__(self, "leaves", tuple(map(_describe, leaves)))
         for leaf in self._trained:
             if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
                 raise TypeError(
-                    f"`{argument}` must hold real arrays where it is trained, but a "
-                    f"{leaf.dtype} array of shape {leaf.shape} came. Hold its real and "
+                    f"{phrase} must hold real arrays where it is trained, but got a "
+                    f"{leaf.dtype} array of shape {leaf.shape}. Hold its real and "
                     "imaginary parts as two arrays."
                 )
         try:
             hash((self.treedef, self.leaves))
         except TypeError as error:
             raise TypeError(
-                f"what is not an array in `{argument}` must be hashable, because it "
+                f"what is not an array in {phrase} must be hashable, because it "
                 f"decides what is compiled: {error}. Use arrays, functions, numbers, "
                 "strings, and tuples of them."
             ) from error
         if self.size == 0:
             raise ValueError(
-                f"`{argument}` must hold at least one floating-point array, but "
-                f"{_summary(leaves)} came. Python numbers and integer arrays are kept "
+                f"{phrase} must hold at least one floating-point array, but got "
+                f"{_summary(leaves)}. Python numbers and integer arrays are kept "
                 "as they are; write `jnp.zeros(...)` for what shall be trained."
             )
 
@@ -198,14 +199,23 @@ class Frozen:
         return {name: _thaw(value) for name, value in self.items}
 
 
-def freeze(kws: Mapping[str, Any] | None) -> Frozen:
-    """`kws` as a value; `None` is no keyword at all."""
+def freeze(kws: "Mapping[str, Any] | Frozen | None") -> Frozen:
+    """`kws` as a value; `None` is no keyword at all, and what is frozen stays so.
+
+    Values are the same where their types are too: 2, 2.0 and True are three.
+    """
+    if isinstance(kws, Frozen):
+        return kws
     return Frozen(tuple((k, _freeze(v)) for k, v in sorted((kws or {}).items())))
 
 
 @dataclasses.dataclass(frozen=True)
-class _FrozenList:
-    values: tuple[Hashable, ...]
+class _FrozenArray:
+    kind: type
+    shape: tuple[int, ...]
+    dtype: Any
+    bytes: bytes
+    value: Any = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,30 +234,35 @@ class _ById:
 def _freeze(value: Any) -> Hashable:
     if isinstance(value, Tracer):
         raise TypeError(
-            "keywords that decide what is compiled must be plain values, but a traced "
-            f"{value.aval} came. What shall be mapped over or differentiated belongs "
+            "keywords that decide what is compiled must be plain values, but got a "
+            f"traced {value.aval}. What shall be mapped over or differentiated belongs "
             "into the array leaves, such as `es_params` and `env_params`."
         )
-    if eqx.is_array(value) and value.size == 1:
-        return value.item()
+    if eqx.is_array(value) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        if value.shape == ():
+            value = value.item()
+        elif value.size == 1:
+            array = np.asarray(value)
+            kind, shape, dtype = type(value), array.shape, array.dtype
+            return _FrozenArray(kind, shape, dtype, array.tobytes(), value)
     if isinstance(value, Mapping):
         return freeze(value)
-    if isinstance(value, list):
-        return _FrozenList(tuple(_freeze(item) for item in value))
+    if type(value) in (list, tuple):
+        return _Static(type(value), tuple(_freeze(item) for item in value))
     try:
         hash(value)
     except TypeError:
         return _ById(value)
-    return value
+    return _Static(type(value), value)
 
 
 def _thaw(value: Any) -> Any:
     match value:
         case Frozen():
             return value.thaw()
-        case _FrozenList():
-            return [_thaw(item) for item in value.values]
-        case _ById():
+        case _Static(kind, inside) if kind in (list, tuple):
+            return kind(_thaw(item) for item in inside)
+        case _Static() | _ById() | _FrozenArray():
             return value.value
         case _:
-            return value
+            raise TypeError(f"{value!r} was not frozen.")

@@ -1,5 +1,7 @@
 """What evolution promises beyond the laws of every trainer."""
 
+import dataclasses
+import re
 from typing import Any
 
 import equinox as eqx
@@ -89,7 +91,7 @@ def test_shaping_keeps_the_direction_of_a_task() -> None:
     policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
     for wrap in (lambda task: task, eqx.filter_jit):
         trainer = rx.EvosaxTrainer(5, "SNES", wrap(task), policy, shaper)
-        assert trainer.objective == ("best_fitness", "max")
+        assert trainer.objective == ("mean_fitness", "max")
         assert trainer.fitness_shaper.centered_rank
     assert rx.EvosaxTrainer(5, "SNES", sphere, policy, shaper).objective[1] == "min"
 
@@ -107,6 +109,67 @@ def test_direction_of_a_task() -> None:
     shaper = rx.FitnessShaper(maximize=False)
     trainer = rx.EvosaxTrainer(30, "SNES", Height(), jnp.ones(2), shaper, popsize=16)
     assert trainer.init_and_train_(jr.key(0)).best_fitness < -2, "a shaper wins"
+
+
+class Own(rx.AbstractTask[Any]):
+    """A bowl whose own `evaluate` returns what `result` makes of its values."""
+
+    result: Any = eqx.field(static=True)
+    maximize: bool = False
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(params**2), None
+
+    def evaluate(self, population: Any, keys: Any, data: Any = None) -> Any:
+        return self.result(super().evaluate(population, keys, data)[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_values_of_any_real_type(dtype: Any) -> None:
+    task = Own(lambda values: (values.astype(dtype), None))
+    for strategy in ("CMA_ES", "SimpleGA"):
+        params, state, data = rx.evolve(
+            jnp.full(2, 5.0), task, jr.key(0), strategy=strategy, popsize=8, steps=20
+        )
+        assert data["metrics"]["fitness"].dtype == jnp.float32
+        assert state.best_fitness < 25 and jnp.all(jnp.isfinite(params))
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (
+            lambda values: values,
+            r"a pair \(values, aux\), but got an array",
+        ),
+        (lambda values: (values[:, 0], None), r"shape .* = \(8, 1\).* got .* \(8,\)"),
+        (lambda values: ("high", None), "of shape .* but got 'high'"),
+        (lambda values: (values + 1j, None), "must be real, but got complex64"),
+        (lambda values: (values, "text"), "the aux of `Own.evaluate`"),
+    ],
+)
+def test_wrong_values(result: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        rx.evolve(jnp.ones(2), Own(result), jr.key(0), popsize=8, steps=2)
+
+
+def test_the_aux_is_split_over_devices() -> None:
+    task = Own(lambda values: (values, {"mean": jnp.mean(values)}))
+    run = lambda n: rx.evolve(
+        jnp.ones(2), task, jr.key(0), popsize=8, steps=2, n_devices=n
+    )
+    run(1)
+    with pytest.raises(ValueError, match=r"\(pop, reps\).* at `\['mean'\]`"):
+        run(2)
+
+
+def test_what_only_says_how_a_run_is_executed() -> None:
+    marked = {
+        field.name
+        for field in dataclasses.fields(rx.EvosaxTrainer)
+        if field.metadata.get("execution")
+    }
+    assert marked == {"n_devices"}
 
 
 def test_every_evaluation_has_its_own_key() -> None:
@@ -238,9 +301,10 @@ def test_bad_fitness_destroys_nothing(strategy: str, bad: float) -> None:
     assert jnp.sum(state.best_params**2) < 2, "it learns all the same"
 
 
-@pytest.mark.parametrize("name", ["SNES", "CMA_ES"])
-def test_is_a_loop_over_evosax(name: str) -> None:
-    steps, popsize, start, key = 30, 16, jnp.full(3, 2.0), jr.key(4)
+# CMA_ES's eigenvectors magnify the last bits, which differ from processor to processor.
+@pytest.mark.parametrize(("name", "steps"), [("SNES", 30), ("CMA_ES", 8)])
+def test_is_a_loop_over_evosax(name: str, steps: int) -> None:
+    popsize, start, key = 16, jnp.full(3, 2.0), jr.key(4)
     trainer = rx.EvosaxTrainer(steps, name, sphere, start, popsize=popsize)
     first = trainer.initialize(jr.key(0))
     algorithm, params = algorithms[name](popsize, start), trainer.es_params
@@ -253,7 +317,8 @@ def test_is_a_loop_over_evosax(name: str) -> None:
         return state, None
 
     by_hand, _ = jax.lax.scan(generation, first.es_state, jnp.arange(steps))
-    assert close(trainer.train_(first, key).es_state.mean, by_hand.mean)
+    mean = trainer.train_(first, key).es_state.mean
+    assert close(mean, by_hand.mean, *((1e-3, 1e-3) if name == "CMA_ES" else ()))
 
 
 def test_nothing_usable_keeps_the_state() -> None:
@@ -283,6 +348,95 @@ def test_devices_change_nothing(strategy: str) -> None:
     ]
     assert close(one, two)
     assert [len(run[0].best_flat.devices()) for run in (one, two)] == [1, 2]
+
+
+COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+
+
+def _collectives(task: Any, **kws: Any) -> list[str]:
+    """What the devices say to each other in the compiled program of a run."""
+    trainer = rx.EvosaxTrainer(
+        5, task=task, params_like=jnp.ones(6), popsize=8, n_devices=2, **kws
+    )
+    state = trainer.initialize(jr.key(0))
+    run = jax.jit(lambda state, key: trainer.train(state, key))
+    text = run.lower(state, jr.key(1)).compile().as_text()
+    return re.findall(rf"\b({COLLECTIVES})(?:-start)?\(", text)
+
+
+@pytest.mark.parametrize("strategy", ["Open_ES", "CMA_ES", "SimpleGA"])
+def test_devices_tell_each_other_the_values_alone(strategy: str) -> None:
+    """XLA spread the algorithm too: 21 to 25 messages a generation."""
+
+    def two_more(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"length": x[0], "path": x}
+
+    assert _collectives(rastrigin, strategy=strategy) == ["all-gather"]
+    if strategy == "Open_ES":
+        assert _collectives(two_more, strategy=strategy) == 3 * ["all-gather"]
+
+
+# In these two, XLA makes the update of the mean and the deviation in another order
+# where the values come from an all-gather: a few units in the last place.
+ROUNDED = {"SNES", "PGPE"}
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "CMA_ES",
+        "Open_ES",
+        "SNES",
+        "PGPE",
+        "SimpleGA",
+        "Sep_CMA_ES",
+        "DiscoveredES",
+        "DE",
+        "PSO",
+        "xNES",
+    ],
+)
+def test_devices_change_no_bit(strategy: str) -> None:
+    one, two = [
+        rx.EvosaxTrainer(
+            50, strategy, rastrigin, jnp.ones(10), popsize=32, n_devices=n
+        ).init_and_train(jr.key(0))
+        for n in (1, 2)
+    ]
+    assert close(one, two) if strategy in ROUNDED else same(one, two)
+
+
+def test_what_is_committed_to_one_device() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x - data) ** 2), None
+
+    trainer = rx.EvosaxTrainer(3, "SNES", task, jnp.ones(2), popsize=8, n_devices=2)
+    data, expected = (
+        jnp.asarray(0.5),
+        trainer.init_and_train(jr.key(0), jnp.asarray(0.5)),
+    )
+    for device in jax.devices()[:2]:
+        put = lambda tree, device=device: jax.device_put(tree, device)
+        found = trainer.init_and_train(put(jr.key(0)), put(data))
+        assert same(found, expected)
+        state = put(trainer.initialize(jr.key(1)))
+        assert int(trainer.train_(state, put(jr.key(0)), data).step) == 3
+        there = eqx.tree_at(lambda t: t.params_like, trainer, put(jnp.ones(2)))
+        assert same(there.init_and_train(jr.key(0), put(data)), expected)
+
+
+def test_arrays_are_placed_once() -> None:
+    make = lambda n: rx.EvosaxTrainer(3, "SNES", sphere, jnp.ones(2), n_devices=n)
+    tree = {"key": jr.key(0), "array": jnp.ones(2), "numpy": np.ones(2), "f": sphere}
+    assert make(1).placed(tree) is tree
+    placed = make(2).placed(tree)
+    assert same([placed[k] for k in ("key", "array")], [tree["key"], tree["array"]])
+    assert all(len(placed[k].devices()) == 2 for k in ("key", "array"))
+    assert placed["numpy"] is tree["numpy"] and placed["f"] is sphere
+    again = make(2).placed(placed)
+    assert all(again[name] is placed[name] for name in tree)
+    traced = jax.jit(lambda x: make(2).placed({"x": x, "y": tree["array"]}))
+    assert len(traced(jnp.ones(2))["x"].devices()) == 1
 
 
 def test_devices_change_nothing_in_an_environment() -> None:
@@ -349,7 +503,6 @@ def test_constructor_arguments_by_value() -> None:
         ({"strategy": "SNES", "es_params": {"std_init": jnp.ones(3)}}, "map over"),
         ({"strategy": "PersistentES", "es_params": {"T": 7.9}}, "of kind int32"),
         ({"strategy": "OpenES", "es_kws": {"std_schedule": 0.1}}, "goes into `std`"),
-        ({"strategy": "OpenES", "es_kws": {"std": "a"}}, "number or schedule"),
         ({"strategy": "SNES", "es_kws": {"optimizer": optax.adam}}, r"optax\.adam\("),
         (
             {
@@ -370,7 +523,7 @@ def test_constructor_arguments_by_value() -> None:
         ({"strategy": "OpenES", "popsize": 7}, "must be even"),
         ({"strategy": "SNES", "popsize": 7, "n_devices": 2}, "6 and 8"),
         ({"strategy": "SNES", "popsize": 6, "n_devices": 3}, "jax_num_cpu_devices"),
-        ({"strategy": "SNES", "popsize": 0}, "`popsize` must be at least 1"),
+        ({"strategy": "SNES", "popsize": 0}, "at least 1, but got 0"),
     ],
 )
 def test_wrong_settings(kws: dict[str, Any], words: str) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import pytest
 from hypothesis import given, settings, strategies as st
-from jaxtyping import TypeCheckError
 from optax import contrib
 
 import realax as rx
@@ -259,6 +258,24 @@ def test_a_hundred_skipped_in_a_row_warn() -> None:
             jnp.ones(2), loss, jr.key(0), steps=100, use_scan=False
         )
     assert same(params, jnp.ones(2)) and np.isinf(state.best_loss)
+
+
+def test_a_hundred_gradients_of_zero_warn() -> None:
+    def rounded(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(jnp.round(x) ** 2), None
+
+    def then_flat(x: Any, key: Any, flat: Any) -> Any:
+        return jnp.sum(x**2) * jnp.where(flat, 0.0, 1.0), None
+
+    def train(steps: int, loss: Any, data: Any = None) -> Any:
+        trainer = rx.OptaxTrainer(steps, "sgd", lambda key: jnp.ones(2), loss)
+        return trainer.init_and_train_(jr.key(0), data)
+
+    with pytest.warns(RuntimeWarning, match="exactly 0 in 100 steps.*EvosaxTrainer"):
+        state = train(100, rounded)
+    assert int(state.flat) == int(state.longest_flat) == 100
+    train(99, rounded)
+    assert int(train(120, then_flat, jnp.asarray(False)).longest_flat) == 0
 
 
 def test_data_reaches_the_loss_unchanged() -> None:
@@ -564,7 +581,7 @@ WRONG: list[tuple[Any, str, dict[str, Any]]] = [
     (ValueError, "no optimiser 'adamm'.*'adam'", {"optimizer": "adamm"}),
     (ValueError, "a gradient for each example", {"optimizer": "dpsgd"}),
     (ValueError, r"optax\.contrib\.muon\(\.\.\.\)", {"optimizer": "muon"}),
-    (TypeCheckError, "'optimizer'", {"optimizer": optax.adam}),
+    (TypeError, "`optimizer` of `Optax", {"optimizer": optax.adam}),
     (ValueError, "takes no 'beta1'.*'b1'", {"opt_kws": {"beta1": 0.9}}),
     (
         ValueError,
@@ -595,8 +612,8 @@ WRONG: list[tuple[Any, str, dict[str, Any]]] = [
         "`learning_rate` must return one number",
         {"learning_rate": lambda step: jnp.ones(2) * step},
     ),
-    (ValueError, "`epochs` must be at least 1", {"epochs": 0}),
-    (ValueError, "`initializer` must hold at least one", {"initializer": lambda k: 1}),
+    (ValueError, "`epochs` of `OptaxTrainer` must be", {"epochs": 0}),
+    (ValueError, "`initializer` returns must hold", {"initializer": lambda k: 1}),
     (
         ValueError,
         "a gradient for each example",

@@ -1,5 +1,6 @@
 """Running statistics of observations in evolution."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -123,6 +124,9 @@ def test_going_on_from_a_normalized_policy() -> None:
     assert isinstance(again.params(after).policy, rx.MLPPolicy)
     assert after.obs_stats.count > policy.stats.count
     assert same(again.initialize(jr.key(0)).obs_stats, policy.stats)
+    replaced = dataclasses.replace(again, popsize=6, es_params=None)
+    assert same(replaced.initialize(jr.key(0)).obs_stats, policy.stats)
+    assert replaced.popsize == 6
     with pytest.raises(ValueError, match="`params_like` is a `NormalizedPolicy`"):
         rx.EvosaxTrainer(2, "SNES", rx.GymnaxTask("CartPole-v1"), policy)
 

@@ -98,6 +98,39 @@ def test_keywords_compare_by_value() -> None:
     assert freeze({"w": array}) == freeze({"w": array})
     assert freeze({"w": array}) != freeze({"w": array.copy()})
     assert freeze(None) == freeze({})
+    assert freeze(freeze(kws)) == freeze(kws)
+
+
+def test_keywords_compare_by_type() -> None:
+    twos = [2, 2.0, "2", True, np.int8(2), [2], (2,), (2.0,), [2.0], {"x": 2}]
+    ones = [1, 1.0, True, (1,), (1.0,), (True,)]
+    for values in twos, ones:
+        frozen = [freeze({"n": value}) for value in values]
+        # A scalar array is the number that it holds.
+        assert len(set(frozen)) == len(values) - sum(
+            isinstance(value, np.generic) for value in values
+        )
+        for one, value in zip(frozen, values, strict=True):
+            assert freeze({"n": value}) == one
+            assert one.thaw()["n"] == value
+            assert type(one.thaw()["n"]) in (type(value), int)
+
+
+@pytest.mark.parametrize("make", [jnp.full, np.full])
+def test_arrays_of_one_number_compare_by_value(make: Any) -> None:
+    array = make((1,), 0.5, jnp.float16)
+    frozen = freeze({"w": array})
+    thawed = frozen.thaw()["w"]
+    assert same(thawed, array) and thawed.shape == (1,)
+    assert frozen == freeze({"w": make((1,), 0.5, jnp.float16)})
+    for other in (
+        make((1,), 0.25, jnp.float16),
+        make((1,), 0.5, jnp.float32),
+        make((1, 1), 0.5, jnp.float16),
+        0.5,
+    ):
+        assert frozen != freeze({"w": other})
+    assert freeze({"k": jr.key(0)}).thaw()["k"].shape == ()
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,6 +20,7 @@ from .._compiler import checked_options
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
 from ..policies import ObsStats
+from ._randomness import uses_argument
 
 
 _SIGNATURE = "(params, key, data) -> (value, aux)"
@@ -49,6 +50,21 @@ class AbstractTask[P](eqx.Module):
 
         **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
         """
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the value depends on the key.
+
+        By default it is found out from the code of `__call__` and `evaluate`: whether
+        they use their keys. A property or a class attribute; not a field. The best
+        value so far of a task that draws random numbers is a lucky draw as well, so
+        that evolution is judged by its generations' means.
+        """
+        kind = type(self)
+        own = kind.evaluate is not AbstractTask.evaluate
+        return uses_argument(kind.__call__, 2) or (
+            own and uses_argument(kind.evaluate, 2)
+        )
 
     @property
     def compiler_options(self) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class EnvTask[P](AbstractTask[P]):
         return True
 
     @property
+    def stochastic(self) -> bool:
+        """True: episodes begin at random."""
+        return True
+
+    @property
     def space(self) -> EnvSpace:
         """The sizes that a policy needs."""
         action = self.action_layout

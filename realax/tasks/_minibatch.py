@@ -68,6 +68,11 @@ class Minibatch[P](AbstractTask[P]):
         return is_maximized(self.loss_fn)
 
     @property
+    def stochastic(self) -> bool:
+        """True: another batch has another loss."""
+        return True
+
+    @property
     def compiler_options(self) -> dict[str, Any]:
         """Those of `loss_fn`."""
         return options_of(self.loss_fn)

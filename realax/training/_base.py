@@ -96,6 +96,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         del state
         return None
 
+    def placed(self, tree: Tree) -> Tree:
+        """`tree` with its arrays on the devices that a run uses; as it is, by default.
+
+        The trainer's own, a state, a key and data go through here before a run.
+        """
+        return tree
+
     @property
     def compiler_options(self) -> dict[str, Any]:
         """The options with which XLA compiles whole runs, values by name.
@@ -172,7 +179,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def _begin(self, key: PRNGKeyArray) -> tuple[S, PRNGKeyArray]:
         check_key(key)
         init_key, run_key = jr.split(key)
-        return _initialize(with_steps(_bare(self), 0), init_key), run_key
+        bare, init_key = self.placed((with_steps(_bare(self), 0), init_key))
+        return _initialize(bare, init_key), run_key
 
     def _drive(
         self,
@@ -190,7 +198,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
                 f"{state.step.shape}. For several, map over them: "
                 "`jax.vmap(trainer.train)(states, keys)`."
             )
-        bare = _bare(self)
+        bare, state, key, data = self.placed((_bare(self), state, key, data))
         traced = is_traced(self, state, key, data)
         stopping = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
         watching = tuple(o for o in self.callbacks if not isinstance(o, EarlyStopping))

@@ -9,8 +9,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from .._errors import describe
 from .._types import TaskFn, Tree
 from ..tasks import AbstractTask
 from ..tasks._base import check_arrays, vmap_jobs
@@ -43,6 +46,9 @@ def evaluate[P](
     split, whole = jax.sharding.PartitionSpec("pop"), jax.sharding.PartitionSpec()
     arrays, static = eqx.partition((population, (task, data)), eqx.is_array)
     split_arrays, whole_arrays = arrays
+    # Whole on each device before and after. Otherwise XLA would spread the algorithm
+    # too, and the devices would spend their time talking and sum in another order.
+    split_arrays, keys = on_every_device((split_arrays, keys), n_devices)
 
     @functools.partial(
         jax.shard_map,
@@ -53,32 +59,90 @@ def evaluate[P](
     )
     def shard(population: Any, shared: Any, keys: Any) -> Any:
         population, (task, data) = eqx.combine((population, shared), static)
-        return _evaluate(task, population, keys, data)
+        values, aux = _evaluate(task, population, keys, data)
+        _check_axes(aux, keys.shape)
+        return values, aux
 
-    return shard(split_arrays, whole_arrays, keys)
+    return on_every_device(shard(split_arrays, whole_arrays, keys), n_devices)
 
 
 def _evaluate(
     task: Any, population: Any, keys: Any, data: Any
 ) -> tuple[Float[Array, "pop reps"], Tree]:
     if isinstance(task, AbstractTask):
-        values, aux = task.evaluate(population, keys, data)
-        check_arrays(aux, f"the aux of {type(task).__name__}.evaluate")
-        return values, aux
+        result: Any = task.evaluate(population, keys, data)
+        return _checked(result, keys.shape, f"`{type(task).__name__}.evaluate`")
     return vmap_jobs(task, population, keys, data)
 
 
+def _checked(result: Any, shape: tuple[int, ...], name: str) -> tuple[Array, Tree]:
+    """What a task's own `evaluate` returned, in jax's default float dtype."""
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"{name} must return a pair (values, aux), but got {describe(result)}. "
+            "Return `values, None` where there is no aux."
+        )
+    values, aux = result
+    if not eqx.is_array_like(values) or jnp.shape(values) != shape:
+        raise TypeError(
+            f"the values of {name} must be of shape (pop, reps) = {shape}, the shape "
+            f"of `keys`, but got {describe(values)}."
+        )
+    check_arrays(aux, f"the aux of {name}")
+    values = jnp.asarray(values)
+    if jnp.issubdtype(values.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"the values of {name} must be real, but got {values.dtype}. Take "
+            "`jnp.real` or `jnp.abs` of them."
+        )
+    return values.astype(jnp.result_type(float)), aux
+
+
+def _check_axes(aux: Tree, jobs: tuple[int, ...]) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(aux):
+        if jnp.shape(leaf)[:2] != jobs:
+            raise ValueError(
+                f"with `n_devices`, the aux must have the leading axes (pop, reps), "
+                f"here {jobs}, but got shape {jnp.shape(leaf)} at "
+                f"`{jax.tree_util.keystr(path) or '(root)'}`. Return it for each "
+                "individual, or evaluate on one device."
+            )
+
+
 def on_every_device(state: Tree, n_devices: int) -> Tree:
-    """`state` whole on each device of the mesh, as evaluation leaves it.
+    """`state` whole on each device of the mesh, so that each computes all of it.
 
     One that lay elsewhere before the first step would compile the step once more.
     """
     if n_devices == 1:
         return state
-    whole = jax.sharding.NamedSharding(
+    return jax.lax.with_sharding_constraint(state, _whole(n_devices))
+
+
+def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
+    """As `on_every_device`, for what enters a run: arrays that lie somewhere already.
+
+    Such as data committed to one device, which jax would not combine with the mesh.
+    Tracers, and what is no array of jax, are left alone.
+    """
+    if n_devices == 1 or isinstance(jnp.zeros(()), Tracer):
+        return tree
+    whole = _whole(n_devices)
+
+    def put(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+            return leaf
+        if leaf.committed and leaf.sharding.is_equivalent_to(whole, leaf.ndim):
+            return leaf
+        return jax.device_put(leaf, whole)
+
+    return jax.tree.map(put, tree)
+
+
+def _whole(n_devices: int) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(
         device_mesh(n_devices), jax.sharding.PartitionSpec()
     )
-    return jax.lax.with_sharding_constraint(state, whole)
 
 
 def device_mesh(n_devices: int) -> jax.sharding.Mesh:
@@ -90,7 +154,7 @@ def device_mesh(n_devices: int) -> jax.sharding.Mesh:
     if n_devices > len(devices):
         raise ValueError(
             f"`n_devices` must be at most {len(devices)}, the {devices[0].platform} "
-            f"devices that jax sees, but {n_devices} came. On CPU call "
+            f"devices that jax sees, but got {n_devices}. On CPU call "
             f'`jax.config.update("jax_num_cpu_devices", {n_devices})` before anything '
             "else uses jax."
         )

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
-from .._errors import closest
+from .._errors import closest, describe
 from .._types import PRNGKeyArray
 
 
@@ -28,6 +28,16 @@ class Optimizer(Protocol):
     def update(self) -> Any:
         """`(gradients, state, params, **more) -> (updates, state)`."""
         ...
+
+
+def optimizer(phrase: str, value: Any) -> Any:
+    """An optimiser's name, or an instance of one."""
+    if isinstance(value, str) or isinstance(value, Optimizer):
+        return value
+    raise TypeError(
+        f"{phrase} must be the name of an optimiser of optax, or an instance such as "
+        f"`optax.adam(0.01)`, but got {describe(value)}."
+    )
 
 
 # What optax calls a learning rate.

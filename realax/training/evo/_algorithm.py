@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ..._errors import closest
+from ..._arguments import flag, number, whole
+from ..._errors import closest, describe
 from ..._types import PRNGKeyArray
+from .._checks import check_rate
 from .._optimizer import build_optimizer
 
 
@@ -45,6 +47,19 @@ class Algorithm(Protocol):
     ) -> Any:
         """`(state, metrics)`."""
         ...
+
+
+def algorithm(phrase: str, value: Any) -> Any:
+    """An algorithm's name, or an instance of one."""
+    if isinstance(value, str) or (
+        isinstance(value, Algorithm) and not isinstance(value, type)
+    ):
+        return value
+    what = f"the class {value.__name__}" if isinstance(value, type) else describe(value)
+    raise TypeError(
+        f"{phrase} must be the name of an algorithm of evosax, or an instance of one, "
+        f'but got {what}. For example: `"CMA_ES"`.'
+    )
 
 
 # Names that scripts written for evosax 0.1 still use.
@@ -136,19 +151,24 @@ def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algor
 
     name = resolve(name)
     cls = algorithms[name]
-    accepted = set(inspect.signature(cls.__init__).parameters) - _TAKEN
+    parameters = inspect.signature(cls.__init__).parameters
+    accepted = set(parameters) - _TAKEN
     accepted |= {value for name, value in _BY_VALUE.items() if name in accepted}
     for keyword in given:
         if keyword not in accepted:
             raise ValueError(
                 f"`es_kws`: {name} takes no {keyword!r}. {closest(keyword, accepted)}"
             )
+    given = {
+        keyword: _checked(name, keyword, value, parameters.get(keyword))
+        for keyword, value in given.items()
+    }
     kws = _objects(name, dims, _with_defaults(name, given))
     groups = kws.get("num_populations", 1)
     if popsize % groups:
         raise ValueError(
             f"`popsize` of {name} must be a multiple of `num_populations={groups}`, "
-            f"but {popsize} came. It is the number of individuals in all populations."
+            f"but got {popsize}. It is the number of individuals in all populations."
         )
     try:
         algorithm = cls(
@@ -161,6 +181,29 @@ def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algor
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{name} refuses `es_kws={dict(given)}`: {error}") from error
     return algorithm
+
+
+def _checked(
+    name: str, keyword: str, value: Any, parameter: inspect.Parameter | None
+) -> Any:
+    """A constructor's argument, if it is of the kind that the algorithm takes."""
+    phrase = f"`es_kws` of {name}: {keyword!r}"
+    if parameter is not None and value is parameter.default:
+        return value
+    if keyword in ("learning_rate", "std") and not callable(value):
+        return number(least=0.0)(phrase, value)
+    kind = None if parameter is None else parameter.annotation
+    if kind is int:
+        return whole()(phrase, value)
+    if kind is bool:
+        return flag(phrase, value)
+    takes_text = keyword == "optimizer" or "str" in str(kind)
+    if value is None or isinstance(value, str) and not takes_text:
+        raise TypeError(
+            f"{phrase} must be what evosax's constructor takes, but got "
+            f"{describe(value)}. Leave it out for its default."
+        )
+    return value
 
 
 def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,16 +221,18 @@ def _objects(name: str, dims: int, kws: dict[str, Any]) -> dict[str, Any]:
         kws["sampling_fn"] = functools.partial(_normal, dims, kws.pop("std"))
     if "std" in kws:
         kws["std_schedule"] = _schedule(kws.pop("std"))
+    if callable(kws.get("std_schedule")):
+        _schedule(kws["std_schedule"])
     if "std_schedule" in kws and not callable(kws["std_schedule"]):
         raise ValueError(
             f"`es_kws` of {name}: `std_schedule` must be a function of the generation, "
-            f"but {kws['std_schedule']!r} came. A number goes into `std`."
+            f"but got {kws['std_schedule']!r}. A number goes into `std`."
         )
     if "optimizer" in kws and not isinstance(kws["optimizer"], str):
         if not hasattr(kws["optimizer"], "init"):
             raise ValueError(
                 f"`es_kws` of {name}: `optimizer` must be a name or an optimiser, such "
-                f"as `optax.adam(0.01)`, but {kws['optimizer']!r} came."
+                f"as `optax.adam(0.01)`, but got {kws['optimizer']!r}."
             )
     if "learning_rate" in kws or isinstance(kws.get("optimizer"), str):
         rate = kws.pop("learning_rate", None)
@@ -203,9 +248,9 @@ def _schedule(std: Any) -> Callable[[Any], Any]:
     import optax
 
     if callable(std):
+        phrase = "`es_kws`: the schedule of the deviation"
+        check_rate(phrase, std(jnp.zeros((), jnp.int32)))
         return std
-    if not isinstance(std, int | float):
-        raise ValueError(f"`es_kws`: `std` must be a number or schedule; {std!r} came.")
     return optax.constant_schedule(float(std))
 
 
@@ -214,6 +259,9 @@ def _optimizer(name: str, optimizer: Any, learning_rate: Any) -> Any:
         raise ValueError(
             f"`es_kws` of {name} must name `optimizer` and `learning_rate` together, "
             "for example `optimizer='adam', learning_rate=0.01`, or give an optax "
-            f"optimiser alone; {optimizer!r} and {learning_rate!r} came."
+            f"optimiser alone, but got {optimizer!r} and {learning_rate!r}."
         )
+    if callable(learning_rate):
+        rate = learning_rate(jnp.zeros((), jnp.int32))
+        check_rate(f"`es_kws` of {name}: `learning_rate`", rate)
     return build_optimizer(optimizer, learning_rate, argument="es_kws")

@@ -6,7 +6,7 @@
 # pyright: reportUnknownVariableType=false
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex, cast
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -14,17 +14,25 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ..._errors import check_key, count
+from ..._arguments import Count, arguments, flag, function, keywords, whole
+from ..._errors import check_key
 from ..._tree import Frozen, Template, freeze, stays_finite, where
-from ..._types import PRNGKeyArray, Tree
+from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
 from ...tasks._base import begun, check_task, is_maximized, options_of
 from ...tasks._minibatch import drawn
+from ...tasks._randomness import draws
 from .._base import AbstractTrainer
-from .._evaluate import device_mesh, evaluate, on_every_device
+from .._checks import logger as a_logger, observers, record as a_record, trainable
+from .._evaluate import (
+    device_mesh,
+    evaluate,
+    on_every_device,
+    put_on_every_device,
+)
 from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
-from ._algorithm import Algorithm
-from ._shaping import FitnessShaper
+from ._algorithm import Algorithm, algorithm as an_algorithm
+from ._shaping import FitnessShaper, shaper as a_shaper
 from ._state import ESMetrics, ESState
 from ._strategy import Strategy
 
@@ -54,8 +62,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         `maximize` decides, and a plain function is minimised.
     - `popsize`: individuals in a generation.
     - `eval_reps`: how often each is evaluated; the values are averaged.
-    - `n_devices`: over how many devices a generation is spread. Keys, and so results
-        but for float noise, do not depend on it. On CPU, call
+    - `n_devices`: over how many devices the evaluation of a generation is spread; the
+        algorithm runs whole on each. Keys, and so results but for the last bits of a
+        few algorithms, do not depend on it. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
         (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
     - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
@@ -87,83 +96,120 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     task: Callable[..., Any]
     params_like: P
     fitness_shaper: FitnessShaper
-    obs_stats: ObsStats | None
     popsize: int = eqx.field(static=True)
     eval_reps: int = eqx.field(static=True)
-    n_devices: int = eqx.field(static=True)
+    n_devices: int = eqx.field(static=True, metadata=EXECUTION)
     es_kws: Frozen = eqx.field(static=True)
     es_params: Any
     record: Callable[[ESState[P]], Tree] | None
     callbacks: tuple[AbstractObserver, ...]
 
+    @arguments(
+        train_steps=whole(),
+        strategy=an_algorithm,
+        task=function("(params, key, data) -> (fitness, aux)"),
+        params_like=trainable,
+        fitness_shaper=a_shaper,
+        popsize=whole(),
+        eval_reps=whole(),
+        n_devices=whole(),
+        es_kws=keywords,
+        record=a_record,
+        callbacks=observers,
+        logger=a_logger,
+        progress_bar=flag,
+    )
     def __init__(
         self,
-        train_steps: SupportsIndex,
+        train_steps: Count,
         strategy: str | Algorithm,
         task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
         params_like: P,
         fitness_shaper: FitnessShaper | None = None,
-        popsize: SupportsIndex = 64,
-        eval_reps: SupportsIndex = 1,
-        n_devices: SupportsIndex = 1,
+        popsize: Count = 64,
+        eval_reps: Count = 1,
+        n_devices: Count = 1,
         *,
         es_kws: Mapping[str, Any] | None = None,
         es_params: Tree = None,
         record: Callable[[ESState[P]], Tree] | None = None,
-        callbacks: Observers = (),
+        callbacks: Observers | None = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
         check_task(task)
-        size, devices = count("popsize", popsize), count("n_devices", n_devices)
+        size, devices = int(popsize), int(n_devices)
         if devices > 1:
             device_mesh(devices)
         if size % devices:
             below = size - size % devices
             raise ValueError(
-                f"`popsize` must be a multiple of `n_devices={devices}`, but {size} "
-                f"came. The nearest are {below or devices} and {below + devices}."
+                f"`popsize` must be a multiple of `n_devices={devices}`, but got "
+                f"{size}. The nearest are {below or devices} and {below + devices}."
             )
-        self.train_steps = count("train_steps", train_steps)
+        if isinstance(params_like, NormalizedPolicy) and begun(task) is None:
+            raise ValueError(
+                "`params_like` is a `NormalizedPolicy`, whose statistics are not "
+                "to be evolved. Give the task `normalize_obs=True` to go on with "
+                "them, or evolve `params_like.policy`."
+            )
+        self.train_steps = int(train_steps)
         self.strategy = strategy
         self.task = task
-        self.obs_stats = begun(task)
-        if isinstance(params_like, NormalizedPolicy):
-            if self.obs_stats is None:
-                raise ValueError(
-                    "`params_like` is a `NormalizedPolicy`, whose statistics are not "
-                    "to be evolved. Give the task `normalize_obs=True` to go on with "
-                    "them, or evolve `params_like.policy`."
-                )
-            self.obs_stats = params_like.stats
-            params_like = cast(P, params_like.policy)
         self.params_like = params_like
-        self.fitness_shaper = (fitness_shaper or FitnessShaper()).directed(
-            is_maximized(task)
-        )
+        self.fitness_shaper = fitness_shaper or FitnessShaper()
         self.popsize = size
-        self.eval_reps = count("eval_reps", eval_reps)
+        self.eval_reps = int(eval_reps)
         self.n_devices = devices
         self.es_kws = freeze(es_kws)
         self.es_params = self._strategy.full_params(es_params)
         self.record = record
         self.callbacks = as_tuple(
-            callbacks, logger, ProgressBar() if progress_bar else None
+            callbacks or (), logger, ProgressBar() if progress_bar else None
         )
 
     @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The best fitness so far."""
-        return "best_fitness", "max" if self.fitness_shaper.maximize else "min"
+        """The best fitness so far; of a task that draws random numbers, the mean.
+
+        There, the best so far is the luckiest. The task's `stochastic` says which.
+        """
+        metric = "mean_fitness" if draws(self.task) else "best_fitness"
+        return metric, "max" if self._shaper.maximize else "min"
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of observations with which a run begins, if there are some."""
+        if isinstance(self.params_like, NormalizedPolicy):
+            return self.params_like.stats
+        return begun(self.task)
 
     @property
     def compiler_options(self) -> dict[str, Any]:
         """Those of `task`."""
         return options_of(self.task)
 
+    def placed(self, tree: Tree) -> Tree:
+        """`tree` with its arrays whole on each of the `n_devices`.
+
+        The trainer's own, a state, a key and data go through here before a run, so that
+        it does not matter to which device they were committed.
+        """
+        return put_on_every_device(tree, self.n_devices)
+
     @property
-    def _template(self) -> Template[P]:
-        return Template(self.params_like)
+    def _shaper(self) -> FitnessShaper:
+        return self.fitness_shaper.directed(is_maximized(self.task))
+
+    @property
+    def _start(self) -> Any:
+        """What is evolved: `params_like` without statistics of observations."""
+        given = self.params_like
+        return given.policy if isinstance(given, NormalizedPolicy) else given
+
+    @property
+    def _template(self) -> Template[Any]:
+        return Template(self._start)
 
     @property
     def _strategy(self) -> Strategy:
@@ -173,12 +219,12 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """The state around `params_like`, before the first generation."""
         check_key(key)
         key, shuffle_key = jr.split(key)
-        template = self._template
-        flat, rest = template.flatten(self.params_like)
+        template, shaper = self._template, self._shaper
+        flat, rest = template.flatten(self._start)
         state = ESState(
             step=jnp.zeros((), jnp.int32),
             es_state=self._strategy.init(key, flat, self.es_params),
-            best_fitness=self.fitness_shaper.cost(jnp.asarray(jnp.inf, flat.dtype)),
+            best_fitness=shaper.cost(jnp.asarray(jnp.inf, flat.dtype)),
             best_flat=flat,
             group=jnp.zeros((), jnp.int32),
             born=jnp.asarray(False),
@@ -196,6 +242,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self, state: ESState[P], key: PRNGKeyArray, data: Tree = None
     ) -> tuple[ESState[P], ESMetrics]:
         """One generation."""
+        shaper = self._shaper
         ask_key, eval_key, tell_key = jr.split(key, 3)
         population, es_state = self._ask(state, ask_key)
         # XLA would make the same random numbers again wherever they are used.
@@ -209,17 +256,16 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         stats = state.obs_stats
         if stats is not None:
             aux, moments = aux
-            # Whole on each device first, so that sums are made in the same order.
-            stats = stats.absorb(on_every_device(moments, self.n_devices))
+            stats = stats.absorb(moments)
         fitness = jnp.mean(values, axis=-1)
 
         usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _ABSURD)
         # A product is faster than a look at each number, and NaN where one of them is.
         tiny = jnp.finfo(population.dtype).tiny
         usable &= jnp.isfinite(population @ jnp.full(population.shape[-1], tiny))
-        cost = self.fitness_shaper.cost(fitness)
+        cost = shaper.cost(fitness)
         masked = jnp.where(usable, cost, jnp.inf)
-        better = jnp.min(masked) < self.fitness_shaper.cost(state.best_fitness)
+        better = jnp.min(masked) < shaper.cost(state.best_fitness)
 
         def found() -> Any:
             best = jnp.argmin(masked)
@@ -232,10 +278,10 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
         def replaced() -> Any:
             worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
-            return jnp.where(usable, fitness, self.fitness_shaper.cost(worst))
+            return jnp.where(usable, fitness, shaper.cost(worst))
 
         told = jax.lax.cond(jnp.all(usable), lambda: fitness, replaced)
-        told = self.fitness_shaper(population, told)
+        told = shaper(population, told)
         after = self._tell(state, tell_key, population, told, es_state)
         accepted = jnp.any(usable) & stays_finite(state.es_state, after)
         refused = jnp.where(accepted, 0, state.refused + 1)
@@ -285,7 +331,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self, state: ESState[P], key: PRNGKeyArray
     ) -> tuple[Float[Array, "pop dims"], Any]:
         strategy, params = self._strategy, self.es_params
-        start, _ = self._template.flatten(self.params_like)
+        start, _ = self._template.flatten(self._start)
         if not strategy.population_based:
             return strategy.ask(key, state.es_state, params, start)
         return jax.lax.cond(

@@ -1,14 +1,16 @@
 """Evolution in one call."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, overload
 
+from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
+from .._checks import logger as a_logger, observers, trainable
 from ..observers import Logger, Observers
-from ._algorithm import Algorithm
+from ._algorithm import Algorithm, algorithm
 from ._es import EvosaxTrainer
-from ._shaping import FitnessShaper
+from ._shaping import FitnessShaper, shaper
 from ._state import ESMetrics, ESState
 
 
@@ -19,18 +21,18 @@ def evolve[P](
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = ...,
-    popsize: SupportsIndex = ...,
-    steps: SupportsIndex = ...,
-    eval_reps: SupportsIndex = ...,
+    popsize: Count = ...,
+    steps: Count = ...,
+    eval_reps: Count = ...,
     use_scan: Literal[True] = ...,
     fitness_shaper: FitnessShaper | None = ...,
     es_kws: Mapping[str, Any] | None = ...,
     es_params: Tree = ...,
-    n_devices: SupportsIndex = ...,
+    n_devices: Count = ...,
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, ESState[P], Record[ESMetrics]]: ...
 @overload
 def evolve[P](
@@ -39,37 +41,53 @@ def evolve[P](
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = ...,
-    popsize: SupportsIndex = ...,
-    steps: SupportsIndex = ...,
-    eval_reps: SupportsIndex = ...,
+    popsize: Count = ...,
+    steps: Count = ...,
+    eval_reps: Count = ...,
     use_scan: Literal[False],
     fitness_shaper: FitnessShaper | None = ...,
     es_kws: Mapping[str, Any] | None = ...,
     es_params: Tree = ...,
-    n_devices: SupportsIndex = ...,
+    n_devices: Count = ...,
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, ESState[P]]: ...
+@arguments(
+    prms=trainable,
+    task=function("(params, key, data) -> (fitness, aux)"),
+    key=one_key,
+    strategy=algorithm,
+    popsize=whole(),
+    steps=whole(),
+    eval_reps=whole(),
+    use_scan=flag,
+    fitness_shaper=shaper,
+    es_kws=keywords,
+    n_devices=whole(),
+    logger=a_logger,
+    progress_bar=flag,
+    callbacks=observers,
+)
 def evolve[P](
     prms: P,
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
     key: PRNGKeyArray,
     *,
     strategy: str | Algorithm = "OpenES",
-    popsize: SupportsIndex = 64,
-    steps: SupportsIndex = 1024,
-    eval_reps: SupportsIndex = 1,
+    popsize: Count = 64,
+    steps: Count = 1024,
+    eval_reps: Count = 1,
     use_scan: bool = True,
     fitness_shaper: FitnessShaper | None = None,
     es_kws: Mapping[str, Any] | None = None,
     es_params: Tree = None,
-    n_devices: SupportsIndex = 1,
+    n_devices: Count = 1,
     data: Tree = None,
     logger: Logger | None = None,
     progress_bar: bool = False,
-    callbacks: Observers = (),
+    callbacks: Observers | None = (),
 ) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
     """Evolve `prms` on a task, with an `EvosaxTrainer` made for the occasion.
 

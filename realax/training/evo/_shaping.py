@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ..._arguments import Check, arguments, flag, instance, number, optional
+
 
 def _weight(value: ArrayLike) -> Float[Array, ""] | float:
     """An array leaf, unless it is the number 0, which costs nothing."""
@@ -32,11 +34,32 @@ class FitnessShaper(eqx.Module):
     - `norm_range`: linearly to [-1, 1].
     """
 
-    maximize: bool | None = eqx.field(static=True, default=None)
-    centered_rank: bool = eqx.field(static=True, default=False)
-    z_score: bool = eqx.field(static=True, default=False)
-    norm_range: bool = eqx.field(static=True, default=False)
-    w_decay: Float[Array, ""] | float = eqx.field(default=0.0, converter=_weight)
+    maximize: bool | None = eqx.field(static=True)
+    centered_rank: bool = eqx.field(static=True)
+    z_score: bool = eqx.field(static=True)
+    norm_range: bool = eqx.field(static=True)
+    w_decay: Float[Array, ""] | float
+
+    @arguments(
+        maximize=optional(flag),
+        centered_rank=flag,
+        z_score=flag,
+        norm_range=flag,
+        w_decay=number(),
+    )
+    def __init__(
+        self,
+        maximize: bool | None = None,
+        centered_rank: bool = False,
+        z_score: bool = False,
+        norm_range: bool = False,
+        w_decay: ArrayLike = 0.0,
+    ):
+        self.maximize = maximize
+        self.centered_rank = centered_rank
+        self.z_score = z_score
+        self.norm_range = norm_range
+        self.w_decay = _weight(w_decay)
 
     def directed(self, maximize: bool) -> "FitnessShaper":
         """This shaper, its own `maximize` before the one given here."""
@@ -79,3 +102,6 @@ class FitnessShaper(eqx.Module):
         if self.norm_range:
             shaped = normalize_fitness_shaping_fn(population, shaped, None, None)
         return shaped
+
+
+shaper: Check = optional(instance(FitnessShaper, "FitnessShaper(maximize=True)"))

@@ -10,13 +10,16 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from ..._errors import closest
+from ..._errors import closest, describe
 from ..._tree import Frozen, strong
 from ..._types import PRNGKeyArray, Tree
 from ._algorithm import Algorithm, build, resolve
@@ -92,16 +95,30 @@ class Strategy:
             given = {}
         elif isinstance(given, type(defaults)):
             given = {name: getattr(given, name) for name in known}
+            shapes = [jax.tree.map(jnp.shape, tree) for tree in (given, known)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"`es_params` must be those of {self.name} with this `popsize` and "
+                    "these `params_like`, but got those for others. Give the values "
+                    "that shall differ from the defaults, by name, or None: "
+                    "`dataclasses.replace(trainer, popsize=..., es_params=None)`."
+                )
         elif not isinstance(given, Mapping):
             raise TypeError(
-                f"`es_params` must be a mapping or {type(defaults).__qualname__} of "
-                f"{self.name}, but a {type(given).__name__} came."
+                "`es_params` must be a dictionary of values by name, or the Params of "
+                f"{self.name}, but got {describe(given)}. For example: "
+                f"`{{'std_init': 0.1}}`."
             )
         for name, value in given.items():
             if name not in known:
                 raise ValueError(
                     f"`es_params` of {self.name} have no {name!r}. "
                     f"{closest(name, known)}"
+                )
+            if jax.tree.structure(value) != jax.tree.structure(known[name]):
+                raise TypeError(
+                    f"`es_params`: {name!r} must be like {known[name]}, but got "
+                    f"{describe(value)}."
                 )
             known[name] = jax.tree.map(
                 functools.partial(_value, name), value, known[name]
@@ -187,20 +204,40 @@ class Strategy:
         return ravel_pytree(self.built.solution)[1](flat)
 
 
-def _value(name: str, new: ArrayLike, default: Array) -> Array:
+def _value(name: str, new: Any, default: Array) -> Array:
+    phrase = f"`es_params`: {name!r}"
+    if not eqx.is_array_like(new):
+        raise TypeError(f"{phrase} must be a number, but got {describe(new)}.")
     if jnp.shape(new) != default.shape:
         raise ValueError(
-            f"`es_params`: {name!r} must have shape {default.shape}, but "
-            f"{jnp.shape(new)} came. To try several values, map over trainers: "
+            f"{phrase} must have shape {default.shape}, but got {jnp.shape(new)}. To "
+            "try several values, map over trainers: "
             "`jax.vmap(lambda value: eqx.tree_at(lambda t: "
             f"t.es_params.{name}, trainer, value).init_and_train(key))(values)`."
         )
     if not jnp.can_cast(jnp.result_type(new), default.dtype, "same_kind"):
         raise ValueError(
-            f"`es_params`: {name!r} must be of kind {default.dtype}, but "
-            f"{jnp.result_type(new)} came."
+            f"{phrase} must be of kind {default.dtype}, but got {jnp.result_type(new)}."
         )
+    if jnp.issubdtype(default.dtype, jnp.inexact):
+        _check_numbers(phrase, new, default, least=0.0 if _deviates(name) else -np.inf)
     return jnp.asarray(new, default.dtype)
+
+
+def _deviates(name: str) -> bool:
+    return name.startswith("std")
+
+
+def _check_numbers(phrase: str, new: Any, default: Array, least: float) -> None:
+    """Refuse NaN, infinity but where it is the default, and numbers below `least`."""
+    if isinstance(new, Tracer) or isinstance(default, Tracer):
+        return
+    numbers = np.asarray(new, np.float64)
+    unbounded = not np.all(np.isfinite(np.asarray(default)))
+    sound = ~np.isnan(numbers) if unbounded else np.isfinite(numbers)
+    if not np.all(sound & (numbers >= least)):
+        kind = "finite and not negative" if least == 0 else "finite"
+        raise ValueError(f"{phrase} must be {kind}, but got {new}.")
 
 
 @functools.lru_cache(maxsize=256)
@@ -222,8 +259,8 @@ def _checked(algorithm: Algorithm, strategy: Strategy) -> Algorithm:
     name = type(algorithm).__name__
     if strategy.kws.items:
         raise ValueError(
-            "`es_kws` are for a strategy given by name, but an instance of "
-            f"{name} came. Pass them to its constructor instead."
+            "`es_kws` are for a strategy given by name, but got an instance of "
+            f"{name}. Pass them to its constructor instead."
         )
     groups = getattr(algorithm, "num_populations", 1)
     came = (groups * algorithm.population_size, algorithm.num_dims)

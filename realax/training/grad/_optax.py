@@ -5,9 +5,10 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
+from ..._arguments import Count, arguments, flag, function, keywords, number, whole
 from ..._callables import name_of
-from ..._errors import check_key, count, describe
+from ..._errors import check_key, describe
 from ..._tree import Template, stays_finite, strong
 from ..._types import PRNGKeyArray, Tree
 from ...tasks._base import (
@@ -28,7 +30,14 @@ from ...tasks._base import (
 )
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
-from .._optimizer import Optimizer, build_optimizer, check_needs, needs_rate
+from .._checks import check_rate, logger as a_logger, observers, record as a_record
+from .._optimizer import (
+    Optimizer,
+    build_optimizer,
+    check_needs,
+    needs_rate,
+    optimizer as an_optimizer,
+)
 from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
 from ._state import GradMetrics, GradState
 
@@ -41,6 +50,30 @@ _ABSURD = 1e15
 type LearningRate = ArrayLike | Callable[[Any], Any]
 
 
+def checked_rate(phrase: str, value: Any) -> Any:
+    """A number that is not negative, a function of the step, or `None`."""
+    return value if value is None or callable(value) else number(0.0)(phrase, value)
+
+
+def _by_either_name[**A, R](function: Callable[A, R]) -> Callable[A, R]:
+    """`__init__` that takes `train_steps`, the name of the field, for `epochs`.
+
+    `dataclasses.replace` calls it by the names of all fields and of what changes: so
+    `epochs` wins.
+    """
+
+    @functools.wraps(function)
+    def called(*args: A.args, **kwargs: A.kwargs) -> R:
+        named: dict[str, Any] = kwargs
+        if "train_steps" in named:
+            steps = named.pop("train_steps")
+            if len(args) < 2:  # besides `self`
+                named.setdefault("epochs", steps)
+        return function(*args, **named)  # pyright: ignore[reportCallIssue]
+
+    return called
+
+
 class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     """Trains any pytree or model by gradient, with an optimiser of optax.
 
@@ -51,7 +84,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
     **Arguments:**
 
-    - `epochs`: how many steps `train` runs.
+    - `epochs`: how many steps `train` runs; by keyword also `train_steps`, the name
+        that all trainers share.
     - `optimizer`: the name of an optimiser at optax's top level, such as `"adamw"` or
         `"lbfgs"`; or an instance: one of `optax.contrib`, or a chain.
     - `initializer`: `(key) -> parameters`, any pytree or model. Only its floating-point
@@ -83,9 +117,22 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     record: Callable[[GradState[P]], Tree] | None
     callbacks: tuple[AbstractObserver, ...]
 
+    @_by_either_name
+    @arguments(
+        epochs=whole(),
+        optimizer=an_optimizer,
+        initializer=function("(key) -> parameters"),
+        loss_fn=function("(params, key, data) -> (loss, aux)"),
+        learning_rate=checked_rate,
+        opt_kws=keywords,
+        record=a_record,
+        callbacks=observers,
+        logger=a_logger,
+        progress_bar=flag,
+    )
     def __init__(
         self,
-        epochs: SupportsIndex,
+        epochs: Count,
         optimizer: str | Optimizer,
         initializer: Callable[[PRNGKeyArray], P],
         loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -93,7 +140,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         *,
         opt_kws: Mapping[str, Any] | None = None,
         record: Callable[[GradState[P]], Tree] | None = None,
-        callbacks: Observers = (),
+        callbacks: Observers | None = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
@@ -104,7 +151,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
                 "`loss_fn` has `normalize_obs`, which gathers statistics over the "
                 "generations of evolution only. Normalise inside the policy instead."
             )
-        self.train_steps = count("epochs", epochs)
+        self.train_steps = int(epochs)
         self.optimizer = optimizer
         self.initializer = initializer
         self.loss_fn = loss_fn
@@ -112,12 +159,12 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self.opt_kws = dict(opt_kws or {})
         self.record = record
         self.callbacks = as_tuple(
-            callbacks, logger, ProgressBar() if progress_bar else None
+            callbacks or (), logger, ProgressBar() if progress_bar else None
         )
         if not isinstance(optimizer, str):
             if self.opt_kws:
                 raise ValueError(
-                    f"`opt_kws` are for an optimiser given by name, but {opt_kws} came "
+                    f"`opt_kws` are for an optimiser given by name, but got {opt_kws} "
                     "beside an instance. Pass them where that is made."
                 )
         else:
@@ -147,7 +194,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         check_key(key)
         init_key, shuffle_key, noise_key = jr.split(key, 3)
         params = self.initializer(init_key)
-        template = Template(params, "initializer")
+        template = Template(params, "what `initializer` returns")
         trained, rest = template.split(params)
         trained = strong(trained)
         zero = jnp.zeros((), jnp.int32)
@@ -162,6 +209,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             skipped=zero,
             in_a_row=zero,
             longest_in_a_row=zero,
+            flat=zero,
+            longest_flat=zero,
             shuffle_key=shuffle_key,
             rest=rest,
             template=template,
@@ -204,6 +253,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         better = usable & (value < self._cost(state.best_loss))
         in_a_row = jnp.where(accepted, 0, state.in_a_row + 1)
         skipped = state.skipped + ~accepted
+        flat = jnp.where(grad_norm == 0, state.flat + 1, 0)
         new = GradState(
             step=state.step + 1,
             trained=trained,
@@ -213,6 +263,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             skipped=skipped,
             in_a_row=in_a_row,
             longest_in_a_row=jnp.maximum(in_a_row, state.longest_in_a_row),
+            flat=flat,
+            longest_flat=jnp.maximum(flat, state.longest_flat),
             shuffle_key=state.shuffle_key,
             rest=state.rest,
             template=state.template,
@@ -229,16 +281,26 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         return state.params
 
     def complaint(self, state: GradState[P]) -> str | None:
-        """That a hundred steps in a row or more were skipped."""
+        """That a hundred steps in a row were skipped, or had a gradient of 0."""
         longest = int(jnp.max(state.longest_in_a_row))
-        if longest < _PATIENCE:
-            return None
-        return (
-            f"{longest} steps in a row were skipped, because the loss or its gradient "
-            "was not finite, or the update would have made a parameter so. Look at "
-            '`data["metrics"]["loss"]` and `["grad_norm"]`; a smaller `learning_rate` '
-            "or an optimiser behind `optax.clip_by_global_norm` may help."
-        )
+        flat = int(jnp.max(state.longest_flat))
+        if longest >= _PATIENCE:
+            return (
+                f"{longest} steps in a row were skipped, because the loss or its "
+                "gradient was not finite, or the update would have made a parameter "
+                'so. Look at `data["metrics"]["loss"]` and `["grad_norm"]`; a smaller '
+                "`learning_rate` or an optimiser behind `optax.clip_by_global_norm` "
+                "may help."
+            )
+        if flat >= _PATIENCE:
+            return (
+                f"the gradient was exactly 0 in {flat} steps in a row. Either the "
+                "bottom is reached, and fewer steps would do, or the loss does not "
+                "depend on the parameters by a path with a derivative: it stops "
+                "gradients, rounds, compares or takes an argmax. Evolution needs none: "
+                "`EvosaxTrainer`."
+            )
+        return None
 
     def _cost(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
         return -loss if self._maximize else loss
@@ -251,12 +313,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     def _rate(self, step: Any) -> Any:
         rate: Any = self.learning_rate
         if callable(rate):
-            rate = rate(step)
-            if jnp.ndim(rate) != 0:  # pyright: ignore[reportArgumentType]
-                raise ValueError(
-                    "`learning_rate` must return one number for a step, but "
-                    f"{describe(rate)} came."
-                )
+            rate = check_rate("`learning_rate`", rate(step))
         return rate
 
     def _update(
@@ -342,19 +399,12 @@ def _rate(optimizer: str | Optimizer, rate: LearningRate | None) -> Any:
         if rate is not None:
             raise ValueError(
                 "`learning_rate` is for an optimiser given by name, but "
-                f"{describe(rate)} came beside an instance, which has its own. Leave "
-                "it out, or name the optimiser."
+                f"got {describe(rate)} beside an instance, which has its own. Leave it "
+                "out, or name the optimiser."
             )
         return None
     if rate is None:
         rate = 1e-3 if needs_rate(optimizer) else None
     if rate is None or callable(rate):
         return rate
-    rate = jnp.asarray(rate, jnp.result_type(float))
-    if rate.ndim != 0:
-        raise ValueError(
-            f"`learning_rate` must be one number, but an array of shape {rate.shape} "
-            "came. For several, map over them: `jax.vmap(lambda rate: "
-            "OptaxTrainer(..., learning_rate=rate).init_and_train(key))(rates)`."
-        )
-    return rate
+    return jnp.asarray(rate, jnp.result_type(float))

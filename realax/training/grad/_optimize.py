@@ -1,17 +1,19 @@
 """Gradient training in one call."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, overload
 
 import equinox as eqx
 from jaxtyping import Array
 
+from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
 from ..._tree import Template
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
-from .._optimizer import Optimizer
+from .._checks import logger as a_logger, observers, trainable
+from .._optimizer import Optimizer, optimizer as an_optimizer
 from ..observers import Logger, Observers
-from ._optax import LearningRate, OptaxTrainer
+from ._optax import LearningRate, OptaxTrainer, checked_rate
 from ._state import GradMetrics, GradState
 
 
@@ -24,12 +26,12 @@ def optimize[P](
     optimizer: str | Optimizer = ...,
     learning_rate: LearningRate | None = ...,
     opt_kws: Mapping[str, Any] | None = ...,
-    steps: SupportsIndex = ...,
+    steps: Count = ...,
     use_scan: Literal[True] = ...,
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, GradState[P], Record[GradMetrics]]: ...
 @overload
 def optimize[P](
@@ -40,13 +42,26 @@ def optimize[P](
     optimizer: str | Optimizer = ...,
     learning_rate: LearningRate | None = ...,
     opt_kws: Mapping[str, Any] | None = ...,
-    steps: SupportsIndex = ...,
+    steps: Count = ...,
     use_scan: Literal[False],
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers = ...,
+    callbacks: Observers | None = ...,
 ) -> tuple[P, GradState[P]]: ...
+@arguments(
+    prms=trainable,
+    loss_fn=function("(params, key, data) -> (loss, aux)"),
+    key=one_key,
+    optimizer=an_optimizer,
+    learning_rate=checked_rate,
+    opt_kws=keywords,
+    steps=whole(),
+    use_scan=flag,
+    logger=a_logger,
+    progress_bar=flag,
+    callbacks=observers,
+)
 def optimize[P](
     prms: P,
     loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -55,12 +70,12 @@ def optimize[P](
     optimizer: str | Optimizer = "adamw",
     learning_rate: LearningRate | None = None,
     opt_kws: Mapping[str, Any] | None = None,
-    steps: SupportsIndex = 1024,
+    steps: Count = 1024,
     use_scan: bool = True,
     data: Tree = None,
     logger: Logger | None = None,
     progress_bar: bool = False,
-    callbacks: Observers = (),
+    callbacks: Observers | None = (),
 ) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
     """Train `prms` by gradient, with an `OptaxTrainer` made for the occasion.
 
@@ -107,7 +122,7 @@ class _Given[P](eqx.Module):
     template: Template[P] = eqx.field(static=True)
 
     def __init__(self, prms: P):
-        self.template = Template(prms, "prms")
+        self.template = Template(prms, "`prms`")
         self.trained, self.rest = self.template.split(prms)
 
     def __call__(self, key: PRNGKeyArray) -> P:

@@ -37,6 +37,8 @@ class GradState[P](AbstractState):
     - `skipped`: how many steps were skipped so far.
     - `in_a_row`, `longest_in_a_row`: how many of them one after another, now and at
         most.
+    - `flat`, `longest_flat`: how many steps in a row had a gradient of exactly 0, now
+        and at most.
     - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
     - `rest`: the arrays that are not trained.
     - `template`: how arrays become the user's type again.
@@ -50,6 +52,8 @@ class GradState[P](AbstractState):
     skipped: Int[Array, ""]
     in_a_row: Int[Array, ""]
     longest_in_a_row: Int[Array, ""]
+    flat: Int[Array, ""]
+    longest_flat: Int[Array, ""]
     shuffle_key: PRNGKeyArray
     rest: tuple[Array, ...]
     template: Template[P] = eqx.field(static=True)

@@ -1,0 +1,65 @@
+"""Whether a task draws random numbers."""
+
+# pyright: reportUnknownArgumentType=false
+
+import dis
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from .._callables import is_jitted, unwrapped
+
+
+def draws(task: Callable[..., Any]) -> bool:
+    """Whether the value of a task depends on its key.
+
+    A task says so by its `stochastic`, which a function may have as well. Else it is
+    found out from the function's code: its second parameter is the key, and it draws if
+    that is used for anything but `del key`. What can not be looked into draws.
+    """
+    declared = getattr(unwrapped(task), "stochastic", None)
+    return declared if isinstance(declared, bool) else uses_argument(task, 1)
+
+
+def uses_argument(function: Any, index: int) -> bool:
+    """Whether a positional argument of a function is used in its code.
+
+    **Arguments:**
+
+    - `function`: any callable; `functools.partial`, jit and methods are looked through.
+    - `index`: which of the arguments with which it would be called.
+    """
+    while not isinstance(function, FunctionType):
+        if isinstance(function, functools.partial):
+            index += len(function.args)
+            function = function.func
+        elif is_jitted(function):
+            function = function.__wrapped__
+        elif hasattr(function, "__func__"):  # a bound method, equinox's own too
+            index += 1
+            function = function.__func__
+        else:
+            call = inspect.getattr_static(type(function), "__call__", None)
+            if isinstance(function, type) or not isinstance(call, FunctionType):
+                return True
+            index += 1
+            function = call
+    return _reads(function, index)
+
+
+def _reads(function: FunctionType, index: int) -> bool:
+    code = function.__code__
+    names = code.co_varnames
+    if index < code.co_argcount:
+        name = names[index]
+    elif code.co_flags & inspect.CO_VARARGS:
+        name = names[code.co_argcount + code.co_kwonlyargcount]
+    else:
+        return True
+    if name in code.co_cellvars:  # an inner function has it
+        return True
+    # Later versions of Python load two at once, and have then a tuple of names.
+    loads = (i.argval for i in dis.get_instructions(code) if "LOAD_FAST" in i.opname)
+    return any(name in (one if isinstance(one, tuple) else (one,)) for one in loads)
