@@ -65,6 +65,20 @@ class AbstractTask[P](eqx.Module):
         """
         return {}
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether training by gradient can learn from its value; True, by default.
+
+        A property or a class attribute; not a field. Gradient trainers refuse a task
+        of which it is false. A task around another has to forward it.
+        """
+        return True
+
+    @property
+    def _obstacle(self) -> str | None:
+        """Why it is not differentiable, in a sentence."""
+        return None if self.differentiable else "its `differentiable` is False."
+
     def begin(self) -> ObsStats | None:
         """Statistics that grow from generation to generation, kept by the trainer.
 
@@ -152,13 +166,36 @@ def check_arrays(tree: Tree, what: str) -> None:
 
 def is_maximized(task: Callable[..., Any]) -> bool:
     """A task's direction; a plain function is minimised."""
-    return bool(getattr(unwrapped(task), "maximize", False))
+    return bool(_said(task, "maximize", False))
+
+
+def is_differentiable(task: Callable[..., Any]) -> bool:
+    """Whether gradient training can learn from a task; from a plain function it can."""
+    return obstacle(task) is None
+
+
+def obstacle(task: Callable[..., Any]) -> str | None:
+    """Why gradient training can not learn from a task; `None` where it can."""
+    task = unwrapped(task)
+    return task._obstacle if isinstance(task, AbstractTask) else None  # pyright: ignore[reportPrivateUsage]
 
 
 def begun(task: Callable[..., Any]) -> ObsStats | None:
-    """The statistics with which a task begins, if it has some."""
-    task = unwrapped(task)
-    return task.begin() if isinstance(task, AbstractTask) else None
+    """The statistics with which a task begins, if it has some.
+
+    **Raises:** `ValueError` for a decorated task that has some.
+    """
+    inner = unwrapped(task)
+    if isinstance(inner, AbstractTask):
+        return inner.begin()
+    wrapped = getattr(inner, "__wrapped__", None)
+    if callable(wrapped) and begun(wrapped) is not None:
+        raise ValueError(
+            f"{name_of(inner)} decorates a task with `normalize_obs`, whose statistics "
+            "can not reach it through a function. Subclass the task instead of "
+            "decorating it, or normalise inside the policy."
+        )
+    return None
 
 
 def options_of(task: Callable[..., Any]) -> dict[str, str]:
@@ -166,8 +203,16 @@ def options_of(task: Callable[..., Any]) -> dict[str, str]:
 
     **Raises:** `TypeError` and `ValueError`, as `checked_options`.
     """
+    said = _said(task, "compiler_options", {})
+    return checked_options(said, name_of(unwrapped(task)))
+
+
+def _said(task: Callable[..., Any], name: str, otherwise: Any) -> Any:
+    """What a task says of itself. What `functools.wraps` copied is another's word."""
     task = unwrapped(task)
-    return checked_options(getattr(task, "compiler_options", {}), name_of(task))
+    said = getattr(task, name, otherwise)
+    copied = getattr(getattr(task, "__wrapped__", None), name, None)
+    return otherwise if copied is not None and copied is said else said
 
 
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:

@@ -1,7 +1,6 @@
 """brax environments as tasks."""
 
 import contextlib
-import functools
 import io
 import os
 import warnings
@@ -13,7 +12,7 @@ import jax
 
 from .._compiler import refusal
 from .._errors import closest, count
-from .._tree import Frozen, freeze, identity
+from .._tree import Frozen, cached, freeze, identity
 from .._types import Tree
 from ._env import Environment, EnvTask, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
@@ -137,6 +136,10 @@ class BraxTask[P](EnvTask[P]):
         """The environment as `jax-envelope` sees it."""
         return _build(self.env, self.backend, self.env_kwargs).env
 
+    def _stopped(self) -> str | None:
+        # Tracing a step takes a second; none of brax's own stops gradients.
+        return None if isinstance(self.env, str) else super()._stopped()
+
 
 class _Suite(NamedTuple):
     env: Environment
@@ -144,7 +147,7 @@ class _Suite(NamedTuple):
     action_layout: Layout
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
     _brax_envs()
     from envelope.adapters.brax_envelope import BraxEnvelope

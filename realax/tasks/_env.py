@@ -15,6 +15,7 @@ from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
 from ._base import AbstractTask
+from ._derivatives import guarded, stops_gradients
 from ._lanes import play_in_lanes
 from ._rollout import Episode, Rollout, Trajectory, counts
 from ._spaces import EnvSpace, Layout
@@ -60,6 +61,28 @@ class EnvTask[P](AbstractTask[P]):
         return True
 
     @property
+    def differentiable(self) -> bool:
+        """Whether derivatives of the return are right, and of use for training.
+
+        False where actions are discrete choices, of which the derivative is 0; and
+        where the environment stops gradients, as most of gymnax's do, so that the
+        derivative through an episode would be wrong. There, taking it is an error.
+        """
+        return self._obstacle is None
+
+    @property
+    def _obstacle(self) -> str | None:
+        if self.action_layout.chooses:
+            return "its actions are discrete choices, of which the derivative is 0."
+        return self._stopped()
+
+    def _stopped(self) -> str | None:
+        """In a sentence that the environment stops gradients, where it does."""
+        if not stops_gradients(self.environment(), self.action_layout):
+            return None
+        return "the environment stops gradients in its step."
+
+    @property
     def space(self) -> EnvSpace:
         """The sizes that a policy needs."""
         action = self.action_layout
@@ -76,6 +99,9 @@ class EnvTask[P](AbstractTask[P]):
             policy itself.
         - `key`: the episode's key.
         - `data`: not used.
+
+        **Raises:** `TypeError` where it is differentiated and the environment stops
+        gradients.
         """
         del data
         if self.data_fn is None:
@@ -117,7 +143,7 @@ class EnvTask[P](AbstractTask[P]):
 
     @property
     def _rollout(self) -> Rollout:
-        environment = self.environment()
+        environment = guarded(self.environment(), self._stopped)
         return Rollout(
             environment,
             environment.action_space,
@@ -127,6 +153,9 @@ class EnvTask[P](AbstractTask[P]):
         )
 
     def _policy(self, params: P) -> BasePolicy[Any]:
+        return guarded(self._made(params), self._stopped)
+
+    def _made(self, params: P) -> BasePolicy[Any]:
         if isinstance(params, NormalizedPolicy):
             policy = _checked(self.model_factory(params.policy), self.model_factory)
             return NormalizedPolicy(policy, params.stats, params.counting)

@@ -1,6 +1,5 @@
 """Environments of every suite that jax-envelope adapts, and one's own, as tasks."""
 
-import functools
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, SupportsIndex
@@ -9,7 +8,7 @@ import equinox as eqx
 import jax
 
 from .._errors import closest, count
-from .._tree import Frozen, freeze, identity
+from .._tree import Frozen, cached, freeze, identity
 from .._types import Tree
 from ._env import Environment, EnvTask, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
@@ -133,7 +132,7 @@ def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
     return environment.default_max_steps
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(name: str, kws: Frozen) -> _Suite:
     from envelope import create, registered_environments, registered_suites
 

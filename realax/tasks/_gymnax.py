@@ -15,7 +15,7 @@ import jax
 from jax.core import Tracer
 
 from .._errors import closest, count
-from .._tree import Frozen, freeze, identity, strong
+from .._tree import Frozen, cached, freeze, identity, strong
 from .._types import Tree
 from ._env import Environment, EnvTask, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
@@ -57,7 +57,8 @@ class GymnaxTask[P](EnvTask[P]):
     **Arguments:**
 
     - `env`: a name such as `"CartPole-v1"`, or an instance of gymnax's `Environment`,
-        one's own subclass included.
+        one's own subclass included. Most of gymnax's stop gradients. By name, those
+        that need not do not; an instance says so by `env.with_transition_gradients()`.
     - `max_steps`: the longest episode, in steps; the environment's own horizon if
         `None`.
     - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
@@ -66,7 +67,8 @@ class GymnaxTask[P](EnvTask[P]):
         returns is kept.
     - `env_params`: values for some or all of the environment's parameters, a mapping
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
-        leaves, to be mapped over, differentiated or evolved.
+        leaves, to be mapped over or evolved; to be differentiated, where the
+        environment does not stop gradients.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
     - `lanes`: how many episodes a population plays side by side, a lane taking the next
         one when its own is over; `None` chooses, 0 plays all at once.
@@ -123,6 +125,16 @@ class GymnaxTask[P](EnvTask[P]):
         """The environment as `jax-envelope` sees it, with this task's parameters."""
         return _build(self.env, self.env_kwargs).environment(self.env_params)
 
+    def _stopped(self) -> str | None:
+        stopped = super()._stopped()
+        if stopped is None or not getattr(self.env, _SUPPORTS, False):
+            return stopped
+        return f"{stopped} `env.with_transition_gradients()` is one that does not."
+
+
+# gymnax's word for environments that stop gradients only as long as they are not asked.
+_SUPPORTS = "supports_transition_gradients"
+
 
 class _Suite(NamedTuple):
     environment: Callable[[Any], Environment]  # from the environment's parameters
@@ -131,13 +143,17 @@ class _Suite(NamedTuple):
     action_layout: Layout
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
     from ._gymnax_env import GymnaxEnvironment  # imports gymnax, which is slow
 
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():
-        instance = gymnax_make(env, kws.thaw()) if isinstance(env, str) else env
+        instance: Any = env
+        if isinstance(env, str):
+            instance = gymnax_make(env, kws.thaw())
+            if getattr(instance, _SUPPORTS, False):
+                instance = instance.with_transition_gradients()
         params = instance.default_params
         environment = functools.partial(GymnaxEnvironment, instance)
         return _Suite(

@@ -19,11 +19,15 @@ from jaxtyping import Array, Int, UInt32
 from .._callables import unwrapped
 from .._errors import count, describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
+from ..policies import ObsStats
 from ._base import (
     AbstractTask,
+    begun,
     check_task,
     checked_call,
+    is_differentiable,
     is_maximized,
+    obstacle,
     options_of,
 )
 
@@ -71,6 +75,19 @@ class Minibatch[P](AbstractTask[P]):
     def compiler_options(self) -> dict[str, Any]:
         """Those of `loss_fn`."""
         return options_of(self.loss_fn)
+
+    @property
+    def differentiable(self) -> bool:
+        """That of `loss_fn`."""
+        return is_differentiable(self.loss_fn)
+
+    @property
+    def _obstacle(self) -> str | None:
+        return obstacle(self.loss_fn)
+
+    def begin(self) -> ObsStats | None:
+        """The statistics with which `loss_fn` begins, if it has some."""
+        return begun(self.loss_fn)
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None

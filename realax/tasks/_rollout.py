@@ -115,7 +115,7 @@ class Rollout(eqx.Module):
     def scan(
         self, policy: BasePolicy[Any], key: PRNGKeyArray, *, collect: bool
     ) -> tuple[Episode, Trajectory | None]:
-        """The whole episode, and if `collect` its trajectory. Differentiable."""
+        """The whole episode, and if `collect` its trajectory."""
         env_key, init_key, policy_key = job_keys(key)
         start = self.begin(policy, env_key, init_key)
         arrays, static = eqx.partition(start, eqx.is_array_like)

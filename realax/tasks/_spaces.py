@@ -84,6 +84,11 @@ class Layout:
         """Whether there are choices only."""
         return all(isinstance(leaf, _Choice) for leaf in self.leaves)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is a choice."""
+        return any(isinstance(leaf, _Choice) for leaf in self.leaves)
+
     def flatten(self, obs: Tree) -> Float[Array, " obs"]:
         """An observation as one float vector, discrete parts as one-hot."""
         parts = self.treedef.flatten_up_to(obs)
