@@ -63,5 +63,6 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
         """The output for one observation, and the memory after it."""
         del key
         check_obs(obs, self.cell.input_size)
-        state = self.cell(obs, state)
+        # In other numbers than the weights', the memory would change its type.
+        state = self.cell(obs.astype(state.dtype), state)
         return self.head(state), state
