@@ -8,7 +8,7 @@
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -25,15 +25,26 @@ from ..policies import ObsStats
 _SIGNATURE = "(params, key, data) -> (value, aux)"
 
 
-class AbstractTask[P](eqx.Module):
+if TYPE_CHECKING:
+
+    class _Directed:
+        """Outside of the dataclass: a class attribute would be taken for a field."""
+
+        maximize: bool
+
+else:
+
+    class _Directed(eqx.Module):
+        maximize: eqx.AbstractVar[bool]
+
+
+class AbstractTask[P](_Directed, eqx.Module):
     """Something to be good at: parameters in, a number and further results out.
 
     A plain function `(params, key, data) -> (value, aux)` is a task too and is
     minimised; a class says its direction with `maximize`, and may have a faster way of
     its own to `evaluate` many parameters.
     """
-
-    maximize: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(
@@ -138,14 +149,14 @@ def checked_call(
     if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
         raise TypeError(
             f"the value that {name_of(task)} returns must be a number of shape (), but "
-            f"{describe(value)} came. Sum or average it: `jnp.mean(value)`."
+            f"got {describe(value)}. Sum or average it: `jnp.mean(value)`."
         )
     check_arrays(aux, f"the aux of {name_of(task)}")
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(
-            f"the value that {name_of(task)} returns must be real, but {value.dtype} "
-            "came. Take `jnp.real` or `jnp.abs` of it."
+            f"the value that {name_of(task)} returns must be real, but got "
+            f"{value.dtype}. Take `jnp.real` or `jnp.abs` of it."
         )
     return value.astype(jnp.result_type(float)), aux
 
@@ -158,8 +169,8 @@ def check_arrays(tree: Tree, what: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not eqx.is_array_like(leaf):
             raise TypeError(
-                f"{what} must hold arrays and numbers only, but at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came. "
+                f"{what} must hold arrays and numbers only, but got "
+                f"{describe(leaf)} at `{jax.tree_util.keystr(path) or '(root)'}`. "
                 "Keep names and settings outside of what is returned."
             )
 
@@ -220,6 +231,16 @@ def check_task(task: Callable[..., Any], argument: str = "task") -> None:
 
     **Raises:** `TypeError`; for bad `compiler_options`, as `options_of`.
     """
+    if isinstance(task, type):
+        raise TypeError(
+            f"`{argument}` must be a task, but got the class `{task.__name__}`. Make "
+            f"an instance of it: `{task.__name__}(...)`."
+        )
+    if not callable(task):
+        raise TypeError(
+            f"`{argument}` must be a function {_SIGNATURE} or a task, but got "
+            f"{describe(task)}."
+        )
     options_of(task)
     try:
         signature = inspect.signature(task)

@@ -60,8 +60,7 @@ def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
     def same(arrays: Any) -> Any:
         return arrays
 
-    @same.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Any, tangents: Any) -> Any:
         reason = stopped()
         if reason is not None:
             raise TypeError(
@@ -71,6 +70,7 @@ def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
             )
         return primals[0], tangents[0]
 
+    same.defjvp(rule)
     return eqx.combine(same(arrays), rest)
 
 
@@ -91,10 +91,13 @@ def _stops(treedef: Any, leaves: tuple[Any, ...], actions: Layout) -> bool:
             [next(left) if isinstance(x, jax.ShapeDtypeStruct) else x for x in leaves],
         )
 
+    def first(arrays: Any, key: Any) -> Any:
+        return built(arrays).init(key)[0]
+
     def begin(arrays: Any, key: Any) -> Any:
-        environment = built(arrays)
-        action = actions.to_action(jnp.zeros(actions.size), environment.action_space)
-        state = environment.init(key)[0]
+        space = built(arrays).action_space
+        action = actions.to_action(jnp.zeros(actions.size), space)
+        state = first(arrays, key)
         return action, jax.tree.map(jnp.asarray, eqx.filter(state, eqx.is_array_like))
 
     def step(arrays: Any, start: Any) -> Tree:
@@ -104,9 +107,9 @@ def _stops(treedef: Any, leaves: tuple[Any, ...], actions: Layout) -> bool:
         seen = after, info.obs, info.reward
         return jax.tree.map(jnp.asarray, eqx.filter(seen, eqx.is_array_like))
 
-    key = jax.eval_shape(lambda: jr.key(0))
-    state = eqx.filter_eval_shape(lambda a, k: built(a).init(k)[0], shapes, key)
-    static = eqx.filter(state, lambda x: not _numeric(x))
+    key: Any = jax.eval_shape(lambda: jr.key(0))
+    state = eqx.filter_eval_shape(first, shapes, key)
+    static = eqx.filter(state, _numeric, inverse=True)
     start = jax.eval_shape(begin, shapes, key)
     closed = jax.make_jaxpr(step)(shapes, start)
     program = _program(closed)

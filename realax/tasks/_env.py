@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
+from typing_extensions import TypeVar
 
 from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from envelope import Environment
 else:
     Environment = Any  # `import realax` does not wait for envelope
+
+
+# `class GymnaxTask[P = Any]`, which Python 3.12 can not write: what plays in a task is
+# seldom known where the task is made.
+Params = TypeVar("Params", default=Any, infer_variance=True)
 
 
 class EnvTask[P](AbstractTask[P]):
@@ -166,17 +172,23 @@ def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
     """Refuse constructor arguments for what is built already, by a `ValueError`."""
     if not isinstance(env, str) and env_kwargs:
         raise ValueError(
-            "`env_kwargs` are for an environment given by name, but an instance of "
-            f"{type(env).__name__} came. Pass them to its constructor instead."
+            "`env_kwargs` are for an environment given by name, but got an instance of "
+            f"{type(env).__name__}. Pass them to its constructor instead."
         )
+
+
+def _kind(policy: Any) -> str:
+    if isinstance(policy, type):
+        return f"the class `{policy.__name__}`"
+    return f"a {type(policy).__name__}"
 
 
 def _checked(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
     if not isinstance(policy, BasePolicy):
         raise TypeError(
             "the parameters of an environment task must be a policy, a subclass of "
-            f"`realax.tasks.rl_policy.BasePolicy`, but `model_factory` ({factory}) "
-            f"gave a {type(policy).__name__}. Pass a policy as `params_like`, or a "
+            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
+            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
             "`model_factory` that makes one from the parameters."
         )
     return policy

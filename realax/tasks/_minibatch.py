@@ -8,7 +8,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import equinox as eqx
 import jax
@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, UInt32
 
+from .._arguments import arguments, whole
 from .._callables import unwrapped
-from .._errors import count, describe
+from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ..policies import ObsStats
 from ._base import (
@@ -57,6 +58,7 @@ class Minibatch[P](AbstractTask[P]):
     loss_fn: Callable[..., Any]
     batch_size: int = eqx.field(static=True)
 
+    @arguments(batch_size=whole())
     def __init__(
         self,
         loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -64,7 +66,7 @@ class Minibatch[P](AbstractTask[P]):
     ):
         check_task(loss_fn, "loss_fn")
         self.loss_fn = loss_fn
-        self.batch_size = count("batch_size", batch_size)
+        self.batch_size = cast(int, batch_size)
 
     @property
     def maximize(self) -> bool:
@@ -110,7 +112,7 @@ class Minibatch[P](AbstractTask[P]):
         if self.batch_size > examples:
             raise ValueError(
                 f"`batch_size` must be at most {examples}, the examples in `data`, but "
-                f"{self.batch_size} came."
+                f"got {self.batch_size}."
             )
         if examples >= 2**30:
             raise ValueError(
@@ -169,15 +171,15 @@ def _examples(data: Tree) -> int:
         where = jax.tree_util.keystr(path) or "(root)"
         if not (eqx.is_array(leaf) or hasattr(leaf, "shape")) or jnp.ndim(leaf) == 0:
             raise TypeError(
-                "`data` must hold arrays with a leading axis of examples, but at "
-                f"`{where}` {describe(leaf)} came."
+                "`data` must hold arrays with a leading axis of examples, but got "
+                f"{describe(leaf)} at `{where}`."
             )
         sizes.setdefault(jnp.shape(leaf)[0], where)
     if len(sizes) != 1:
         found = ", ".join(f"{size} at `{where}`" for size, where in sizes.items())
         raise ValueError(
-            "`data` must hold arrays with one common leading axis of examples, but "
-            f"{found or 'no array'} came. Pass it to the trainer: "
+            "`data` must hold arrays with one common leading axis of examples, but got "
+            f"{found or 'no array'}. Pass it to the trainer: "
             "`trainer.init_and_train(key, data)`."
         )
     return next(iter(sizes))
