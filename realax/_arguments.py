@@ -151,7 +151,7 @@ def keywords(phrase: str, value: Any) -> Mapping[str, Any] | None:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise TypeError(
             f"{phrase} must be a dictionary of values by name, or None, but got "
-            f"{describe(value)}. For example: `{{'std_init': 0.1}}`."
+            f"{describe(value)}. For example: `{{'name': 0.1}}`."
         )
     return value
 
@@ -171,13 +171,6 @@ def path(phrase: str, value: Any) -> pathlib.Path:
             "For example: `'runs/first'`."
         )
     return pathlib.Path(value)
-
-
-def function(phrase: str, value: Any) -> Callable[..., Any]:
-    """What can be called."""
-    if not callable(value):
-        raise TypeError(f"{phrase} must be a function, but got {describe(value)}.")
-    return value
 
 
 def one_of(*choices: str) -> Check:

@@ -10,7 +10,11 @@ import jax
 
 # What `jax.jit` and `eqx.filter_jit` return. They compute what they wrap. Another
 # decorator may change it, and is never looked through.
-_JITS: tuple[type, ...] = (type(jax.jit(len)), type(eqx.filter_jit(len)))
+def _nothing() -> None:
+    return None
+
+
+_JITS: tuple[type, ...] = (type(jax.jit(_nothing)), type(eqx.filter_jit(_nothing)))
 
 
 def is_jitted(function: Any) -> bool:

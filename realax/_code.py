@@ -45,7 +45,7 @@ def digest_of(code: types.CodeType) -> str:
 
 
 def globals_of(function: types.FunctionType) -> list[tuple[str, Any]]:
-    """The global variables that a function's code reads, in the order of their names."""
+    """The global variables that a function reads, in the order of their names."""
     found = function.__globals__
     names = {name for name in _global_names(function.__code__) if name in found}
     return [(name, found[name]) for name in sorted(names)]

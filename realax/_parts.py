@@ -25,7 +25,7 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def looked_through(value: Any) -> Any:
-    """The function behind `jit` and behind run-time type checks: it computes the same."""
+    """The function behind `jit` and run-time type checks, which computes the same."""
     while is_jitted(value) or _is_check(value):
         value = value.__wrapped__
     return value

@@ -8,7 +8,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +19,21 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from ._types import Tree
+
+
+def cached[**A, R](build: Callable[A, R]) -> Callable[A, R]:
+    """`functools.lru_cache` for what is built of arrays, in each precision anew."""
+
+    @functools.lru_cache(maxsize=256)
+    def build_in(precision: Any, *args: A.args, **kwargs: A.kwargs) -> R:
+        del precision
+        return build(*args, **kwargs)
+
+    @functools.wraps(build)
+    def wrapper(*args: A.args, **kwargs: A.kwargs) -> R:
+        return build_in(jnp.result_type(float), *args, **kwargs)
+
+    return wrapper
 
 
 def identity[T](x: T) -> T:

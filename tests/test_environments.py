@@ -1,5 +1,6 @@
 """Rollouts: what is counted, where keys come from, and what is refused."""
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
+from jax._src.dispatch import runtime_tokens
 
 import realax as rx
 from realax.tasks._spaces import layout_of
@@ -331,6 +333,20 @@ def test_brax_gradient_is_finite() -> None:
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
+KEY = jr.key(0)
+
+
+def _cartpole(env_params: Any) -> Any:
+    return rx.GymnaxTask("CartPole-v1", env_params=env_params)
+
+
+@dataclasses.dataclass
+class Unhashable(CartPole):
+    """Equal by its fields, and so without a hash."""
+
+    mass: float = 1.0
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -341,7 +357,30 @@ def test_brax_gradient_is_finite() -> None:
         (lambda: rx.BraxTask("ant", max_steps=0), ValueError, "at least 1"),
         (lambda: rx.GymnaxTask("CartPole-v1", 501), ValueError, "max_steps_in_episode"),
         (lambda: rx.GymnaxTask(CartPole(), env_kwargs={"a": 1}), ValueError, "name"),
-        (lambda: rx.GymnaxTask(5), TypeError, "GymnaxEnv"),
+        (lambda: rx.GymnaxTask(5), TypeError, "a gymnax environment, but got 5"),
+        (lambda: rx.GymnaxTask(CartPole), TypeError, r"class `CartPole`.*`CartPole\("),
+        (lambda: rx.make(CartPole), TypeError, r"`env` of `make`.*class `CartPole`"),
+        (lambda: rx.BraxTask(rx.tasks.BraxEnv), TypeError, "the class `BraxEnv`"),
+        (lambda: rx.EnvelopeTask(Unhashable, 5), TypeError, "the class `Unhashable`"),
+        (lambda: rx.GymnaxTask("CartPole-v1", "9"), TypeError, "`max_steps` of `Gym"),
+        (lambda: rx.GymnaxTask("CartPole-v1", 9.5), TypeError, "whole number"),
+        (lambda: rx.GymnaxTask("CartPole-v1", True), TypeError, "got True"),
+        (lambda: rx.make("CartPole-v1", lanes=False), TypeError, "`lanes` of `Gymnax"),
+        (lambda: rx.make("CartPole-v1", normalize_obs=1), TypeError, "True or False"),
+        (lambda: rx.make("CartPole-v1", max_step=9), TypeError, "'max_steps'"),
+        (lambda: rx.make("CartPole-v1", data_fn=3), TypeError, "must be a function"),
+        (lambda: _cartpole("gravity"), TypeError, "must be a mapping or"),
+        (lambda: _cartpole({"gravity": "9"}), TypeError, "'gravity' must be a number"),
+        (lambda: _cartpole({"gravity": None}), TypeError, "'gravity' must be like"),
+        (lambda: _cartpole({"gravity": np.ones(3)}), ValueError, r"\(3,\).*jax\.vmap"),
+        (lambda: _cartpole({"gravity": [9.0]}), TypeError, "'gravity' must be like"),
+        (lambda: rx.BraxTask("ant", env_kwargs="a"), TypeError, "must be a dictionary"),
+        (lambda: rx.GymnaxTask(Unhashable()), TypeError, "`env` of.*must be hashable"),
+        (lambda: rx.EvosaxTrainer(2, "SNES", rx.Minibatch, 0), TypeError, "the class"),
+        (lambda: rx.MLPPolicy(4, 2, 8, 1.5, key=KEY), TypeError, "`depth` of `MLPPol"),
+        (lambda: rx.MLPPolicy(4, 2, 8, depht=1, key=KEY), TypeError, "'depth'"),
+        (lambda: rx.RNNPolicy(4, 2, True, key=KEY), TypeError, "`hidden` of `RNNPol"),
+        (lambda: rx.Minibatch(lambda p, k, d: (0.0, None), 0), ValueError, "but got 0"),
     ],
 )
 def test_wrong_environments(make: Any, error: Any, words: str) -> None:
@@ -360,6 +399,123 @@ def test_wrong_environments(make: Any, error: Any, words: str) -> None:
 def test_wrong_policies(policy: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         rx.GymnaxTask("CartPole-v1")(policy, jr.key(0))
+
+
+class Alone(BasePolicy[None]):
+    """Returns its action without a state."""
+
+    scores: Any
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return self.scores
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("lanes", [0, None])
+def test_a_policy_that_returns_its_action_alone(normalize: bool, lanes: Any) -> None:
+    """Scores of two actions could be taken apart into two."""
+    task = rx.GymnaxTask("CartPole-v1", 5, lanes=lanes, normalize_obs=normalize)
+    trainer = rx.EvosaxTrainer(1, "SNES", task, Alone(jnp.zeros(2)), popsize=4)
+    with pytest.raises(
+        TypeError, match=r"`Alone.*pair `\(action, state\)`.*got an arr"
+    ):
+        trainer.init_and_train_(jr.key(0))
+
+
+def test_numbers_of_every_kind() -> None:
+    task = rx.GymnaxTask(
+        "CartPole-v1",
+        30.0,
+        env_params={"gravity": np.float64(5), "masscart": np.ones((), np.float32)},
+        lanes=np.int64(3),
+        chunk=2.0,
+        normalize_obs=np.bool_(True),
+    )
+    assert (task.max_steps, task.lanes, task.chunk) == (30, 3, 2)
+    assert task.normalize_obs is True and float(task.env_params.gravity) == 5
+    assert rx.RNNPolicy(4.0, np.int32(2), 3, key=KEY).head.out_features == 2
+
+
+def test_an_integer_that_is_no_choice() -> None:
+    class Plan(BasePolicy[Any]):
+        """Action 0 up to some step, and then another."""
+
+        other: Any
+        until: int = eqx.field(static=True, default=3)
+
+        def initialize(self, key: Any) -> Any:
+            return jnp.zeros((), jnp.int32)
+
+        def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+            late = state >= self.until
+            chosen = jnp.where(late, jnp.round(self.other).astype(jnp.int32), 0)
+            return chosen, state + 1
+
+    assert float(rx.GymnaxTask("CartPole-v1", 5)(Plan(jnp.ones(())), KEY)[0]) == 5
+    for number in 2.0, -1.0:
+        for task in rx.GymnaxTask("CartPole-v1", 5), rx.make("CartPole-v1", lanes=0):
+            plan = Plan(jnp.asarray(number))
+            with pytest.raises(RuntimeError, match="must be from 0 to 1, but got one"):
+                jax.block_until_ready(eqx.filter_jit(task)(plan, KEY))
+            many = Plan(jnp.asarray([1.0, number]))
+            keys = jr.split(KEY, (2, 1))
+            with pytest.raises(RuntimeError, match="must be from 0 to 1, but got one"):
+                jax.block_until_ready(eqx.filter_jit(task.evaluate)(many, keys))
+    # What would be played after an episode's end is not played.
+    for lanes in 0, 2:
+        task = rx.GymnaxTask("CartPole-v1", 3, lanes=lanes)
+        many = Plan(jnp.asarray([9.0, 9.0]))
+        assert float(task.evaluate(many, jr.split(KEY, (2, 3)))[0].sum()) == 18
+    task = rx.GymnaxTask("CartPole-v1", 6)
+    trainer = rx.EvosaxTrainer(
+        1, "SNES", task, Plan(jnp.asarray(9.0)), popsize=4, n_devices=2
+    )
+    with pytest.raises(RuntimeError, match="must be from 0 to 1, but got one"):
+        jax.block_until_ready(trainer.init_and_train_(KEY))
+    runtime_tokens.clear()  # the other device's error, which would come at the end
+
+
+def test_the_backend_is_the_instances_own() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # brax is no longer maintained
+        import brax.envs
+
+        instance = brax.envs.get_environment("inverted_pendulum", backend="spring")
+    assert rx.BraxTask(instance).backend == "spring"
+    assert rx.BraxTask("inverted_pendulum").backend == "positional"
+    with pytest.raises(ValueError, match="got 'positional' beside.*own is 'spring'"):
+        rx.BraxTask(instance, backend="positional")
+    again = dataclasses.replace(rx.BraxTask(instance), max_steps=5)
+    assert (again.max_steps, again.backend, again.env) == (5, "spring", instance)
+
+
+def test_replaced() -> None:
+    kws: Any = {"env_kwargs": {}, "normalize_obs": True, "lanes": 3}
+    cartpole = rx.GymnaxTask("CartPole-v1", env_params={"gravity": 5.0}, **kws)
+    for task in (
+        cartpole,
+        rx.BraxTask("fast", backend="spring", **kws),
+        rx.EnvelopeTask("gymnax::CartPole-v1", **kws),
+    ):
+        again = dataclasses.replace(task, max_steps=5)
+        assert again.max_steps == 5 and not eqx.tree_equal(again, task)
+        assert eqx.tree_equal(
+            dataclasses.replace(again, max_steps=task.max_steps), task
+        )
+    assert float(dataclasses.replace(cartpole, lanes=0).env_params.gravity) == 5
+    batches = rx.Minibatch(lambda params, key, data: (0.0, None), 3)
+    again = dataclasses.replace(batches, batch_size=7)
+    assert (again.batch_size, again.loss_fn) == (7, batches.loss_fn)
+
+
+def test_what_says_how_to_run_is_marked() -> None:
+    for kind in rx.GymnaxTask, rx.BraxTask, rx.EnvelopeTask:
+        fields = dataclasses.fields(kind)
+        marked = {f.name for f in fields if f.metadata.get("execution")}
+        assert marked == {"lanes", "chunk"}
 
 
 def test_legacy_key() -> None:

@@ -645,7 +645,9 @@ def test_wrong_minibatches() -> None:
             jnp.ones(1), rx.Minibatch(vector_loss, size), jr.key(0), data=data, steps=1
         )
 
-    with pytest.raises(ValueError, match="at most 3, the examples in `data`, but 4"):
+    with pytest.raises(
+        ValueError, match="at most 3, the examples in `data`, but got 4"
+    ):
         run(4, jnp.ones((3, 1)))
     with pytest.raises(ValueError, match=r"one common leading axis.*3 at `\['a'\]`, 4"):
         run(1, {"a": jnp.ones(3), "b": jnp.ones((4, 2))})
@@ -653,7 +655,9 @@ def test_wrong_minibatches() -> None:
         run(1, None)
     with pytest.raises(TypeError, match="a leading axis of examples"):
         run(1, {"a": jnp.ones(3), "b": jnp.ones(())})
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`batch_size` of `Minibatch` must.*at least 1"
+    ):
         rx.Minibatch(bowl, 0)
     with pytest.raises(TypeError, match="`loss_fn` must have the signature"):
         rx.Minibatch(lambda x: x, 1)

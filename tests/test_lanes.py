@@ -164,9 +164,9 @@ def _forward(function: Any) -> Any:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match="`lanes` must be at least 0, but -1"):
+    with pytest.raises(ValueError, match="`lanes` of `Gym.*at least 0, but got -1"):
         rx.GymnaxTask("CartPole-v1", lanes=-1)
-    with pytest.raises(ValueError, match="`chunk` must be at least 1, but 0"):
+    with pytest.raises(ValueError, match="`chunk` of `Gym.*at least 1, but got 0"):
         rx.make("CartPole-v1", chunk=0)
 
 

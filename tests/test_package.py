@@ -63,7 +63,7 @@ def test_type_checks_can_be_switched_off() -> None:
     code = (
         "import os; os.environ['JAXTYPING_DISABLE'] = '1'\n"
         "import jax, realax as rx\n"
-        "rx.MLPPolicy(4.0 and 4, 2, 8, True, key=jax.random.key(0))\n"
+        "rx.MLPPolicy(4.0, 2, 8, 1, key=jax.random.key(0))\n"
         "rx.ObsStats(0, 0, 0); print('unchecked')"
     )
     assert python("-c", code).stdout == "unchecked\n"

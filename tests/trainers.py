@@ -22,6 +22,7 @@ class Row:
     - `leaf`: where its hyperparameter is that is mapped over.
     - `values`: two values of it.
     - `smooth`: whether a few steps of it are a smooth function of that.
+    - `differentiable`: whether its task is.
     - `curve`: the metric that shows it.
     - `like`: what its parameters are like.
     - `task`: where its task is.
@@ -32,6 +33,7 @@ class Row:
     leaf: Callable[[Any], Any]
     values: tuple[float, float]
     smooth: bool = False
+    differentiable: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
     task: Callable[[Any], Any] = lambda trainer: trainer.task
@@ -125,7 +127,7 @@ TRAINERS = [
         _w_decay,
         (0.0, 5.0),
     ),
-    Row("CartPole", _cartpole, _std_init, (0.1, 0.5)),
+    Row("CartPole", _cartpole, _std_init, (0.1, 0.5), differentiable=False),
     Row("adamw", _gradient("adamw"), **_GRADIENT),
     Row(
         "model by sgd",

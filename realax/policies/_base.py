@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array
 
+from .._errors import describe
 from .._types import PRNGKeyArray, Tree
 
 
@@ -43,11 +44,23 @@ class BasePolicy[H](eqx.Module):
         """
 
 
+def decide(policy: Any, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
+    """A policy's decision, refusing what is no pair, by a `TypeError`."""
+    result: Any = policy(obs, state, key)
+    if not (isinstance(result, tuple) and len(result) == 2):  # pyright: ignore[reportUnknownArgumentType]
+        raise TypeError(
+            f"`{type(policy).__name__}.__call__` must return a pair `(action, state)`, "
+            f"but got {describe(result)}. Return `action, state`; `action, None` where "
+            "nothing is remembered."
+        )
+    return result  # pyright: ignore[reportUnknownVariableType]
+
+
 def check_obs(obs: Array, obs_dims: int) -> None:
     """Refuse an observation that a policy was not built for, by a `ValueError`."""
     if obs.shape != (obs_dims,):
         raise ValueError(
-            f"this policy was built with `obs_dims={obs_dims}`, but an observation of "
-            f"shape {obs.shape} came. Build it with `obs_dims={obs.size}`, as "
+            f"this policy was built with `obs_dims={obs_dims}`, but got an observation "
+            f"of shape {obs.shape}. Build it with `obs_dims={obs.size}`, as "
             "`rx.ENV_SPACES[name].obs_dims` says."
         )

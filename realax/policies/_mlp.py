@@ -1,13 +1,14 @@
 """A feed-forward policy."""
 
 from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from .._errors import check_key, count
+from .._arguments import arguments, whole
+from .._errors import check_key
 from .._types import PRNGKeyArray
 from ._base import BasePolicy, check_obs
 
@@ -29,6 +30,7 @@ class MLPPolicy(BasePolicy[None]):
 
     mlp: eqx.nn.MLP
 
+    @arguments(obs_dims=whole(), action_dims=whole(), width=whole(), depth=whole(0))
     def __init__(
         self,
         obs_dims: SupportsIndex,
@@ -41,10 +43,10 @@ class MLPPolicy(BasePolicy[None]):
     ):
         check_key(key)
         self.mlp = eqx.nn.MLP(
-            count("obs_dims", obs_dims),
-            count("action_dims", action_dims),
-            count("width", width),
-            count("depth", depth, least=0),
+            cast(int, obs_dims),
+            cast(int, action_dims),
+            cast(int, width),
+            cast(int, depth),
             activation=activation,
             key=key,
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._types import PRNGKeyArray, Tree
-from ._base import BasePolicy
+from ._base import BasePolicy, decide
 
 
 # In standard deviations: beyond, an observation says no more than that it is far away.
@@ -122,7 +122,7 @@ class NormalizedPolicy[P](BasePolicy[Any]):
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """The output of `policy` for the normalised observation."""
-        return self._inner(self.stats.normalize(obs), state, key)
+        return decide(self._inner, self.stats.normalize(obs), state, key)
 
     def none_met(self, obs: Array) -> Moments | None:
         """The sums before an episode's first step; `None` where nothing is counted."""

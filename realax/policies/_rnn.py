@@ -2,14 +2,15 @@
 
 # pyright: reportUnknownMemberType=false
 
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from .._errors import check_key, count
+from .._arguments import arguments, whole
+from .._errors import check_key
 from .._types import PRNGKeyArray
 from ._base import BasePolicy, check_obs
 
@@ -35,6 +36,7 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
     cell: eqx.nn.GRUCell
     head: eqx.nn.Linear
 
+    @arguments(obs_dims=whole(), action_dims=whole(), hidden=whole())
     def __init__(
         self,
         obs_dims: SupportsIndex,
@@ -44,10 +46,10 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
         key: PRNGKeyArray,
     ):
         check_key(key)
-        size = count("hidden", hidden)
+        size = cast(int, hidden)
         cell_key, head_key = jr.split(key)
-        self.cell = eqx.nn.GRUCell(count("obs_dims", obs_dims), size, key=cell_key)
-        self.head = eqx.nn.Linear(size, count("action_dims", action_dims), key=head_key)
+        self.cell = eqx.nn.GRUCell(cast(int, obs_dims), size, key=cell_key)
+        self.head = eqx.nn.Linear(size, cast(int, action_dims), key=head_key)
 
     def initialize(self, key: PRNGKeyArray) -> Float[Array, " hidden"]:
         """An empty memory, shape `(hidden,)`; `key` is not used."""
@@ -63,5 +65,6 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
         """The output for one observation, and the memory after it."""
         del key
         check_obs(obs, self.cell.input_size)
-        state = self.cell(obs, state)
+        # In other numbers than the weights', the memory would change its type.
+        state = self.cell(obs.astype(state.dtype), state)
         return self.head(state), state

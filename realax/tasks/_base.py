@@ -8,7 +8,7 @@
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -26,15 +26,26 @@ from ._randomness import uses_argument
 _SIGNATURE = "(params, key, data) -> (value, aux)"
 
 
-class AbstractTask[P](eqx.Module):
+if TYPE_CHECKING:
+
+    class _Directed:
+        """Outside of the dataclass: a class attribute would be taken for a field."""
+
+        maximize: bool
+
+else:
+
+    class _Directed(eqx.Module):
+        maximize: eqx.AbstractVar[bool]
+
+
+class AbstractTask[P](_Directed, eqx.Module):
     """Something to be good at: parameters in, a number and further results out.
 
     A plain function `(params, key, data) -> (value, aux)` is a task too and is
     minimised; a class says its direction with `maximize`, and may have a faster way of
     its own to `evaluate` many parameters.
     """
-
-    maximize: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(
@@ -80,6 +91,20 @@ class AbstractTask[P](eqx.Module):
         outermost `jax.jit(..., compiler_options=...)`.
         """
         return {}
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether training by gradient can learn from its value; True, by default.
+
+        A property or a class attribute; not a field. Gradient trainers refuse a task
+        of which it is false. A task around another has to forward it.
+        """
+        return True
+
+    @property
+    def _obstacle(self) -> str | None:
+        """Why it is not differentiable, in a sentence."""
+        return None if self.differentiable else "its `differentiable` is False."
 
     def begin(self) -> ObsStats | None:
         """Statistics that grow from generation to generation, kept by the trainer.
@@ -140,14 +165,14 @@ def checked_call(
     if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
         raise TypeError(
             f"the value that {name_of(task)} returns must be a number of shape (), but "
-            f"{describe(value)} came. Sum or average it: `jnp.mean(value)`."
+            f"got {describe(value)}. Sum or average it: `jnp.mean(value)`."
         )
     check_arrays(aux, f"the aux of {name_of(task)}")
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(
-            f"the value that {name_of(task)} returns must be real, but {value.dtype} "
-            "came. Take `jnp.real` or `jnp.abs` of it."
+            f"the value that {name_of(task)} returns must be real, but got "
+            f"{value.dtype}. Take `jnp.real` or `jnp.abs` of it."
         )
     return value.astype(jnp.result_type(float)), aux
 
@@ -160,21 +185,44 @@ def check_arrays(tree: Tree, what: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not eqx.is_array_like(leaf):
             raise TypeError(
-                f"{what} must hold arrays and numbers only, but at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}` {describe(leaf)} came. "
+                f"{what} must hold arrays and numbers only, but got "
+                f"{describe(leaf)} at `{jax.tree_util.keystr(path) or '(root)'}`. "
                 "Keep names and settings outside of what is returned."
             )
 
 
 def is_maximized(task: Callable[..., Any]) -> bool:
     """A task's direction; a plain function is minimised."""
-    return bool(getattr(unwrapped(task), "maximize", False))
+    return bool(_said(task, "maximize", False))
+
+
+def is_differentiable(task: Callable[..., Any]) -> bool:
+    """Whether gradient training can learn from a task; from a plain function it can."""
+    return obstacle(task) is None
+
+
+def obstacle(task: Callable[..., Any]) -> str | None:
+    """Why gradient training can not learn from a task; `None` where it can."""
+    task = unwrapped(task)
+    return task._obstacle if isinstance(task, AbstractTask) else None  # pyright: ignore[reportPrivateUsage]
 
 
 def begun(task: Callable[..., Any]) -> ObsStats | None:
-    """The statistics with which a task begins, if it has some."""
-    task = unwrapped(task)
-    return task.begin() if isinstance(task, AbstractTask) else None
+    """The statistics with which a task begins, if it has some.
+
+    **Raises:** `ValueError` for a decorated task that has some.
+    """
+    inner = unwrapped(task)
+    if isinstance(inner, AbstractTask):
+        return inner.begin()
+    wrapped = getattr(inner, "__wrapped__", None)
+    if callable(wrapped) and begun(wrapped) is not None:
+        raise ValueError(
+            f"{name_of(inner)} decorates a task with `normalize_obs`, whose statistics "
+            "can not reach it through a function. Subclass the task instead of "
+            "decorating it, or normalise inside the policy."
+        )
+    return None
 
 
 def options_of(task: Callable[..., Any]) -> dict[str, str]:
@@ -182,8 +230,16 @@ def options_of(task: Callable[..., Any]) -> dict[str, str]:
 
     **Raises:** `TypeError` and `ValueError`, as `checked_options`.
     """
+    said = _said(task, "compiler_options", {})
+    return checked_options(said, name_of(unwrapped(task)))
+
+
+def _said(task: Callable[..., Any], name: str, otherwise: Any) -> Any:
+    """What a task says of itself. What `functools.wraps` copied is another's word."""
     task = unwrapped(task)
-    return checked_options(getattr(task, "compiler_options", {}), name_of(task))
+    said = getattr(task, name, otherwise)
+    copied = getattr(getattr(task, "__wrapped__", None), name, None)
+    return otherwise if copied is not None and copied is said else said
 
 
 def check_task(task: Callable[..., Any], argument: str = "task") -> None:
@@ -191,6 +247,16 @@ def check_task(task: Callable[..., Any], argument: str = "task") -> None:
 
     **Raises:** `TypeError`; for bad `compiler_options`, as `options_of`.
     """
+    if isinstance(task, type):
+        raise TypeError(
+            f"`{argument}` must be a task, but got the class `{task.__name__}`. Make "
+            f"an instance of it: `{task.__name__}(...)`."
+        )
+    if not callable(task):
+        raise TypeError(
+            f"`{argument}` must be a function {_SIGNATURE} or a task, but got "
+            f"{describe(task)}."
+        )
     options_of(task)
     try:
         signature = inspect.signature(task)

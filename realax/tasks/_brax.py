@@ -1,21 +1,22 @@
 """brax environments as tasks."""
 
 import contextlib
-import functools
 import io
 import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsIndex, cast, runtime_checkable
 
 import equinox as eqx
 import jax
 
+from .._arguments import arguments, one_of, optional, whole
 from .._compiler import refusal
-from .._errors import closest, count
-from .._tree import Frozen, freeze, identity
-from .._types import Tree
-from ._env import Environment, EnvTask, Trajectory, check_kwargs
+from .._errors import closest
+from .._tree import Frozen, cached, freeze, identity
+from .._types import EXECUTION, Tree
+from ._checks import EPISODES, environment
+from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
 
 
@@ -48,7 +49,7 @@ _BACKENDS = ("generalized", "positional", "spring", "mjx")
 _WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
-class BraxTask[P](EnvTask[P]):
+class BraxTask(EnvTask[Params]):
     """Episodes on a brax environment.
 
     **Arguments:**
@@ -61,8 +62,8 @@ class BraxTask[P](EnvTask[P]):
         the policy.
     - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
         returns is kept.
-    - `backend`: the physics, `"generalized"`, `"positional"`, `"spring"` or `"mjx"`,
-        where `env` is a name.
+    - `backend`: the physics, `"generalized"`, `"positional"` (by default), `"spring"`
+        or `"mjx"`, where `env` is a name. An instance has its own.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
     - `lanes`: how many episodes a population plays side by side, a lane taking the next
         one when its own is over; `None` chooses, 0 plays all at once.
@@ -79,14 +80,19 @@ class BraxTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True)
-    chunk: int | None = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
     normalize_obs: bool = eqx.field(static=True)
     backend: str = eqx.field(static=True)
     env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True)
-    action_layout: Layout = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
 
+    @arguments(
+        env=environment("a brax environment", lambda value: isinstance(value, BraxEnv)),
+        backend=optional(one_of(*_BACKENDS)),
+        **{**EPISODES, "max_steps": whole()},
+    )
     def __init__(
         self,
         env: str | BraxEnv,
@@ -94,28 +100,23 @@ class BraxTask[P](EnvTask[P]):
         model_factory: Callable[[Any], Any] = identity,
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
-        backend: str = "positional",
+        backend: str | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         lanes: SupportsIndex | None = None,
         chunk: SupportsIndex | None = None,
         normalize_obs: bool = False,
     ):
-        if backend not in _BACKENDS:
-            raise ValueError(
-                f"`backend` must be one of {', '.join(map(repr, _BACKENDS))}, but "
-                f"{backend!r} came."
-            )
         check_kwargs(env, env_kwargs)
         self.env = env
-        self.max_steps = count("max_steps", max_steps)
+        self.max_steps = cast(int, max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
-        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.lanes = cast(int | None, lanes)
         self.normalize_obs = normalize_obs
-        self.chunk = None if chunk is None else count("chunk", chunk)
-        self.backend = backend
+        self.chunk = cast(int | None, chunk)
+        self.backend = _backend(env, backend)
         self.env_kwargs = freeze(env_kwargs)
-        suite = _build(env, backend, self.env_kwargs)
+        suite = _build(env, self.backend, self.env_kwargs)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 
@@ -125,8 +126,7 @@ class BraxTask[P](EnvTask[P]):
 
         None where `XLA_FLAGS` says something of them.
         """
-        mjx = getattr(self.env, "backend", self.backend) == "mjx"
-        if mjx or jax.default_backend() != "cpu":
+        if self.backend == "mjx" or jax.default_backend() != "cpu":
             return {}
         if any(name in os.environ.get("XLA_FLAGS", "") for name in _WITHOUT_YNN):
             return {}
@@ -137,6 +137,10 @@ class BraxTask[P](EnvTask[P]):
         """The environment as `jax-envelope` sees it."""
         return _build(self.env, self.backend, self.env_kwargs).env
 
+    def _stopped(self) -> str | None:
+        # Tracing a step takes a second; none of brax's own stops gradients.
+        return None if isinstance(self.env, str) else super()._stopped()
+
 
 class _Suite(NamedTuple):
     env: Environment
@@ -144,7 +148,7 @@ class _Suite(NamedTuple):
     action_layout: Layout
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
     _brax_envs()
     from envelope.adapters.brax_envelope import BraxEnvelope
@@ -162,6 +166,19 @@ def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
             layout_of(environment.observation_space),
             layout_of(environment.action_space),
         )
+
+
+def _backend(env: str | BraxEnv, given: str | None) -> str:
+    if isinstance(env, str):
+        return given or "positional"
+    own = str(getattr(env, "backend", "unknown"))
+    if given not in (None, own):
+        raise ValueError(
+            f"`backend` is for an environment given by name, but got {given!r} beside "
+            f"an instance of {type(env).__name__}, whose own is {own!r}. Make the "
+            f"instance with it: `brax.envs.get_environment(name, backend={given!r})`."
+        )
+    return own
 
 
 def _by_name(name: str, backend: str, kws: dict[str, Any]) -> BraxEnv:

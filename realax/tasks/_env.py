@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
+from typing_extensions import TypeVar
 
 from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
 from ._base import AbstractTask
+from ._derivatives import guarded, stops_gradients
 from ._lanes import play_in_lanes
 from ._rollout import Episode, Rollout, Trajectory, counts
 from ._spaces import EnvSpace, Layout
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from envelope import Environment
 else:
     Environment = Any  # `import realax` does not wait for envelope
+
+
+# `class GymnaxTask[P = Any]`, which Python 3.12 can not write: what plays in a task is
+# seldom known where the task is made.
+Params = TypeVar("Params", default=Any, infer_variance=True)
 
 
 class EnvTask[P](AbstractTask[P]):
@@ -65,6 +72,28 @@ class EnvTask[P](AbstractTask[P]):
         return True
 
     @property
+    def differentiable(self) -> bool:
+        """Whether derivatives of the return are right, and of use for training.
+
+        False where actions are discrete choices, of which the derivative is 0; and
+        where the environment stops gradients, as most of gymnax's do, so that the
+        derivative through an episode would be wrong. There, taking it is an error.
+        """
+        return self._obstacle is None
+
+    @property
+    def _obstacle(self) -> str | None:
+        if self.action_layout.chooses:
+            return "its actions are discrete choices, of which the derivative is 0."
+        return self._stopped()
+
+    def _stopped(self) -> str | None:
+        """In a sentence that the environment stops gradients, where it does."""
+        if not stops_gradients(self.environment(), self.action_layout):
+            return None
+        return "the environment stops gradients in its step."
+
+    @property
     def space(self) -> EnvSpace:
         """The sizes that a policy needs."""
         action = self.action_layout
@@ -81,6 +110,9 @@ class EnvTask[P](AbstractTask[P]):
             policy itself.
         - `key`: the episode's key.
         - `data`: not used.
+
+        **Raises:** `TypeError` where it is differentiated and the environment stops
+        gradients.
         """
         del data
         if self.data_fn is None:
@@ -122,7 +154,7 @@ class EnvTask[P](AbstractTask[P]):
 
     @property
     def _rollout(self) -> Rollout:
-        environment = self.environment()
+        environment = guarded(self.environment(), self._stopped)
         return Rollout(
             environment,
             environment.action_space,
@@ -132,6 +164,9 @@ class EnvTask[P](AbstractTask[P]):
         )
 
     def _policy(self, params: P) -> BasePolicy[Any]:
+        return guarded(self._made(params), self._stopped)
+
+    def _made(self, params: P) -> BasePolicy[Any]:
         if isinstance(params, NormalizedPolicy):
             policy = _checked(self.model_factory(params.policy), self.model_factory)
             return NormalizedPolicy(policy, params.stats, params.counting)
@@ -142,17 +177,23 @@ def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
     """Refuse constructor arguments for what is built already, by a `ValueError`."""
     if not isinstance(env, str) and env_kwargs:
         raise ValueError(
-            "`env_kwargs` are for an environment given by name, but an instance of "
-            f"{type(env).__name__} came. Pass them to its constructor instead."
+            "`env_kwargs` are for an environment given by name, but got an instance of "
+            f"{type(env).__name__}. Pass them to its constructor instead."
         )
+
+
+def _kind(policy: Any) -> str:
+    if isinstance(policy, type):
+        return f"the class `{policy.__name__}`"
+    return f"a {type(policy).__name__}"
 
 
 def _checked(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
     if not isinstance(policy, BasePolicy):
         raise TypeError(
             "the parameters of an environment task must be a policy, a subclass of "
-            f"`realax.tasks.rl_policy.BasePolicy`, but `model_factory` ({factory}) "
-            f"gave a {type(policy).__name__}. Pass a policy as `params_like`, or a "
+            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
+            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
             "`model_factory` that makes one from the parameters."
         )
     return policy

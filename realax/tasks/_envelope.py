@@ -1,17 +1,18 @@
 """Environments of every suite that jax-envelope adapts, and one's own, as tasks."""
 
-import functools
 import importlib.util
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import equinox as eqx
 import jax
 
-from .._errors import closest, count
-from .._tree import Frozen, freeze, identity
-from .._types import Tree
-from ._env import Environment, EnvTask, Trajectory, check_kwargs
+from .._arguments import arguments
+from .._errors import closest
+from .._tree import Frozen, cached, freeze, identity
+from .._types import EXECUTION, Tree
+from ._checks import EPISODES, environment
+from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
 
 
@@ -26,7 +27,14 @@ _SUITES = {
 }
 
 
-class EnvelopeTask[P](EnvTask[P]):
+def is_environment(value: Any) -> bool:
+    """Whether something is an environment of jax-envelope, which this imports."""
+    from envelope import Environment
+
+    return isinstance(value, Environment)
+
+
+class EnvelopeTask(EnvTask[Params]):
     """Episodes on any `envelope.Environment`.
 
     **Arguments:**
@@ -56,13 +64,17 @@ class EnvelopeTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True)
-    chunk: int | None = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
     normalize_obs: bool = eqx.field(static=True)
     env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True)
-    action_layout: Layout = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
 
+    @arguments(
+        env=environment("an `envelope.Environment`", is_environment),
+        **EPISODES,
+    )
     def __init__(
         self,
         env: Any,
@@ -86,12 +98,12 @@ class EnvelopeTask[P](EnvTask[P]):
                 f"`max_steps` must be given for {type(suite.environment).__name__}, "
                 "because it has no horizon of its own: `max_steps=1000`."
             )
-        self.max_steps = count("max_steps", max_steps)
+        self.max_steps = cast(int, max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
-        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.lanes = cast(int | None, lanes)
         self.normalize_obs = normalize_obs
-        self.chunk = None if chunk is None else count("chunk", chunk)
+        self.chunk = cast(int | None, chunk)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 
@@ -109,13 +121,6 @@ class _Suite(NamedTuple):
 
 
 def _look(environment: Any) -> _Suite:
-    from envelope import Environment
-
-    if not isinstance(environment, Environment):
-        raise TypeError(
-            "`env` must be a name or a gymnax, brax or `envelope.Environment` "
-            f"environment, but a {type(environment).__name__} came."
-        )
     with jax.ensure_compile_time_eval():
         return _Suite(
             environment,
@@ -133,14 +138,14 @@ def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
     return environment.default_max_steps
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(name: str, kws: Frozen) -> _Suite:
     from envelope import create, registered_environments, registered_suites
 
     suite, separator, env_name = name.partition("::")
     if not separator or suite not in registered_suites():
         raise ValueError(
-            f"`env` must be 'suite::name', but {name!r} came. "
+            f"`env` must be 'suite::name', but got {name!r}. "
             f"{closest(suite, registered_suites())}"
         )
     module, remedy = _SUITES.get(suite, ("envelope", ""))

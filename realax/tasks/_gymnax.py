@@ -8,16 +8,18 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsIndex, cast, runtime_checkable
 
 import equinox as eqx
 import jax
 from jax.core import Tracer
 
-from .._errors import closest, count
-from .._tree import Frozen, freeze, identity, strong
-from .._types import Tree
-from ._env import Environment, EnvTask, Trajectory, check_kwargs
+from .._arguments import arguments
+from .._errors import closest, describe
+from .._tree import Frozen, cached, freeze, identity, strong
+from .._types import EXECUTION, Tree
+from ._checks import EPISODES, environment, same_shapes
+from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
 from ._spaces import Layout, layout_of
 
 
@@ -51,13 +53,14 @@ class GymnaxEnv(Protocol):
         ...
 
 
-class GymnaxTask[P](EnvTask[P]):
+class GymnaxTask(EnvTask[Params]):
     """Episodes on a gymnax environment.
 
     **Arguments:**
 
     - `env`: a name such as `"CartPole-v1"`, or an instance of gymnax's `Environment`,
-        one's own subclass included.
+        one's own subclass included. Most of gymnax's stop gradients. By name, those
+        that need not do not; an instance says so by `env.with_transition_gradients()`.
     - `max_steps`: the longest episode, in steps; the environment's own horizon if
         `None`.
     - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
@@ -66,7 +69,8 @@ class GymnaxTask[P](EnvTask[P]):
         returns is kept.
     - `env_params`: values for some or all of the environment's parameters, a mapping
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
-        leaves, to be mapped over, differentiated or evolved.
+        leaves, to be mapped over or evolved; to be differentiated, where the
+        environment does not stop gradients.
     - `env_kwargs`: for the environment's constructor, where `env` is a name.
     - `lanes`: how many episodes a population plays side by side, a lane taking the next
         one when its own is over; `None` chooses, 0 plays all at once.
@@ -84,14 +88,20 @@ class GymnaxTask[P](EnvTask[P]):
     max_steps: int = eqx.field(static=True)
     model_factory: Callable[[Any], Any]
     data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True)
-    chunk: int | None = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
     normalize_obs: bool = eqx.field(static=True)
     env_params: Tree
     env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True)
-    action_layout: Layout = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
 
+    @arguments(
+        env=environment(
+            "a gymnax environment", lambda value: isinstance(value, GymnaxEnv)
+        ),
+        **EPISODES,
+    )
     def __init__(
         self,
         env: str | GymnaxEnv,
@@ -113,15 +123,25 @@ class GymnaxTask[P](EnvTask[P]):
         self.max_steps = _horizon(env, self.env_params, max_steps)
         self.model_factory = model_factory
         self.data_fn = data_fn
-        self.lanes = None if lanes is None else count("lanes", lanes, least=0)
+        self.lanes = cast(int | None, lanes)
         self.normalize_obs = normalize_obs
-        self.chunk = None if chunk is None else count("chunk", chunk)
+        self.chunk = cast(int | None, chunk)
         self.obs_layout = suite.obs_layout
         self.action_layout = suite.action_layout
 
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it, with this task's parameters."""
         return _build(self.env, self.env_kwargs).environment(self.env_params)
+
+    def _stopped(self) -> str | None:
+        stopped = super()._stopped()
+        if stopped is None or not getattr(self.env, _SUPPORTS, False):
+            return stopped
+        return f"{stopped} `env.with_transition_gradients()` is one that does not."
+
+
+# gymnax's word for environments that stop gradients only as long as they are not asked.
+_SUPPORTS = "supports_transition_gradients"
 
 
 class _Suite(NamedTuple):
@@ -131,13 +151,17 @@ class _Suite(NamedTuple):
     action_layout: Layout
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
     from ._gymnax_env import GymnaxEnvironment  # imports gymnax, which is slow
 
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():
-        instance = gymnax_make(env, kws.thaw()) if isinstance(env, str) else env
+        instance: Any = env
+        if isinstance(env, str):
+            instance = gymnax_make(env, kws.thaw())
+            if getattr(instance, _SUPPORTS, False):
+                instance = instance.with_transition_gradients()
         params = instance.default_params
         environment = functools.partial(GymnaxEnvironment, instance)
         return _Suite(
@@ -150,19 +174,22 @@ def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
 
 def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
     """The environment's parameters with array leaves, in parts replaced by `given`."""
+    known = [field.name for field in dataclasses.fields(defaults)]
     if isinstance(given, Mapping):
-        known = [field.name for field in dataclasses.fields(defaults)]
         for name in given:
             if name not in known:
                 raise ValueError(
-                    f"`env_params` of {env!r} have no {name!r}. {closest(name, known)}"
+                    f"`env_params` of {env!r} have no {name!r}. "
+                    f"{closest(str(name), known)}"
                 )
         given = dataclasses.replace(defaults, **given)
     if given is not None and not isinstance(given, type(defaults)):
         raise TypeError(
             f"`env_params` of {env!r} must be a mapping or "
-            f"{type(defaults).__qualname__}, but a {type(given).__name__} came."
+            f"{type(defaults).__qualname__}, but got {describe(given)}."
         )
+    for name in known if given is not None else ():
+        same_shapes(env, name, getattr(given, name), getattr(defaults, name))
     with jax.ensure_compile_time_eval():
         return strong(defaults if given is None else given)
 
@@ -196,7 +223,7 @@ def _gymnax() -> Any:
 def _horizon(env: str | GymnaxEnv, params: Any, max_steps: SupportsIndex | None) -> int:
     own = getattr(params, "max_steps_in_episode", math.inf)
     own = math.inf if isinstance(own, Tracer) else float(own)
-    steps = None if max_steps is None else count("max_steps", max_steps)
+    steps = cast(int | None, max_steps)
     if steps is None:
         if not math.isfinite(own):
             raise ValueError(
@@ -208,7 +235,7 @@ def _horizon(env: str | GymnaxEnv, params: Any, max_steps: SupportsIndex | None)
     if steps > own:
         raise ValueError(
             f"`max_steps` must be at most {int(own)}, where {env!r} ends an episode by "
-            f"itself, but {steps} came. For longer episodes pass "
+            f"itself, but got {steps}. For longer episodes pass "
             f"`env_params={{'max_steps_in_episode': {steps}}}`."
         )
     return steps

@@ -127,7 +127,9 @@ def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
     def refill(state: _Lanes) -> tuple[_Lanes, Any, Any]:
         """Give a job to each free lane, as long as there are jobs."""
         free = state.episodes.done
-        job = jnp.where(free, state.next_job + jnp.cumsum(free) - 1, state.job)
+        order = jnp.cumsum(free, dtype=jnp.int32)
+        next_in_line = state.next_job + order - 1
+        job = jnp.where(free, next_in_line, state.job)
         job = jnp.minimum(job, jobs)
         begins = free & (job < jobs)
         # Those without a job point at the last one, and what they play is not written.

@@ -3,14 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .._arguments import arguments
 from .._errors import closest
 from ._brax import BraxEnv, BraxTask, brax_names
+from ._checks import environment
 from ._env import EnvTask
-from ._envelope import EnvelopeTask
+from ._envelope import EnvelopeTask, is_environment
 from ._gymnax import GymnaxEnv, GymnaxTask, gymnax_names
 from ._spaces import EnvSpace
 
 
+def _is_environment(env: Any) -> bool:
+    return isinstance(env, GymnaxEnv | BraxEnv) or is_environment(env)
+
+
+@arguments(
+    env=environment(
+        "a gymnax, brax or `envelope.Environment` environment", _is_environment
+    )
+)
 def make(env: Any, **kws: Any) -> EnvTask[Any]:
     """A task on an environment of any suite.
 

@@ -8,7 +8,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import equinox as eqx
 import jax
@@ -16,14 +16,19 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, UInt32
 
+from .._arguments import arguments, whole
 from .._callables import unwrapped
-from .._errors import count, describe
+from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
+from ..policies import ObsStats
 from ._base import (
     AbstractTask,
+    begun,
     check_task,
     checked_call,
+    is_differentiable,
     is_maximized,
+    obstacle,
     options_of,
 )
 
@@ -53,6 +58,7 @@ class Minibatch[P](AbstractTask[P]):
     loss_fn: Callable[..., Any]
     batch_size: int = eqx.field(static=True)
 
+    @arguments(batch_size=whole())
     def __init__(
         self,
         loss_fn: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -60,7 +66,7 @@ class Minibatch[P](AbstractTask[P]):
     ):
         check_task(loss_fn, "loss_fn")
         self.loss_fn = loss_fn
-        self.batch_size = count("batch_size", batch_size)
+        self.batch_size = cast(int, batch_size)
 
     @property
     def maximize(self) -> bool:
@@ -76,6 +82,19 @@ class Minibatch[P](AbstractTask[P]):
     def compiler_options(self) -> dict[str, Any]:
         """Those of `loss_fn`."""
         return options_of(self.loss_fn)
+
+    @property
+    def differentiable(self) -> bool:
+        """That of `loss_fn`."""
+        return is_differentiable(self.loss_fn)
+
+    @property
+    def _obstacle(self) -> str | None:
+        return obstacle(self.loss_fn)
+
+    def begin(self) -> ObsStats | None:
+        """The statistics with which `loss_fn` begins, if it has some."""
+        return begun(self.loss_fn)
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
@@ -98,7 +117,7 @@ class Minibatch[P](AbstractTask[P]):
         if self.batch_size > examples:
             raise ValueError(
                 f"`batch_size` must be at most {examples}, the examples in `data`, but "
-                f"{self.batch_size} came."
+                f"got {self.batch_size}."
             )
         if examples >= 2**30:
             raise ValueError(
@@ -157,15 +176,15 @@ def _examples(data: Tree) -> int:
         where = jax.tree_util.keystr(path) or "(root)"
         if not (eqx.is_array(leaf) or hasattr(leaf, "shape")) or jnp.ndim(leaf) == 0:
             raise TypeError(
-                "`data` must hold arrays with a leading axis of examples, but at "
-                f"`{where}` {describe(leaf)} came."
+                "`data` must hold arrays with a leading axis of examples, but got "
+                f"{describe(leaf)} at `{where}`."
             )
         sizes.setdefault(jnp.shape(leaf)[0], where)
     if len(sizes) != 1:
         found = ", ".join(f"{size} at `{where}`" for size, where in sizes.items())
         raise ValueError(
-            "`data` must hold arrays with one common leading axis of examples, but "
-            f"{found or 'no array'} came. Pass it to the trainer: "
+            "`data` must hold arrays with one common leading axis of examples, but got "
+            f"{found or 'no array'}. Pass it to the trainer: "
             "`trainer.init_and_train(key, data)`."
         )
     return next(iter(sizes))

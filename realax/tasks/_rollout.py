@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._tree import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments, NormalizedPolicy
+from ..policies._base import decide
 from ._spaces import Layout
 
 
@@ -83,16 +84,16 @@ class Rollout(eqx.Module):
         moments = episode.moments
         if moments is not None:
             moments = _normalized(policy).met(moments, episode.obs)
-        output, policy_state = policy(
-            episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
+        output, policy_state = decide(
+            policy, episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
         )
-        action = self.action_layout.to_action(output, self.action_space)
+        action = self.action_layout.to_action(output, self.action_space, live)
         env_state, info = self.environment.step(episode.env_state, action)
         reward = jnp.asarray(info.reward, jnp.result_type(float))
         if reward.shape != ():
             raise ValueError(
-                f"the environment's reward must be one number, but rewards of "
-                f"shape {reward.shape} came, as several agents get them. Wrap the "
+                f"the environment's reward must be one number, but got rewards "
+                f"of shape {reward.shape}, as several agents get them. Wrap the "
                 "environment in one that adds them up."
             )
         terminated = jnp.asarray(info.terminated, bool)
@@ -115,7 +116,7 @@ class Rollout(eqx.Module):
     def scan(
         self, policy: BasePolicy[Any], key: PRNGKeyArray, *, collect: bool
     ) -> tuple[Episode, Trajectory | None]:
-        """The whole episode, and if `collect` its trajectory. Differentiable."""
+        """The whole episode, and if `collect` its trajectory."""
         env_key, init_key, policy_key = job_keys(key)
         start = self.begin(policy, env_key, init_key)
         arrays, static = eqx.partition(start, eqx.is_array_like)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._types import Tree
 
@@ -84,6 +84,11 @@ class Layout:
         """Whether there are choices only."""
         return all(isinstance(leaf, _Choice) for leaf in self.leaves)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is a choice."""
+        return any(isinstance(leaf, _Choice) for leaf in self.leaves)
+
     def flatten(self, obs: Tree) -> Float[Array, " obs"]:
         """An observation as one float vector, discrete parts as one-hot."""
         parts = self.treedef.flatten_up_to(obs)
@@ -93,7 +98,9 @@ class Layout:
         ]
         return jnp.concatenate([v.astype(jnp.result_type(float)) for v in vectors])
 
-    def to_action(self, output: Tree, space: Space) -> Tree:
+    def to_action(
+        self, output: Tree, space: Space, live: Bool[Array, ""] | bool = True
+    ) -> Tree:
         """The action that a policy's output means.
 
         **Arguments:**
@@ -101,8 +108,10 @@ class Layout:
         - `output`: a float vector of shape `(size,)`, or an action of the space's own
             structure.
         - `space`: the environment's action space, for its bounds.
+        - `live`: whether the action will be played.
 
-        **Raises:** `ValueError` naming both shapes, while tracing.
+        **Raises:** `ValueError` naming both shapes, while tracing; an error at run time
+        for an integer that is no choice.
         """
         if eqx.is_inexact_array(output) and output.shape == (self.size,):
             ends = np.cumsum([leaf.size for leaf in self.leaves])[:-1]
@@ -112,13 +121,16 @@ class Layout:
         else:
             raise self._mismatch(output)
         pairs = zip(self.leaves, parts, _flatten(space)[0], strict=True)
-        actions = [self._part(leaf, part, bounds) for leaf, part, bounds in pairs]
+        actions = [self._part(*pair, live) for pair in pairs]
         return jax.tree.unflatten(self.treedef, actions)
 
-    def _part(self, leaf: _Box | _Choice, part: Any, bounds: Any) -> Array:
+    def _part(self, leaf: _Box | _Choice, part: Any, bounds: Any, live: Any) -> Array:
         part = jnp.asarray(part)
         if isinstance(leaf, _Choice):
             if jnp.issubdtype(part.dtype, jnp.integer) and part.shape == leaf.shape:
+                counts = np.reshape(leaf.counts, leaf.shape)
+                wrong = jnp.any((part < 0) | (part >= counts)) & live
+                part = eqx.error_if(part, wrong, self._out_of_range(leaf))
                 return part.astype(leaf.dtype)
             if not jnp.issubdtype(part.dtype, jnp.floating) or part.size != leaf.size:
                 raise self._mismatch(part)
@@ -130,6 +142,15 @@ class Layout:
             raise self._mismatch(part)
         part = part.reshape(leaf.shape).astype(leaf.dtype)
         return jnp.clip(part, bounds.low, bounds.high)
+
+    def _out_of_range(self, leaf: _Choice) -> str:
+        most = sorted({n - 1 for n in leaf.counts})
+        until = f"{most[0]}" if len(most) == 1 else f"{[n - 1 for n in leaf.counts]}"
+        return (
+            "an integer that a policy returns is the action itself and must be from 0 "
+            f"to {until}, but got one out of range. Return scores, a float vector of "
+            f"shape ({self.size},), to have the largest one chosen."
+        )
 
     def _mismatch(self, output: Tree) -> ValueError:
         shapes = jax.tree.map(
@@ -162,7 +183,7 @@ def _leaf_layout(space: Any) -> _Box | _Choice:
         return _Box(tuple(space.shape), space.dtype)
     raise TypeError(
         "an environment's spaces must be made of `envelope.Discrete` and "
-        f"`envelope.Continuous`, but {type(space).__name__} came."
+        f"`envelope.Continuous`, but got {type(space).__name__}."
     )
 
 

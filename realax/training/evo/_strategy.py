@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..._errors import closest, describe
-from ..._tree import Frozen, strong
+from ..._tree import Frozen, cached, strong
 from ..._types import PRNGKeyArray, Tree
 from ._algorithm import Algorithm, build, resolve
 
@@ -136,14 +136,16 @@ class Strategy:
             fitness = jnp.full(self.popsize, jnp.inf, start.dtype)
             return self.begin(key, population, fitness, params)
         if not self.stein:
-            return strong(self.built.init(key, self._unravel(start), params))
+            state = self.built.init(key, self._unravel(start), params)
+            return _precise(strong(state), start.dtype)
         # One population starts at `start`. The others lie around it, within the
         # deviation that they will sample with: from one place they could not part.
         means = jnp.broadcast_to(start, (self.groups, self.dims))
         state = self.built.init(key, jax.vmap(self._unravel)(means), params)
         spread = jnp.reshape(state.std, (self.groups, -1)).at[0].set(0.0)
         noise = jr.normal(jr.fold_in(key, 0), means.shape, means.dtype)
-        return strong(state.replace(mean=means + spread * noise))
+        state = state.replace(mean=means + spread * noise)
+        return _precise(strong(state), start.dtype)
 
     def begin(
         self,
@@ -204,6 +206,13 @@ class Strategy:
         return ravel_pytree(self.built.solution)[1](flat)
 
 
+def _precise(state: Any, dtype: Any) -> Any:
+    """`state` with all its floats of one type: some of evosax's begin with float32."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+    )
+
+
 def _value(name: str, new: Any, default: Array) -> Array:
     phrase = f"`es_params`: {name!r}"
     if not eqx.is_array_like(new):
@@ -240,7 +249,7 @@ def _check_numbers(phrase: str, new: Any, default: Array, least: float) -> None:
         raise ValueError(f"{phrase} must be {kind}, but got {new}.")
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _built(strategy: Strategy) -> Algorithm:
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():

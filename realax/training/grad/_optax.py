@@ -26,6 +26,7 @@ from ...tasks._base import (
     check_task,
     checked_call,
     is_maximized,
+    obstacle,
     options_of,
 )
 from ...tasks._minibatch import drawn
@@ -150,6 +151,12 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             raise ValueError(
                 "`loss_fn` has `normalize_obs`, which gathers statistics over the "
                 "generations of evolution only. Normalise inside the policy instead."
+            )
+        if (reason := obstacle(loss_fn)) is not None:
+            raise ValueError(
+                f"`loss_fn`, {name_of(loss_fn)}, can not be trained by gradient: "
+                f"{reason} Train it by evolution, `EvosaxTrainer` or `evolve`, or by "
+                "reinforcement learning."
             )
         self.train_steps = int(epochs)
         self.optimizer = optimizer

@@ -87,12 +87,12 @@ class Logger(AbstractObserver):
 
     @arguments(
         wandb_log=flag,
-        metrics_fn=optional(function),
+        metrics_fn=optional(function("(state, metrics) -> (row, checkpoint, step)")),
         ckpt_file=optional(path),
         ckpt_freq=whole(),
         log_file=optional(path),
         log_dir=optional(path),
-        host_log_transform=optional(function),
+        host_log_transform=optional(function("(row) -> row")),
         verbose=flag,
     )
     def __init__(

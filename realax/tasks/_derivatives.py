@@ -1,0 +1,161 @@
+"""Whether an environment lets derivatives through, and what happens where not."""
+
+# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+
+from .._tree import cached
+from .._types import Tree
+from ._spaces import Layout
+
+
+# What is known of a number in a program: that it follows the inputs by a way on which
+# derivatives pass, and that it follows them by one that `stop_gradient` cuts.
+_PASSES, _CUT = 1, 2
+
+# Their rules say what their derivatives are, whatever is in them.
+_OWN_RULES = ("custom_jvp_call", "custom_vjp_call")
+
+# Where an operation keeps the program that it runs: a loop, a compiled function.
+_INNER = ("body_jaxpr", "jaxpr", "call_jaxpr")
+
+
+def stops_gradients(environment: Any, actions: Layout) -> bool:
+    """Whether a number that a step gives follows its inputs by `stop_gradient` alone.
+
+    Then derivatives through an episode are wrong, and mostly zero. A stop beside which
+    another way leads on, as in the softmax, is its author's own derivative.
+
+    **Arguments:**
+
+    - `environment`: as `jax-envelope` sees it. Only traced.
+    - `actions`: the layout of its actions.
+    """
+    leaves, treedef = jax.tree.flatten(environment)
+    return _stops(treedef, tuple(map(_abstract, leaves)), actions)
+
+
+def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
+    """`tree` itself, whose derivatives are refused where they would be wrong.
+
+    **Arguments:**
+
+    - `stopped`: asked where a derivative is taken; a sentence if it would be wrong.
+    """
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+
+    @jax.custom_jvp
+    def same(arrays: Any) -> Any:
+        return arrays
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        reason = stopped()
+        if reason is not None:
+            raise TypeError(
+                f"an episode can not be differentiated here: {reason} To keep it fixed "
+                "while other things are differentiated, pass "
+                "`jax.lax.stop_gradient` of what it is played with."
+            )
+        return primals[0], tangents[0]
+
+    same.defjvp(rule)
+    return eqx.combine(same(arrays), rest)
+
+
+def _abstract(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array | np.ndarray):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return leaf
+
+
+@cached
+def _stops(treedef: Any, leaves: tuple[Any, ...], actions: Layout) -> bool:
+    shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+
+    def built(arrays: Any) -> Any:
+        left = iter(arrays)
+        return jax.tree.unflatten(
+            treedef,
+            [next(left) if isinstance(x, jax.ShapeDtypeStruct) else x for x in leaves],
+        )
+
+    def first(arrays: Any, key: Any) -> Any:
+        return built(arrays).init(key)[0]
+
+    def begin(arrays: Any, key: Any) -> Any:
+        space = built(arrays).action_space
+        action = actions.to_action(jnp.zeros(actions.size), space)
+        state = first(arrays, key)
+        return action, jax.tree.map(jnp.asarray, eqx.filter(state, eqx.is_array_like))
+
+    def step(arrays: Any, start: Any) -> Tree:
+        environment = built(arrays)
+        action, state = start
+        after, info = environment.step(eqx.combine(state, static), action)
+        seen = after, info.obs, info.reward
+        return jax.tree.map(jnp.asarray, eqx.filter(seen, eqx.is_array_like))
+
+    key: Any = jax.eval_shape(lambda: jr.key(0))
+    state = eqx.filter_eval_shape(first, shapes, key)
+    static = eqx.filter(state, _numeric, inverse=True)
+    start = jax.eval_shape(begin, shapes, key)
+    closed = jax.make_jaxpr(step)(shapes, start)
+    program = _program(closed)
+    flags = [_PASSES * _smooth(var) for var in program.invars]
+    return _CUT in _flow(program, flags)
+
+
+def _numeric(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array_like(leaf)
+
+
+def _smooth(var: Any) -> bool:
+    return jnp.issubdtype(var.aval.dtype, jnp.inexact)
+
+
+def _flow(program: Jaxpr, flags: list[int]) -> list[int]:
+    """What is known of a program's outputs, from what is of its inputs."""
+    known: dict[Any, int] = dict(zip(program.invars, flags, strict=True))
+
+    def read(var: Any) -> int:
+        return 0 if isinstance(var, Literal) else known.get(var, 0)
+
+    for equation in program.eqns:
+        outputs = _through(equation, list(map(read, equation.invars)))
+        for var, flag in zip(equation.outvars, outputs, strict=True):
+            known[var] = flag if _smooth(var) else 0
+    return list(map(read, program.outvars))
+
+
+def _through(equation: Any, flags: list[int]) -> list[int]:
+    name, params = equation.primitive.name, equation.params
+    everything = functools.reduce(operator.or_, flags, 0)
+    if name == "stop_gradient":
+        return [_CUT if everything else 0]
+    if name == "cond":
+        ways = [_flow(_program(branch), flags[1:]) for branch in params["branches"]]
+        return [functools.reduce(operator.or_, way) for way in zip(*ways, strict=True)]
+    inner = [params[key] for key in _INNER if key in params]
+    if not inner or name in _OWN_RULES:
+        return [everything] * len(equation.outvars)
+    program = _program(inner[0])
+    if name in ("scan", "while") or len(program.invars) != len(flags):
+        # In a loop each round's numbers follow from all those of the round before.
+        flags = [everything * _smooth(var) for var in program.invars]
+    return _flow(program, flags)
+
+
+def _program(closed: Any) -> Jaxpr:
+    return getattr(closed, "jaxpr", closed)

@@ -1,0 +1,54 @@
+"""The battery of `test_every_trainer.py`, with float64."""
+
+from collections.abc import Generator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import realax as rx
+
+from .test_every_trainer import *  # noqa: F403  (its tests and its fixtures)
+from .trainers import TRAINERS, Row
+
+
+@pytest.fixture(autouse=True)
+def float64() -> Generator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
+def test_numbers_are_float64(row: Row) -> None:
+    state, record = row.make(3).init_and_train(jr.key(1))
+    for tree in state, record:
+        types = {x.dtype for x in jax.tree.leaves(tree)}
+        floats = {x for x in types if jnp.issubdtype(x, jnp.floating)}
+        assert floats == {jnp.dtype("float64")}
+
+
+@pytest.mark.parametrize("strategy", ["CMAAnchoredLES", "SV_CMA_ES", "LES", "SimpleGA"])
+def test_strategies(strategy: str) -> None:
+    row = TRAINERS[0]
+    trainer = rx.EvosaxTrainer(3, strategy, row.make(3).task, jnp.ones(3), popsize=8)
+    state = trainer.init_and_train_(jr.key(0))
+    assert state.best_fitness.dtype == jnp.float64
+
+
+@pytest.mark.parametrize("precision", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("lanes", [0, 3])
+def test_policies_of_less_precision(precision: Any, lanes: int) -> None:
+    task = rx.GymnaxTask("CartPole-v1", 20, lanes=lanes, normalize_obs=lanes == 0)
+    policy: Any = rx.RNNPolicy(4, 2, 4, key=jr.key(0))
+    mlp: Any = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    for one in policy, mlp:
+        to = lambda x: x.astype(precision) if eqx.is_inexact_array(x) else x
+        trainer = rx.EvosaxTrainer(2, "SNES", task, jax.tree.map(to, one), popsize=4)
+        state, data = trainer.init_and_train(jr.key(0))
+        evolved = getattr(trainer.params(state), "policy", trainer.params(state))
+        arrays = jax.tree.leaves(eqx.filter(evolved, eqx.is_inexact_array))
+        assert {x.dtype for x in arrays} == {jnp.dtype(precision)}
+        assert jnp.all(data["metrics"]["fitness"] >= 1)

@@ -1,0 +1,92 @@
+"""Tasks, as users write them: checked strictly, and run by a test."""
+
+from typing import Any, assert_type
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+import realax as rx
+
+
+class Near(rx.AbstractTask[Array]):
+    """A field of its own, and a direction for all of its kind."""
+
+    target: Array
+    maximize = False
+
+    def __call__(
+        self, params: Array, key: Array, data: Any = None
+    ) -> tuple[Array, Any]:
+        return jnp.sum((params - self.target) ** 2), None
+
+
+class Far(rx.AbstractTask[Array]):
+    target: Array
+    weight: float = 2.0
+    maximize = True
+
+    def __call__(
+        self, params: Array, key: Array, data: Any = None
+    ) -> tuple[Array, Any]:
+        return self.weight * jnp.tanh(jnp.sum((params - self.target) ** 2)), None
+
+
+class Asked(rx.AbstractTask[Array]):
+    """A direction by a property."""
+
+    target: Array
+
+    @property
+    def maximize(self) -> bool:
+        return True
+
+    @property
+    def differentiable(self) -> bool:
+        return False
+
+    def __call__(
+        self, params: Array, key: Array, data: Any = None
+    ) -> tuple[Array, Any]:
+        return -jnp.sum((params - self.target) ** 2), None
+
+
+class Told(rx.AbstractTask[Array]):
+    """A direction for each of its kind."""
+
+    target: Array
+    maximize: bool = eqx.field(static=True, default=True)
+
+    def __call__(
+        self, params: Array, key: Array, data: Any = None
+    ) -> tuple[Array, Any]:
+        value = jnp.sum((params - self.target) ** 2)
+        return -value if self.maximize else value, None
+
+
+target = jr.normal(jr.key(2), (2,))
+for task in Near(target), Far(target, 1.0), Asked(target), Told(target, False):
+    params, _, _ = rx.evolve(
+        jr.normal(jr.key(3), (2,)), task, jr.key(0), steps=2, popsize=4
+    )
+    assert params.shape == (2,)
+
+pole = rx.GymnaxTask("CartPole-v1", max_steps=5)
+ant = rx.BraxTask("fast", 5, backend="spring", lanes=2)
+snake = rx.EnvelopeTask("gymnax::CartPole-v1", 5)
+named = rx.make("CartPole-v1", max_steps=5)
+assert_type(pole, rx.GymnaxTask[Any])
+assert_type(ant, rx.BraxTask[Any])
+assert_type(snake, rx.EnvelopeTask[Any])
+assert_type(named, rx.EnvTask[Any])
+own: rx.GymnaxTask[rx.MLPPolicy] = rx.GymnaxTask("CartPole-v1", max_steps=5)
+policy = rx.MLPPolicy(pole.space.obs_dims, pole.space.action_dims, 4, 1, key=jr.key(0))
+for environment in pole, snake, named, own:
+    value, aux = environment(policy, jr.key(1))
+    assert value.shape == () and int(aux["length"]) <= 5
+better, _, _ = rx.evolve(policy, pole, jr.key(0), steps=2, popsize=4)
+assert_type(better, rx.MLPPolicy)
+batches = rx.Minibatch(Near(target), 2)
+assert jax.tree.leaves(batches)
