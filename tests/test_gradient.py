@@ -526,7 +526,7 @@ def test_wrong_streams() -> None:
 
     with pytest.raises(ConnectionError, match="the disk went away"):
         trainer.fit_stream(jr.key(0), broken())
-    with pytest.raises(TypeError, match=r"at `\['name'\]` 'a' of type str came"):
+    with pytest.raises(TypeError, match=r"got 'a' of type str at `\['name'\]`"):
         trainer.fit_stream(jr.key(0), [{"x": np.ones(2), "name": "a"}])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import realax as rx
+from realax._tree import with_fields
 
 from .helpers import close, compilations, rastrigin, same
 
@@ -41,7 +42,7 @@ def test_a_target_ends_a_run(every: int | None) -> None:
     assert same(data["metrics"]["best_fitness"], best[:expected])
     assert same(trainer.init_and_train_(jr.key(0)), state)
     short = _trainer(expected).init_and_train_(jr.key(0))
-    assert same(short, state)
+    assert same(short, with_fields(state, stopping=()))
 
 
 def test_patience() -> None:
@@ -167,10 +168,93 @@ def test_a_hypergradient_through_a_stopped_run() -> None:
     assert np.isclose(slope, (final(0.1001) - final(0.0999)) / 2e-4, rtol=1e-2)
 
 
+def test_two_halves_stop_where_the_whole_does() -> None:
+    """The counters are a part of the state, and a stopped run stays stopped."""
+
+    def make(steps: int) -> Any:
+        return _trainer(steps, rx.EarlyStopping(patience=8))
+
+    expected, key = make(300).init_and_train_(jr.key(1)), jr.split(jr.key(1))[1]
+    end = int(expected.step)
+    half = make(end - 3).init_and_train_(jr.key(1))
+    assert int(half.stopping[0].since) > 0
+    assert same(make(50).train_(half, key), expected)
+    again, data = make(50).train(expected, key)
+    assert same(again, expected) and len(data["metrics"]["failed"]) == 0
+    lanes = jax.vmap(make(end - 3).init_and_train_)(jr.split(jr.key(1), 2))
+    run_keys = jax.vmap(lambda k: jr.split(k)[1])(jr.split(jr.key(1), 2))
+    lanes = jax.vmap(make(300).train_)(lanes, run_keys)
+    whole = jax.vmap(make(300).init_and_train_)(jr.split(jr.key(1), 2))
+    assert same(lanes.step, whole.step)
+
+
+def test_another_rule_goes_on() -> None:
+    key = jr.split(jr.key(0))[1]
+    state = _trainer(200, rx.EarlyStopping(target=5.0)).init_and_train_(jr.key(0))
+    further = _trainer(200, rx.EarlyStopping(target=1.0)).train_(state, key)
+    expected = _trainer(200, rx.EarlyStopping(target=1.0)).init_and_train_(jr.key(0))
+    assert int(further.step) == int(expected.step) > int(state.step)
+    free = _trainer(3).train_(state, key)
+    assert int(free.step) == int(state.step) + 3 and free.stopping == ()
+
+
+def test_metrics_by_their_path() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"n": {"deep": x[0] * 0 + 3.0}, "m": x[0]}
+
+    def make(metric: str) -> Any:
+        stop = rx.EarlyStopping(metric, target=3.0, mode="max")
+        return rx.EvosaxTrainer(5, "SNES", task, jnp.ones(2), callbacks=stop)
+
+    assert int(make("eval_data.n.deep").init_and_train_(jr.key(0)).step) == 1
+    with pytest.raises(ValueError, match="'eval_data' holds 2: 'eval_data.m', 'eval_d"):
+        make("eval_data").init_and_train_(jr.key(0))
+    with pytest.raises(ValueError, match="no 'eval_data.k' among the metrics. Closest"):
+        make("eval_data.k").init_and_train_(jr.key(0))
+
+
+def test_a_noisy_task_stops_by_its_mean() -> None:
+    """The luckiest individual of the first generation does not end a run."""
+    task = rx.GymnaxTask("CartPole-v1", max_steps=200)
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+
+    def steps(metric: str | None) -> int:
+        stop = rx.EarlyStopping(metric, target=50.0)
+        trainer = rx.EvosaxTrainer(30, "SNES", task, policy, callbacks=stop)
+        state, data = trainer.init_and_train(jr.key(0))
+        if metric is None:
+            assert float(data["metrics"]["mean_fitness"][-1]) >= 50
+        return int(state.step)
+
+    assert steps("best_fitness") < steps(None) < 30
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": jnp.nan},
+        {"target": np.inf},
+        {"target": "low"},
+        {"patience": True},
+        {"patience": 2, "min_delta": -0.1},
+        {"patience": 2, "mode": "least"},
+        {"pateince": 2},
+    ],
+)
+def test_wrong_rules(wrong: Any) -> None:
+    name = next(reversed(wrong))
+    with pytest.raises((TypeError, ValueError), match=f"`{name}`") as caught:
+        rx.EarlyStopping(**wrong)
+    assert "\n" not in str(caught.value)
+    rx.EarlyStopping(patience=np.int64(3)), rx.EarlyStopping(patience=3.0)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="needs a `target` to reach, or a `patience`"):
         rx.EarlyStopping("loss")
-    with pytest.raises(ValueError, match="`patience` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`patience` of `EarlyStopping` must be a whole"
+    ):
         rx.EarlyStopping(patience=0)
     with pytest.raises(ValueError, match="no 'fitnes' among the metrics.*'fitness'"):
         _trainer(5, rx.EarlyStopping("fitnes", target=1)).init_and_train_(jr.key(0))

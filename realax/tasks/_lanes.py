@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from .._parts import closes_over_tracer
 from .._tree import where
 from .._types import Tree
 from ._base import vmap_jobs
@@ -42,13 +43,18 @@ def play_in_lanes(
     """The returns and the aux of a population's episodes.
 
     A loop whose length is not known can not be differentiated backwards: derivatives
-    are those of the scan over each episode.
+    are those of the scan over each episode. A task that closes over a traced array, as
+    a `model_factory` under `grad` may, is played by that scan.
 
     **Arguments:**
 
     - `task`: an `EnvTask`.
     - `population`, `keys`: as for `AbstractTask.evaluate`.
     """
+    _, functions = eqx.partition((task, population), eqx.is_array)
+    if closes_over_tracer(functions):
+        # jax allows no rule of one's own for what closes over a traced array.
+        return vmap_jobs(task, population, keys, None)
     return _differentiable(task, population, keys)
 
 

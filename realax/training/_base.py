@@ -7,7 +7,7 @@
 
 import abc
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict
 
 import equinox as eqx
@@ -15,17 +15,53 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from .._arguments import arguments, one_key
 from .._compiler import compiled
-from .._errors import check_key, warn_user
+from .._errors import check_data, check_key, describe, warn_user
+from .._tree import with_fields
 from .._types import PRNGKeyArray, Step, Tree
+from ._checks import check_record
 from ._observed import is_traced, run_observed
-from .observers import AbstractObserver, EarlyStopping, Stopped
+from ._state_check import check_state, check_step
+from .observers import AbstractObserver, EarlyStopping, Stopped, with_counters
 
 
 class AbstractState(eqx.Module):
-    """What a trainer carries from step to step: arrays only, `step` among them."""
+    """What a trainer carries from step to step: arrays only.
+
+    - `step`: the number of steps so far. The loop counts it.
+    - `stopping`: the counters of early stopping, one for each rule. The loop keeps
+        them too: a trainer leaves them out.
+    """
 
     step: eqx.AbstractVar[Step]
+    stopping: tuple[Stopped, ...] = eqx.field(default=(), kw_only=True)
+
+
+def _one_state(phrase: str, value: Any) -> Any:
+    if not isinstance(value, AbstractState):
+        raise TypeError(
+            f"{phrase} must be a state, as `initialize` returns, but got "
+            f"{describe(value)}."
+        )
+    return value
+
+
+def _batches(phrase: str, value: Any) -> Any:
+    expected = f"{phrase} must be an iterable of batches"
+    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{expected}, but got {describe(value)}.")
+    if eqx.is_array(value):
+        raise TypeError(
+            f"{expected}, but got {describe(value)}. Pass `data` to `train` for the "
+            "same in each step, or a list of batches: `list(array)`, `[array]`."
+        )
+    return value
+
+
+_checked = arguments(state=_one_state, key=one_key)
+_streamed = arguments(state=_one_state, key=one_key, batches=_batches)
+_begun = arguments(key=one_key)
 
 
 class Record[M](TypedDict):
@@ -80,8 +116,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         - `key`: this step's own key.
         - `data`: what the run was called with.
 
-        **Returns:** The next state, its `step` one higher, and the step's metrics: a
-        dictionary of arrays.
+        **Returns:** The next state, and the step's metrics: a dictionary of arrays. The
+        loop sets `step` one higher, whatever it is here.
         """
 
     @abc.abstractmethod
@@ -111,6 +147,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return {}
 
+    @_checked
     def train(
         self, state: S, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
@@ -124,15 +161,18 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Returns:** The final state, and the `Record` of all steps.
 
-        **Raises:** `RuntimeError` if the trainer has observers and is being traced.
+        **Raises:** `RuntimeError` if the trainer has observers and is being traced;
+        `TypeError` or `ValueError` for a state of another trainer.
         """
         return self._drive(state, key, data, collect=True)
 
+    @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
         """As `train`, in memory that does not grow with the number of steps."""
         state, _ = self._drive(state, key, data, collect=False)
         return state
 
+    @_begun
     def init_and_train(
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
@@ -140,31 +180,37 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         state, run_key = self._begin(key)
         return self.train(state, run_key, data)
 
+    @_begun
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """`train_` from a fresh state."""
         state, run_key = self._begin(key)
         return self.train_(state, run_key, data)
 
+    @_streamed
     def train_stream(
         self, state: S, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
         """`train` with new data in each step: a step for each batch.
 
-        The next batch is fetched and put on the device while a step is computed.
+        The next batches are fetched while steps are computed; several that have the
+        same shapes are computed in one call of the device. With `EarlyStopping`, an
+        iterator is asked for one batch after another, so that it stands behind the last
+        one that was used.
 
         **Arguments:**
 
         - `state`, `key`: as for `train`.
         - `batches`: any iterable of trees of arrays, such as a PyTorch `DataLoader` or
-            one of grain. Batches of another shape than the first compile once more.
+            one of grain. Batches of other shapes than before compile once more.
 
         **Returns:** As `train`. The run ends with the last batch, or after
         `train_steps` steps if that is sooner.
 
         **Raises:** `RuntimeError` if the trainer is being traced.
         """
-        return self._drive(state, key, None, collect=True, batches=iter(batches))
+        return self._drive(state, key, None, collect=True, batches=batches)
 
+    @arguments(key=one_key, batches=_batches)
     def fit_stream(
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
@@ -180,7 +226,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         check_key(key)
         init_key, run_key = jr.split(key)
         bare, init_key = self.placed((with_steps(_bare(self), 0), init_key))
-        return _initialize(bare, init_key), run_key
+        return compiled(_initialize, {})(bare, init_key), run_key
 
     def _drive(
         self,
@@ -189,19 +235,21 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         data: Tree,
         *,
         collect: bool,
-        batches: Iterator[Tree] | None = None,
+        batches: Iterable[Tree] | None = None,
     ) -> tuple[S, Any]:
-        check_key(key)
+        check_data(data)
         if state.step.shape != ():
             raise ValueError(
-                f"`state` must be one state, but `state.step` has shape "
+                f"`state` must be one state, but got one whose `step` has shape "
                 f"{state.step.shape}. For several, map over them: "
                 "`jax.vmap(trainer.train)(states, keys)`."
             )
-        bare, state, key, data = self.placed((_bare(self), state, key, data))
-        traced = is_traced(self, state, key, data)
-        stopping = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
+        rules = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
         watching = tuple(o for o in self.callbacks if not isinstance(o, EarlyStopping))
+        counters = with_counters(state.stopping, rules, self.objective)
+        state = with_fields(state, stopping=counters)
+        bare, state, key, data = self.placed((_bare(self), state, key, data))
+        traced = is_traced(bare, rules, state, key, data)
         if traced and watching:
             raise RuntimeError(
                 f"a {type(self).__name__} with observers ({_names(watching)}) is "
@@ -217,7 +265,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             )
         if traced or not (self.callbacks or batches is not None):
             run = compiled(_run, {} if traced else self.compiler_options)
-            state, rows = run(bare, stopping, state, key, data, collect)
+            state, rows = run(bare, rules, state, key, data, collect)
+            # A global variable of the task may have held a traced array all the same.
+            traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))
             if not traced and (text := self.complaint(state)) is not None:
                 warn_user(text)
             return state, self._finish(state, rows)
@@ -226,7 +276,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             with_steps(self, end),
             with_steps(bare, 0),
             _step,
-            (watching, stopping),
+            (watching, rules),
             state,
             key,
             data,
@@ -248,65 +298,83 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return {**rows, "record": eqx.combine(rows["record"], static)}
 
 
-@eqx.filter_jit
+def _is_tracer(leaf: Any) -> bool:
+    return isinstance(leaf, jax.core.Tracer)
+
+
 def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
     return trainer.initialize(key)
 
 
 def _run(
     trainer: Any,
-    stopping: tuple[EarlyStopping, ...],
+    rules: tuple[EarlyStopping, ...],
     state: Any,
     key: PRNGKeyArray,
     data: Tree,
     collect: bool,
 ) -> tuple[Any, Any]:
-    def body(carry: Any, _: None) -> tuple[Any, Any]:
-        carry, kept = _step(trainer, stopping, carry, key, data)
-        return carry, kept if collect else None
+    def body(state: Any, _: None) -> tuple[Any, Any]:
+        state, kept = _step(trainer, rules, state, key, data)
+        return state, kept if collect else None
 
-    start = state, tuple(stop.begin() for stop in stopping)
-    (end, _), rows = jax.lax.scan(body, start, None, length=trainer.train_steps)
-    if stopping and collect:
-        last = jnp.minimum(jnp.arange(trainer.train_steps), end.step - state.step - 1)
+    end, rows = jax.lax.scan(body, state, None, length=trainer.train_steps)
+    if rules and collect:
+        # At least the first row, of a run that was over before.
+        last = jnp.maximum(end.step - state.step - 1, 0)
+        last = jnp.minimum(jnp.arange(trainer.train_steps), last)
         rows = jax.tree.map(lambda row: row[last], rows)
     return end, rows
 
 
 def _step(
     trainer: Any,
-    stopping: tuple[EarlyStopping, ...],
-    carry: tuple[Any, tuple[Stopped, ...]],
+    rules: tuple[EarlyStopping, ...],
+    state: Any,
     key: PRNGKeyArray,
     data: Tree,
 ) -> tuple[Any, dict[str, Any]]:
-    """One step with its own key: what is carried on, and what a `Record` keeps of it.
+    """One step with its own key: the state after it, and what a `Record` keeps of it.
 
     Once a run is over, its state stands still.
     """
+    fresh = eqx.filter_eval_shape(
+        compiled(_initialize, {}), with_steps(trainer, 0), key
+    )
+    check_state(state, fresh, trainer)
 
-    def go(carry: Any) -> tuple[Any, dict[str, Any]]:
-        state, stopped = carry
-        state, metrics = trainer.train_step(state, jr.fold_in(key, state.step), data)
-        stopped = tuple(
-            stop.update(one, metrics, trainer.objective)
-            for stop, one in zip(stopping, stopped, strict=True)
+    def go(state: Any) -> tuple[Any, dict[str, Any]]:
+        result: Any = trainer.train_step(state, jr.fold_in(key, state.step), data)
+        after, metrics = result
+        check_step(after, state, trainer)
+        counters = tuple(
+            rule.update(one, metrics)
+            for rule, one in zip(rules, state.stopping, strict=True)
         )
-        chosen = None if trainer.record is None else trainer.record(state)
+        after = with_fields(after, step=state.step + 1, stopping=counters)
+        chosen = None
+        if trainer.record is not None:
+            chosen = trainer.record(after)
+            check_record(chosen)
         chosen = eqx.filter(chosen, eqx.is_array_like)
-        return (state, stopped), {"metrics": metrics, "record": chosen}
+        return after, {"metrics": metrics, "record": chosen}
 
-    if not stopping:
-        return go(carry)
+    if not rules:
+        return go(state)
     # Jitted and inlined, so that asking for the shapes does not trace it twice.
     go = jax.jit(go, inline=True)
-    _, shapes = jax.eval_shape(go, carry)
+    _, shapes = jax.eval_shape(go, state)
 
-    def stay(carry: Any) -> tuple[Any, dict[str, Any]]:
-        return carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    def stay(state: Any) -> tuple[Any, dict[str, Any]]:
+        return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    over = functools.reduce(jnp.logical_or, [one.now for one in carry[1]])
-    return jax.lax.cond(over, stay, go, carry)
+    return jax.lax.cond(is_over(rules, state), stay, go, state)
+
+
+def is_over(rules: tuple[EarlyStopping, ...], state: Any) -> Any:
+    """Whether one of the rules says that the run is over."""
+    over = [rule.over(one) for rule, one in zip(rules, state.stopping, strict=True)]
+    return functools.reduce(jnp.logical_or, over, jnp.asarray(False))
 
 
 def _bare(trainer: Any) -> Any:

@@ -6,8 +6,9 @@
 # pyright: reportUnknownVariableType=false
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -15,14 +16,17 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax._src.core import trace_state_clean
 from jax.core import Tracer
 
 from .._compiler import compiled
 from .._errors import describe, warn_user
+from .._fingerprint import content_digest
+from .._parts import closes_over_tracer
 from .._types import PRNGKeyArray, Tree
 from ._signals import deferred_signals
-from ._stream import END, Feed
-from .observers import AbstractObserver, EarlyStopping, Stopped
+from ._stream import Constant, Stream
+from .observers import AbstractObserver, EarlyStopping, check_selected
 
 
 # How long a chunk is to take, in seconds: how soon Ctrl-C and observers act.
@@ -34,9 +38,16 @@ _MAX_BYTES = 2**24
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether any of `trees`, or this very place, is being traced."""
+    """Whether a run on `trees`, or this very place, is being traced.
+
+    What it closes over counts: an optimiser made with a traced learning rate.
+    """
+    if trace_state_clean():
+        return False
     leaves = jax.tree.leaves(trees)
-    return any(isinstance(x, Tracer) for x in [*leaves, jnp.zeros(())])
+    if any(isinstance(x, Tracer) for x in [*leaves, jnp.zeros(())]):
+        return True
+    return closes_over_tracer(*trees)
 
 
 def run_observed(
@@ -48,7 +59,7 @@ def run_observed(
     key: PRNGKeyArray,
     data: Tree,
     collect: bool,
-    batches: Iterator[Tree] | None = None,
+    batches: Iterable[Tree] | None = None,
 ) -> tuple[Any, Any]:
     """Run up to the step `trainer.train_steps` in chunks, the observers looking on.
 
@@ -56,14 +67,14 @@ def run_observed(
 
     - `trainer`: the trainer with its observers.
     - `bare`: what of it is compiled: without observers, and for any number of steps.
-    - `step`: the compiled part, `(bare, stopping, carry, key, data) -> (carry, kept)`.
-    - `callbacks`: those that watch, and those that end a run.
+    - `step`: the compiled part, `(bare, rules, state, key, data) -> (state, kept)`.
+    - `callbacks`: those that watch, and the rules that end a run.
     - `state`, `key`, `data`, `collect`: as for `AbstractTrainer.train`.
     - `batches`: the `data` of each step in turn; the run ends where they do.
 
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
-    observers, stopping = callbacks
+    observers, rules = callbacks
     run_chunk = compiled(_chunk, trainer.compiler_options)
     # What saves comes last: then no file of the others ends before what it saved.
     observers = tuple(sorted(observers, key=lambda observer: observer.saves))
@@ -71,75 +82,86 @@ def run_observed(
     kept: list[Any] = []
     started: list[AbstractObserver] = []
     error: BaseException | None = None
-    settled: tuple[Stopped | None, ...] = tuple(stop.begin() for stop in stopping)
-    with deferred_signals() as answer_signals:
+    with deferred_signals() as signals:
+        feed = Constant(data)
+        if batches is not None:
+            feed = Stream(batches, signals.waiting, trainer.placed, bool(rules))
         try:
-            for stop, one in zip(stopping, settled, strict=True):
-                stop.handle.value = one
+            _tell_data(observers, data, batches)
             for observer in sorted(observers, key=lambda observer: not observer.saves):
                 started.append(observer)
                 start = observer.on_start(trainer, state, key)
                 state = _started(observer, start, state)
             selecting = tuple(map(_traced_half, observers))
-            settled = tuple(stop.handle.value for stop in stopping)
-            carry = state, settled
             rows: Any = None
             length, done, warned = 1, int(state.step), False
-            feed = None if batches is None else Feed(batches, answer_signals)
-            if feed is not None and done < end:
-                data = feed.first(skip=done - begun)
-            # A stream has other data for each step.
-            most = _MAX_STEPS if feed is None else 1
-            while done < end and data is not END and not _over(carry[1]):
-                length = min(length, most, end - done, _to_boundary(observers, done))
-                if feed is not None and done + 1 < end:
-                    feed.ask()
+            feed.begin(skip=done - begun, steps=end - done)
+            while done < end and not _over(rules, state) and feed.ready():
+                data = feed.data
+                length = min(
+                    length, feed.left, end - done, _to_boundary(observers, done)
+                )
                 began = time.perf_counter()
-                carry, rows = run_chunk(
-                    (step, bare, stopping, selecting, collect, most),
-                    carry,
+                after, rows = run_chunk(
+                    (step, bare, rules, selecting, collect, feed.stacked),
+                    state,
                     key,
-                    data,
+                    (data, np.int32(feed.start)),
                     np.int32(length),
                 )
-                steps = np.arange(done, int(carry[0].step)) + 1
+                feed.look_ahead(functools.partial(_is_busy, after.step))
+                steps = np.arange(done, int(after.step)) + 1
                 chunk = _rows(rows, len(steps))
                 per_step = (time.perf_counter() - began) / len(steps)
                 done += len(steps)
-                # The first chunk also compiles, and tells little: bounded leaps.
-                length = max(1, min(int(_CHUNK_SECONDS / per_step), 8 * len(steps)))
+                feed.made(len(steps))
+                # The first chunk also compiles, and tells little: bounded leaps. A clock
+                # may stand still.
+                fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))
+                length = max(1, min(fits, 8 * len(steps)))
                 kept.append(chunk["kept"])
-                text = None if warned else trainer.complaint(carry[0])
+                text = None if warned else trainer.complaint(after)
                 if text is not None:
                     warned = True
                     warn_user(text)
-                for stop, now in zip(stopping, carry[1], strict=True):
-                    stop.handle.value = now
                 for observer, seen in zip(observers, chunk["selected"], strict=True):
-                    observer.on_chunk(steps, seen, carry[0])
+                    observer.on_chunk(steps, seen, after)
                 # Only now: what all have seen is what may be saved after an error.
-                state, settled = carry
-                answer_signals()
-                if feed is not None and done < end:
-                    data = feed.take()
+                state = after
+                signals.answer()
+            signals.finish()
         except BaseException as exception:
             error = exception
-            for stop, one in zip(stopping, settled, strict=True):
-                stop.handle.value = one
             raise
         finally:
             _end_all(started, state, error)
     if not collect:
         return state, None
     if not kept:
-        data = data if feed is None else feed.example()
-        _, shapes = eqx.filter_eval_shape(step, bare, stopping, carry, key, data)
+        example = feed.example()
+        _, shapes = eqx.filter_eval_shape(step, bare, rules, state, key, example)
         return state, jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), shapes)
     return state, _joined(rows["kept"], kept)
 
 
-def _over(stopped: tuple[Stopped | None, ...]) -> bool:
-    return any(one is not None and bool(one.now) for one in stopped)
+def _tell_data(
+    observers: tuple[AbstractObserver, ...], data: Tree, batches: Any
+) -> None:
+    """Tell those who ask what the data are: by their contents, which takes its time."""
+    asking = [o for o in observers if type(o).on_data is not AbstractObserver.on_data]
+    if asking:
+        digest = None if batches is not None else content_digest(data)
+        for observer in asking:
+            observer.on_data(digest)
+
+
+def _is_busy(array: Any) -> bool:
+    return not array.is_ready()
+
+
+def _over(rules: tuple[EarlyStopping, ...], state: Any) -> bool:
+    pairs = zip(rules, state.stopping, strict=True)
+    return any(bool(rule.over(one)) for rule, one in pairs)
 
 
 def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:
@@ -214,37 +236,36 @@ def _end_all(
 
 
 def _chunk(
-    fixed: tuple[Any, Any, Any, tuple[AbstractObserver | None, ...], bool, int],
-    carry: Any,
+    fixed: tuple[Any, Any, Any, tuple[AbstractObserver | None, ...], bool, bool],
+    state: Any,
     key: PRNGKeyArray,
-    data: Tree,
+    feed: tuple[Tree, Any],
     count: Any,
 ) -> tuple[Any, Any]:
     """`count` steps, or as many as the buffers hold, and what was stacked of them."""
-    step, bare, stopping, observers, collect, most = fixed
-    arrays, static = eqx.partition(carry, eqx.is_array)
+    step, bare, rules, observers, collect, stacked = fixed
+    arrays, static = eqx.partition(state, eqx.is_array)
+    batches, start = feed
 
     # Jitted and inlined, so that asking for the shapes and looping trace it only once.
     @jax.jit(inline=True)
-    def one(arrays: Any) -> tuple[Any, Any]:
-        carry, kept = step(bare, stopping, eqx.combine(arrays, static), key, data)
-        state, metrics = carry[0], kept["metrics"]
-        selected = tuple(
-            None if o is None else o.select(state, metrics) for o in observers
-        )
+    def one(arrays: Any, i: Any) -> tuple[Any, Any]:
+        data = jax.tree.map(lambda x: x[start + i], batches) if stacked else batches
+        state, kept = step(bare, rules, eqx.combine(arrays, static), key, data)
+        selected = tuple(_selected(o, state, kept["metrics"]) for o in observers)
         row = {"kept": kept if collect else None, "selected": selected}
-        return eqx.filter(carry, eqx.is_array), row
+        return eqx.filter(state, eqx.is_array), row
 
-    _, shapes = jax.eval_shape(one, arrays)
+    _, shapes = jax.eval_shape(one, arrays, count)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    capacity = max(1, min(most, _MAX_BYTES // max(1, size)))
+    capacity = max(1, min(_MAX_STEPS, _MAX_BYTES // max(1, size)))
     buffers = jax.tree.map(
         lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes
     )
 
     def body(i: Any, carry: Any) -> Any:
         arrays, buffers = carry
-        arrays, row = one(arrays)
+        arrays, row = one(arrays, i)
         return arrays, jax.tree.map(
             lambda buffer, leaf: buffer.at[i].set(leaf), buffers, row
         )
@@ -253,3 +274,11 @@ def _chunk(
         0, jnp.minimum(count, capacity), body, (arrays, buffers)
     )
     return eqx.combine(arrays, static), buffers
+
+
+def _selected(observer: AbstractObserver | None, state: Any, metrics: Any) -> Tree:
+    if observer is None:
+        return None
+    selected = observer.select(state, metrics)
+    check_selected(observer, selected)
+    return selected

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def deferred_signals() -> Generator[Callable[[], None]]:
+def deferred_signals() -> Generator[Any]:
     """Let SIGINT and SIGTERM wait for the function that is yielded.
 
     It raises `KeyboardInterrupt`, or `SystemExit` with the code of a process that ended
@@ -41,7 +41,11 @@ def deferred_signals() -> Generator[Callable[[], None]]:
             if signal.getsignal(number) == default:
                 before[number] = signal.signal(number, remember)
     try:
-        yield answer
+        import types
+
+        yield types.SimpleNamespace(
+            answer=answer, finish=lambda: None, waiting=contextlib.nullcontext
+        )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

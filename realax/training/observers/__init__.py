@@ -13,4 +13,8 @@ from ._folder import load_checkpoint as load_checkpoint
 from ._logger import Logger as Logger
 from ._params import load_params as load_params, save_params as save_params
 from ._progress import ProgressBar as ProgressBar
-from ._stopping import EarlyStopping as EarlyStopping, Stopped as Stopped
+from ._stopping import (
+    EarlyStopping as EarlyStopping,
+    Stopped as Stopped,
+    with_counters as with_counters,
+)

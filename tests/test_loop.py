@@ -1,0 +1,287 @@
+"""What the loop makes sure of: states that fit, steps that count, traces that hide."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import realax as rx
+from realax._tree import with_fields
+
+from .helpers import close, rastrigin, same
+
+
+def _sphere(x: Any, key: Any, data: Any = None) -> Any:
+    return jnp.sum(x**2), None
+
+
+def _ones(key: Any) -> Any:
+    return jnp.ones(3)
+
+
+class _State(rx.AbstractState):
+    step: Any
+    drawn: Any
+
+
+class _Own(rx.AbstractTrainer[_State, Any, Any]):
+    """A trainer of a user's own, that leaves the counting to the loop."""
+
+    train_steps: int
+    record: Any = None
+    callbacks: Any = ()
+    returns: Any = eqx.field(static=True, default=None)
+    objective = ("drawn", "max")
+
+    def initialize(self, key: Any) -> _State:
+        return _State(step=jnp.zeros((), jnp.int32), drawn=jnp.zeros(()))
+
+    def train_step(self, state: _State, key: Any, data: Any = None) -> Any:
+        drawn = jr.uniform(key)
+        if self.returns is not None:
+            return self.returns(state), {"drawn": drawn}
+        return _State(state.step, drawn), {"drawn": drawn}
+
+    def params(self, state: _State) -> Any:
+        return state.drawn
+
+
+class _Nothing(rx.AbstractObserver):
+    pass
+
+
+@pytest.mark.parametrize("callbacks", [(), (_Nothing(),)])
+def test_the_loop_counts(callbacks: Any) -> None:
+    """A step that does not count gets another key each time all the same."""
+    state, data = _Own(10, callbacks=callbacks).init_and_train(jr.key(0))
+    assert int(state.step) == 10
+    assert len(set(data["metrics"]["drawn"].tolist())) == 10
+
+
+@pytest.mark.parametrize(
+    ("returns", "words"),
+    [
+        (lambda s: s.drawn, r"`_Own.train_step` must return .* a _State, but got a"),
+        (lambda s: with_fields(s, drawn=jnp.ones(2)), r"float32\[2\] instead of float"),
+        (lambda s: with_fields(s, drawn=None), r"`state.drawn` is missing"),
+    ],
+)
+def test_another_state_from_a_step(returns: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        _Own(3, returns=returns).init_and_train_(jr.key(0))
+
+
+def _cartpole(**kws: Any) -> Any:
+    task = rx.GymnaxTask("CartPole-v1", max_steps=20, **kws)
+    policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    return rx.EvosaxTrainer(2, "SNES", task, policy, popsize=4)
+
+
+def _evolve(size: int, strategy: str = "SNES", **kws: Any) -> Any:
+    return rx.EvosaxTrainer(2, strategy, rastrigin, jnp.ones(size), popsize=8, **kws)
+
+
+def _grad(optimizer: Any, **kws: Any) -> Any:
+    return rx.OptaxTrainer(2, optimizer, _ones, _sphere, **kws)
+
+
+@pytest.mark.parametrize("callbacks", [(), (_Nothing(),)])
+@pytest.mark.parametrize(
+    ("given", "into", "words"),
+    [
+        (
+            _cartpole(),
+            _cartpole(normalize_obs=True),
+            r"`state\.obs_stats\.count` is mi",
+        ),
+        (_cartpole(normalize_obs=True), _cartpole(), r"count` .* is too much"),
+        (_grad("adam"), _grad("sgd"), r"`state\.opt_state.*too much"),
+        (_grad("sgd"), _grad("adam"), r"`state\.opt_state.*is missing"),
+        (_evolve(3), _evolve(4), r"float32\[3\] instead of float32\[4\]"),
+        (_evolve(3), _evolve(3, "CMA_ES"), "as `initialize`|`state"),
+        (_evolve(3), _grad("adam"), "must be a GradState, .* but got a ESState"),
+    ],
+)
+def test_a_state_of_another_trainer(
+    given: Any, into: Any, words: str, callbacks: Any
+) -> None:
+    state = given.initialize(jr.key(0))
+    into = dataclasses.replace(into, callbacks=callbacks)
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        into.train(state, jr.key(0))
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 600
+
+
+def test_a_state_of_an_equal_trainer_fits() -> None:
+    """Another activation function of the same kind is no other state."""
+
+    def make() -> Any:
+        policy = rx.MLPPolicy(4, 2, 4, 1, activation=lambda x: x, key=jr.key(0))
+        task = rx.GymnaxTask("CartPole-v1", max_steps=20)
+        return rx.EvosaxTrainer(2, "SNES", task, policy, popsize=4)
+
+    make().train_(make().initialize(jr.key(0)), jr.key(1))
+
+
+def test_vmap_over_what_an_optimizer_closes_over() -> None:
+    def final(rate: Any, **kws: Any) -> Any:
+        params, _ = rx.optimize(
+            jnp.ones(3),
+            _sphere,
+            jr.key(0),
+            optimizer=optax.adam(rate),
+            steps=20,
+            use_scan=False,
+            **kws,
+        )
+        return params
+
+    rates = jnp.array([0.01, 0.1])
+    expected = jnp.stack([final(float(rate)) for rate in rates])
+    assert close(jax.vmap(final)(rates), expected)
+    stop = rx.EarlyStopping(target=-1.0)
+    assert close(jax.vmap(lambda r: final(r, callbacks=stop))(rates), expected)
+    with pytest.raises(RuntimeError, match="outermost trainer"):
+        jax.vmap(lambda r: final(r, progress_bar=True))(rates)
+    slope = jax.grad(lambda rate: jnp.sum(final(rate)))(0.05)
+    step = 1e-3
+    numeric = jnp.sum(final(0.05 + step) - final(0.05 - step)) / (2 * step)
+    assert np.isclose(slope, numeric, rtol=1e-2)
+
+
+def test_vmap_over_what_a_task_closes_over() -> None:
+    def best(center: Any, **kws: Any) -> Any:
+        def task(x: Any, key: Any, data: Any = None) -> Any:
+            return jnp.sum((x - center) ** 2), None
+
+        wrapped: Any = functools.partial(jax.jit(task))
+        _, state = rx.evolve(
+            jnp.zeros(2),
+            wrapped,
+            jr.key(0),
+            strategy="SNES",
+            steps=5,
+            use_scan=False,
+            **kws,
+        )
+        return state.best_fitness
+
+    centers = jnp.array([1.0, 2.0])
+    expected = jnp.stack([best(float(center)) for center in centers])
+    assert close(jax.vmap(best)(centers), expected)
+    with pytest.raises(RuntimeError, match="outermost trainer"):
+        jax.vmap(lambda c: best(c, progress_bar=True))(centers)
+
+
+def test_global_variables_that_are_traced() -> None:
+    """A traced array in a place where nobody looks does not end in a riddle."""
+    held: dict[str, Any] = {}
+
+    class Hidden:
+        def __call__(self, x: Any, key: Any, data: Any = None) -> Any:
+            return jnp.sum((x - globals()["_HELD"]["center"]) ** 2), None
+
+    globals()["_HELD"] = held
+
+    def best(center: Any) -> Any:
+        held["center"] = center
+        trainer = rx.EvosaxTrainer(5, "SNES", Hidden(), jnp.zeros(2))
+        return trainer.init_and_train_(jr.key(0)).best_fitness
+
+    assert jax.vmap(best)(jnp.array([1.0, 2.0])).shape == (2,)
+
+
+def test_grad_through_a_closed_over_model_factory() -> None:
+    """In lanes too. The environment is a user's own, with derivatives."""
+    from envelope import Continuous, Environment, InfoContainer
+
+    class Slide(Environment):
+        def init(self, key: Any) -> Any:
+            x = jnp.ones(())
+            return x, InfoContainer(obs=x[None], reward=0.0, terminated=False)
+
+        def step(self, state: Any, action: Any) -> Any:
+            x = 0.9 * state + 0.1 * action[0]
+            return x, InfoContainer(obs=x[None], reward=-(x**2), terminated=False)
+
+        @property
+        def observation_space(self) -> Any:
+            return Continuous.from_shape(-jnp.inf, jnp.inf, (1,))
+
+        @property
+        def action_space(self) -> Any:
+            return Continuous.from_shape(-1.0, 1.0, (1,))
+
+    class Linear(rx.BasePolicy[None]):
+        gain: Any
+
+        def initialize(self, key: Any) -> None:
+            return None
+
+        def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+            return self.gain * obs, None
+
+    env = Slide()
+
+    def fitness(gain: Any) -> Any:
+        task = rx.EnvelopeTask(env, 5, model_factory=lambda x: Linear(gain + 0 * x))
+        trainer = rx.EvosaxTrainer(1, "SNES", task, jnp.zeros(()), popsize=4)
+        _, data = trainer.init_and_train(jr.key(0))
+        return data["metrics"]["mean_fitness"][0]
+
+    with jax.enable_x64(True):
+        slope = jax.grad(fitness)(jnp.asarray(-0.3))
+        numeric = (fitness(jnp.asarray(-0.3 + 1e-5)) - fitness(-0.3 - 1e-5)) / 2e-5
+    assert abs(float(slope)) > 0.01 and np.isclose(slope, numeric, rtol=1e-4)
+
+
+def test_a_clock_that_stands_still(monkeypatch: Any) -> None:
+    trainer = _evolve(3, callbacks=_Nothing())
+    expected = _evolve(3).init_and_train_(jr.key(0))
+    monkeypatch.setattr("time.perf_counter", lambda: 1.0)
+    assert same(trainer.init_and_train_(jr.key(0)), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: t.init_and_train(0), "key"),
+        (lambda t: t.train("state", jr.key(0)), "`state` of .* must be a state, as"),
+        (lambda t: t.train(None, jr.key(0)), "`state` of"),
+        (lambda t: t.fit_stream(jr.key(0), np.ones((5, 3))), "`batches` .*`list"),
+        (lambda t: t.fit_stream(jr.key(0), jnp.ones((5, 3))), "`batches` .*`list"),
+        (lambda t: t.fit_stream(jr.key(0), {"x": np.ones(3)}), "`batches`"),
+        (lambda t: t.fit_stream(jr.key(0), 3), "`batches` of .* iterable of batches"),
+        (
+            lambda t: t.init_and_train(jr.key(0), np.array([[1], [1, 2]], object)),
+            "`data` must hold arrays of numbers",
+        ),
+        (
+            lambda t: dataclasses.replace(
+                t, record=lambda state: "text"
+            ).init_and_train(jr.key(0)),
+            "`record` must return arrays",
+        ),
+    ],
+)
+def test_wrong_calls(call: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        call(_evolve(3))
+    assert "\n" not in str(caught.value)
+
+
+def test_select_that_returns_text() -> None:
+    class Text(rx.AbstractObserver):
+        def select(self, state: Any, metrics: Any) -> Any:
+            return {"name": "text"}
+
+    with pytest.raises(TypeError, match=r"`Text\.select` returns.*\['name'\]"):
+        _evolve(3, callbacks=Text()).init_and_train_(jr.key(0))
