@@ -1,5 +1,7 @@
 """Functions behind what compiles or completes them."""
 
+# pyright: reportUnknownMemberType=false
+
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -99,7 +99,7 @@ def _grad(optimizer: Any, **kws: Any) -> Any:
         (
             _cartpole(),
             _cartpole(normalize_obs=True),
-            r"`state\.obs_stats\.count` is mi",
+            r"obs_stats\.count` is missing",
         ),
         (_cartpole(normalize_obs=True), _cartpole(), r"count` .* is too much"),
         (_grad("adam"), _grad("sgd"), r"`state\.opt_state.*too much"),

@@ -252,9 +252,7 @@ def test_wrong_rules(wrong: Any) -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="needs a `target` to reach, or a `patience`"):
         rx.EarlyStopping("loss")
-    with pytest.raises(
-        ValueError, match="`patience` of `EarlyStopping` must be a whole"
-    ):
+    with pytest.raises(ValueError, match="`patience` of `EarlyStopping` must be"):
         rx.EarlyStopping(patience=0)
     with pytest.raises(ValueError, match="no 'fitnes' among the metrics.*'fitness'"):
         _trainer(5, rx.EarlyStopping("fitnes", target=1)).init_and_train_(jr.key(0))

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.core import Tracer
 
 from .._arguments import arguments, one_key
 from .._compiler import compiled
@@ -299,7 +300,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
 
 def _is_tracer(leaf: Any) -> bool:
-    return isinstance(leaf, jax.core.Tracer)
+    return isinstance(leaf, Tracer)
 
 
 def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:

@@ -115,8 +115,8 @@ def run_observed(
                 per_step = (time.perf_counter() - began) / len(steps)
                 done += len(steps)
                 feed.made(len(steps))
-                # The first chunk also compiles, and tells little: bounded leaps. A clock
-                # may stand still.
+                # The first chunk also compiles, and tells little: bounded leaps. And a
+                # clock may stand still.
                 fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))
                 length = max(1, min(fits, 8 * len(steps)))
                 kept.append(chunk["kept"])
