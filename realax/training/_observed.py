@@ -72,7 +72,7 @@ def run_observed(
     started: list[AbstractObserver] = []
     error: BaseException | None = None
     settled: tuple[Stopped | None, ...] = tuple(stop.begin() for stop in stopping)
-    with deferred_signals() as answer_signals:
+    with deferred_signals() as signals:
         try:
             for stop, one in zip(stopping, settled, strict=True):
                 stop.handle.value = one
@@ -85,7 +85,7 @@ def run_observed(
             carry = state, settled
             rows: Any = None
             length, done, warned = 1, int(state.step), False
-            feed = None if batches is None else Feed(batches, answer_signals)
+            feed = None if batches is None else Feed(batches, signals.answer)
             if feed is not None and done < end:
                 data = feed.first(skip=done - begun)
             # A stream has other data for each step.
@@ -119,9 +119,10 @@ def run_observed(
                     observer.on_chunk(steps, seen, carry[0])
                 # Only now: what all have seen is what may be saved after an error.
                 state, settled = carry
-                answer_signals()
+                signals.answer()
                 if feed is not None and done < end:
                     data = feed.take()
+            signals.finish()
         except BaseException as exception:
             error = exception
             for stop, one in zip(stopping, settled, strict=True):
