@@ -82,8 +82,10 @@ def run_observed(
     kept: list[Any] = []
     started: list[AbstractObserver] = []
     error: BaseException | None = None
-    settled: tuple[Stopped | None, ...] = tuple(stop.begin() for stop in stopping)
     with deferred_signals() as signals:
+        feed = Constant(data)
+        if batches is not None:
+            feed = Stream(batches, signals.waiting, trainer.placed, bool(rules))
         try:
             _tell_data(observers, data, batches)
             for observer in sorted(observers, key=lambda observer: not observer.saves):
@@ -93,15 +95,13 @@ def run_observed(
             selecting = tuple(map(_traced_half, observers))
             rows: Any = None
             length, done, warned = 1, int(state.step), False
-            feed = None if batches is None else Feed(batches, signals.answer)
-            if feed is not None and done < end:
-                data = feed.first(skip=done - begun)
-            # A stream has other data for each step.
-            most = _MAX_STEPS if feed is None else 1
-            while done < end and data is not END and not _over(carry[1]):
-                length = min(length, most, end - done, _to_boundary(observers, done))
-                if feed is not None and done + 1 < end:
-                    feed.ask()
+            signals.answer()
+            feed.begin(skip=done - begun, steps=end - done)
+            while done < end and not _over(rules, state) and feed.ready():
+                data = feed.data
+                length = min(
+                    length, feed.left, end - done, _to_boundary(observers, done)
+                )
                 began = time.perf_counter()
                 after, rows = run_chunk(
                     (step, bare, rules, selecting, collect, feed.stacked),
@@ -128,10 +128,9 @@ def run_observed(
                 for observer, seen in zip(observers, chunk["selected"], strict=True):
                     observer.on_chunk(steps, seen, after)
                 # Only now: what all have seen is what may be saved after an error.
-                state, settled = carry
-                signals.answer()
-                if feed is not None and done < end:
-                    data = feed.take()
+                state = after
+                if done < end:
+                    signals.answer()
             signals.finish()
         except BaseException as exception:
             error = exception
