@@ -180,7 +180,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         check_key(key)
         init_key, run_key = jr.split(key)
         bare, init_key = self.placed((with_steps(_bare(self), 0), init_key))
-        return _initialize(bare, init_key), run_key
+        return compiled(_initialize, {})(bare, init_key), run_key
 
     def _drive(
         self,
@@ -248,7 +248,6 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return {**rows, "record": eqx.combine(rows["record"], static)}
 
 
-@eqx.filter_jit
 def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
     return trainer.initialize(key)
 
