@@ -1,29 +1,52 @@
-"""How whole runs are compiled: XLA's options, by name."""
+"""How whole runs are compiled: which programs are kept, and XLA's options, by name."""
 
 # pyright: reportUnknownArgumentType=false
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
+import collections
 import functools
+import inspect
+import logging
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from ._check import no_type_check
+from ._errors import describe
+from ._parts import closes_over_tracer
+
+
+# How many programs are kept. One trainer has up to three: its first state, its whole
+# runs, its observed ones.
+PROGRAMS = 64
 
 
 def compiled(
     function: Callable[..., Any], options: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """`filter_jit`, the same one for the same function and options.
+    """`eqx.filter_jit` that keeps a bounded number of programs.
+
+    Arrays among the arguments are traced, all else is compiled in, and compared by type
+    and value: equal arguments compile nothing. The 64 programs used last are kept, with
+    what they close over. A task that is made anew for each call would otherwise be kept
+    for ever, each of them.
 
     **Arguments:**
 
-    - `function`: what to compile.
+    - `function`: what to compile. It takes positional arguments.
     - `options`: XLA's. jax takes them for what is compiled as a whole only: none for a
         function that is called while another is traced.
+
+    **Returns:** The compiled function. It raises `TypeError` for arguments that are
+    neither arrays nor hashable.
     """
-    return _compiled(function, _as_text(options))
+    return functools.partial(_call, function, _as_text(options))
 
 
 def checked_options(options: Any, owner: str) -> dict[str, str]:
@@ -43,7 +66,7 @@ def checked_options(options: Any, owner: str) -> dict[str, str]:
     ):
         raise TypeError(
             f"`compiler_options` of {owner} must be a dictionary of names and strings, "
-            f"numbers or booleans, but {options!r} came. Return, for example, "
+            f"numbers or booleans, but got {options!r}. Return, for example, "
             '`{"xla_cpu_prefer_vector_width": 512}`.'
         )
     if (complaint := refusal(options)) is not None:
@@ -60,21 +83,16 @@ def refusal(options: Mapping[str, Any]) -> str | None:
     return _refusal(_as_text(options))
 
 
-def _as_text(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+type _Options = tuple[tuple[str, str], ...]
+
+
+def _as_text(options: Mapping[str, Any]) -> _Options:
     # Of a cache's keys, True, 1 and 1.0 are the same. To XLA they are not.
     return tuple(sorted((name, str(value)) for name, value in options.items()))
 
 
 @functools.cache
-def _compiled(
-    function: Callable[..., Any], options: tuple[tuple[str, str], ...]
-) -> Callable[..., Any]:
-    kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
-    return eqx.filter_jit(function, **kws)
-
-
-@functools.cache
-def _refusal(options: tuple[tuple[str, str], ...]) -> str | None:
+def _refusal(options: _Options) -> str | None:
     if not options:
         return None
     try:
@@ -82,3 +100,141 @@ def _refusal(options: tuple[tuple[str, str], ...]) -> str | None:
     except jax.errors.JaxRuntimeError as error:
         return str(error)
     return None
+
+
+# Stands for an array among what is compiled in.
+_ARRAY = object()
+
+_programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
+_lock = threading.Lock()
+
+
+# Unchecked, here and below: this is what every step of a stream goes through.
+@no_type_check
+def _call(function: Callable[..., Any], options: _Options, *arguments: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(arguments)
+    arrays, rest = _apart(leaves)
+    key = function, options, treedef, tuple(map(_by_type, rest))
+    try:
+        program = _kept(key)
+    except TypeError:
+        _check_hashable(function, arguments)
+        raise
+    if program is None:
+        program = _program(function, options, treedef, rest)
+        # A traced array is dead when its trace is over: no later call must meet it.
+        if not closes_over_tracer(jax.tree.unflatten(treedef, rest)):
+            program = _keep(key, program)
+    _, traced, static = _guarded(program, arrays)
+    found = iter(traced)
+    rest, treedef = static.value
+    leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+@no_type_check
+def _apart(leaves: list[Any]) -> tuple[list[Any], tuple[Any, ...]]:
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    rest = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
+    return arrays, rest
+
+
+@no_type_check
+def _by_type(leaf: Any) -> Any:
+    # As text, because 0.0 equals -0.0, and NaN not even itself.
+    return type(leaf), repr(leaf) if isinstance(leaf, float | complex) else leaf
+
+
+@no_type_check
+def _kept(key: Any) -> Any:
+    with _lock:
+        if (program := _programs.get(key)) is not None:
+            _programs.move_to_end(key)
+        return program
+
+
+def _keep(key: Any, program: Any) -> Any:
+    with _lock:
+        program = _programs.setdefault(key, program)  # another thread may be sooner
+        _programs.move_to_end(key)
+        while len(_programs) > PROGRAMS:
+            _programs.popitem(last=False)
+        return program
+
+
+@final
+@jax.tree_util.register_static
+class _Static:
+    """What of a result is not traced. Compared by identity: it may have no hash."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+def _program(
+    function: Callable[..., Any], options: _Options, treedef: Any, rest: Any
+) -> Any:
+    """`jax.jit` of a function of the arrays alone; it frees all else when it goes."""
+
+    def run(arrays: list[Any]) -> Any:
+        found = iter(arrays)
+        leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
+        leaves, structure = jax.tree.flatten(
+            function(*jax.tree.unflatten(treedef, leaves))
+        )
+        traced, others = _apart(leaves)
+        # The first one is computed for sure, others may be arguments handed on: only
+        # it tells that the run is over, and whether it failed.
+        return jnp.array(0), traced, _Static((others, structure))
+
+    run.__name__ = getattr(function, "__name__", type(function).__name__)
+    run.__qualname__ = run.__name__
+    kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
+    return jax.jit(run, **kws)
+
+
+@no_type_check
+def _guarded(program: Any, arrays: list[Any]) -> Any:
+    """A finished call of `program`, errors of `eqx.error_if` raised as such."""
+    # What jax writes about a failed callback is long, and says less than the error.
+    log, quiet = logging.getLogger("jax._src.callback"), _Quiet()
+    log.addFilter(quiet)
+    try:
+        out = program(arrays)
+        if not isinstance(out[0], Tracer):
+            out[0].block_until_ready()
+        return out
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        _, marked, message = str(error).partition("_EquinoxRuntimeError: ")
+        if not marked:
+            raise
+        raise eqx.EquinoxRuntimeError(message.partition("\n\n\n---")[0]) from None
+    finally:
+        log.removeFilter(quiet)
+
+
+@final
+class _Quiet(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.getMessage() != "jax.pure_callback failed"
+
+
+def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    names = inspect.signature(function).parameters
+    for name, argument in zip(names, arguments, strict=False):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
+            if not eqx.is_array(leaf) and not _has_hash(leaf):
+                raise TypeError(
+                    f"`{name}{jax.tree_util.keystr(path)}` must be an array or "
+                    f"hashable, but got {describe(leaf)}. What is compiled in is "
+                    "looked up by value: give its class `__hash__` and `__eq__`, or "
+                    "use a tuple or an array."
+                )
+
+
+def _has_hash(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from .._check import no_type_check
 from .._errors import describe
 from .._types import TaskFn, Tree
 from ..tasks import AbstractTask
@@ -129,6 +130,7 @@ def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
         return tree
     whole = _whole(n_devices)
 
+    @no_type_check
     def put(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
             return leaf

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._arguments import arguments, flag, function, optional, path, whole
+from ..._compiler import compiled
 from ..._errors import describe
 from ..._store import make_folder
 from ..._types import PRNGKeyArray, Tree
@@ -227,7 +228,7 @@ class Logger(AbstractObserver):
             print(f"step {step}:", *shown, flush=True)
         if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
-            chosen = _chosen(self.metrics_fn, state, metrics)
+            chosen = compiled(_chosen, {})(self.metrics_fn, state, metrics)
             file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
             store_params(self.ckpt_file.with_name(file), chosen, "ckpt_file")
 
@@ -286,7 +287,6 @@ def _restored_since(trainer: Any) -> int | None:
     return next((since for one in savers if (since := one.since) is not None), None)
 
 
-@eqx.filter_jit
 def _chosen(fn: MetricsFn | None, state: Any, metrics: Any) -> Any:
     return _chose(fn, state, metrics)[1]
 

@@ -1,0 +1,266 @@
+"""What is compiled, what of it is kept, and that it computes what was written."""
+
+# pyright: reportPrivateUsage=false
+
+import gc
+import pathlib
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import beartype
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+
+import realax as rx
+from realax import _compiler
+from realax._check import lazily
+from realax._compiler import PROGRAMS, compiled
+
+from .helpers import compilations
+
+
+def apply(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def alive(refs: list[weakref.ref[Any]]) -> int:
+    gc.collect()
+    return sum(ref() is not None for ref in refs)
+
+
+def fresh(refs: list[weakref.ref[Any]], *shape: int) -> Callable[..., Any]:
+    """A task that nobody has seen, over an array of its own."""
+    target = jnp.ones(shape)
+    refs.append(weakref.ref(target))
+    return lambda x, key=None, data=None: (jnp.sum((x - target) ** 2), None)
+
+
+def test_programs_are_bounded_and_free_what_they_close_over() -> None:
+    refs: list[weakref.ref[Any]] = []
+    for _ in range(200):
+        value, _ = compiled(apply, {})(fresh(refs, 3), np.zeros(3))
+        assert value == 3
+    assert alive(refs) <= PROGRAMS
+
+
+def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two programs a call: a first state and a run. The bound is lower than in earnest,
+    # because a call takes a quarter of a second.
+    monkeypatch.setattr(_compiler, "PROGRAMS", 8)
+    refs: list[weakref.ref[Any]] = []
+
+    def call(task: Callable[..., Any]) -> Any:
+        return rx.evolve(
+            jnp.zeros(2), task, jr.key(0), strategy="OpenES", popsize=4, steps=1
+        )
+
+    for _ in range(12):
+        call(task := fresh(refs, 2))
+    with compilations() as names:
+        call(task)
+    assert not {"jit(_run)", "jit(_initialize)"} & set(names), names
+    del task
+    assert alive(refs) <= 4
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_used_last_stays(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    monkeypatch.setattr(_compiler, "PROGRAMS", 2)
+    first, second, third = (lambda x, i=i: x + i for i in range(3))
+    x = np.float32(0)
+    compiled(apply, {})(first, x)
+    compiled(apply, {})(second, x)
+    if late:
+        compiled(apply, {})(first, x)
+    compiled(apply, {})(third, x)
+    with compilations() as names:
+        assert compiled(apply, {})(first, x) == 0
+    assert (not names) is late
+
+
+def test_equal_values_of_other_types_are_other_programs() -> None:
+    def shown(x: Any, value: Any) -> Any:
+        return x * value, repr(value)
+
+    run = compiled(shown, {})
+    values: list[Any] = [True, 1, 1.0, 0.0, -0.0, float("nan"), 1j, False, 0]
+    for value in values:
+        number, said = run(jnp.int32(2), value)
+        assert said == repr(value)
+        expected = jnp.int32(2) * value
+        assert (number.dtype, number.weak_type) == (expected.dtype, expected.weak_type)
+    with compilations() as names:
+        for value in values:
+            assert run(jnp.int32(2), value)[1] == repr(value)
+        run(jnp.int32(2), float("nan"))
+    assert names == []
+
+
+def test_arrays_of_numpy_and_jax_are_traced() -> None:
+    run = compiled(lambda x: (x + 1, isinstance(x, jax.Array)), {})
+    run(np.float32(1))
+    values = np.float32(2), np.array(3, np.float32), jax.device_put(np.float32(4))
+    with compilations() as names:
+        results = [run(x) for x in values]
+    assert names == []
+    assert [(float(y), traced) for y, traced in results] == [
+        (3, True),
+        (4, True),
+        (5, True),
+    ]
+
+
+def test_what_is_no_array_in_a_result_follows_the_shapes() -> None:
+    run = compiled(lambda x: {"sum": x.sum(), "shape": x.shape, "own": [x]}, {})
+    for _ in range(2):
+        for shape in ((2,), (3, 4)):
+            out = run(jnp.ones(shape))
+            assert out["shape"] == shape and out["own"][0].shape == shape
+            assert out["sum"] == np.prod(shape)
+
+
+def cube(x: Any, power: int, scale: Any) -> Any:
+    return scale * jnp.sin(x) ** power, "text"
+
+
+TRANSFORMED: dict[str, Callable[..., Any]] = {
+    "jit": lambda f: jax.jit(lambda x: f(x, 3, 2.0))(jnp.float32(0.7)),
+    "vmap": lambda f: jax.vmap(lambda x: f(x, 3, x))(jnp.arange(3.0)),
+    "grad": lambda f: jax.grad(lambda x: f(x, 3, x))(0.7),
+    "jvp": lambda f: jax.jvp(lambda x: f(x, 3, x), (0.7,), (1.0,)),
+    "hessian": lambda f: jax.vmap(jax.hessian(lambda x: f(x, 3, 1.0)))(jnp.arange(3.0)),
+    "scan": lambda f: jax.lax.scan(lambda c, x: (f(c, 3, x), c), 0.5, jnp.arange(3.0)),
+}
+
+
+@pytest.mark.parametrize("way", TRANSFORMED)
+def test_transformed_as_filter_jit(way: str) -> None:
+    mine, theirs, plain = (
+        TRANSFORMED[way](lambda *args, run=run: run(*args)[0])
+        for run in (compiled(cube, {}), eqx.filter_jit(cube), cube)
+    )
+    for a, b, c in zip(*map(jax.tree.leaves, (mine, theirs, plain)), strict=True):
+        assert a.dtype == b.dtype and a.weak_type == b.weak_type
+        assert np.array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-5)
+
+
+def test_a_function_over_a_traced_array_is_never_kept() -> None:
+    kept = dict(_compiler._programs)
+
+    class Held(eqx.Module):
+        function: Any = eqx.field(static=True)
+
+    def each(scale: Any) -> Any:
+        def scaled(x: Any) -> Any:
+            return x * scale
+
+        inside = compiled(lambda held, x: held.function(x), {})(Held(scaled), 3.0)
+        return compiled(apply, {})(scaled, np.float32(3)) + inside
+
+    assert np.array_equal(jax.vmap(each)(jnp.arange(3.0)), [0.0, 6.0, 12.0])
+    assert jax.grad(each)(2.0) == 6
+    assert jax.jit(each)(2.0) == 12
+    assert each(jnp.float32(5)) == 30
+    new = [key for key in _compiler._programs if key not in kept]
+    assert len(new) == 2, "only those of the call outside"
+
+
+def test_what_has_no_hash_is_named() -> None:
+    words = r"`function\['a'\]` must be an array or hashable.* got \{1, 2\}"
+    with pytest.raises(TypeError, match=words) as error:
+        compiled(apply, {})({"a": {1, 2}}, 1.0)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_at_run_time_are_equinox_own(caplog: pytest.LogCaptureFixture) -> None:
+    def positive(x: Any) -> Any:
+        return eqx.error_if(x, x < 0, "x must be positive")
+
+    run = compiled(positive, {})
+    assert run(jnp.float32(1)) == 1
+    with pytest.raises(eqx.EquinoxRuntimeError, match="x must be positive"):
+        run(jnp.float32(-1))
+    assert run(jnp.float32(2)) == 2
+    assert not caplog.records
+
+
+def test_errors_while_tracing_show_where() -> None:
+    def wrong(x: Any) -> Any:
+        return x.nothing
+
+    with pytest.raises(AttributeError) as error:
+        compiled(wrong, {})(jnp.float32(1))
+    assert "wrong" in [entry.name for entry in error.traceback]
+
+
+def test_options_reach_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    jit = jax.jit
+
+    def spy(function: Any, **kws: Any) -> Any:
+        seen.append(kws)
+        return jit(function, **kws)
+
+    monkeypatch.setattr(jax, "jit", spy)
+    options = {"xla_cpu_prefer_vector_width": 512}
+    for given in ({}, options, dict(options), {}):
+        assert compiled(add_one, given)(jnp.float32(1)) == 2
+    assert seen == [{}, {"compiler_options": {"xla_cpu_prefer_vector_width": "512"}}]
+
+
+def add_one(x: Any) -> Any:
+    return x + 1
+
+
+def test_a_program_has_the_name_of_its_function() -> None:
+    with compilations() as names:
+        compiled(add_one, {})(np.ones(5))
+    assert names == ["jit(add_one)"]
+
+
+def test_watched_runs_make_their_checks_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    made: list[Any] = []
+    real = beartype.beartype
+
+    def counted(function: Any) -> Any:
+        made.append(function)
+        return real(function)
+
+    def task(x: Any, key: Any, data: Any) -> Any:
+        del key, data
+        return jnp.sum(x**2), None
+
+    def run(folder: str) -> None:
+        logger = rx.Logger(log_file=tmp_path / folder / "log.jsonl", verbose=False)
+        trainer = rx.EvosaxTrainer(
+            3, "SimpleGA", task, jnp.ones(2), popsize=4, logger=logger
+        )
+        trainer.init_and_train(jr.key(0))
+
+    monkeypatch.setattr(beartype, "beartype", counted)
+    run("a")
+    run("b")  # the first that is compared with one before
+    made.clear()
+    run("c")
+    assert made == []
+
+
+def test_functions_made_inside_others_are_not_checked() -> None:
+    def inside(x: int) -> int:
+        return x
+
+    assert lazily(inside) is inside
+    assert lazily(add_one) is not add_one
+    # The hook knows the decorator of those that every step goes through.
+    assert not hasattr(_compiler._call, "__wrapped__")
+    with pytest.raises(TypeCheckError, match="options"):
+        compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
