@@ -28,7 +28,7 @@ PROGRAMS = 64
 
 
 def compiled(
-    function: Callable[..., Any], options: Mapping[str, Any]
+    function: Callable[..., Any], options: Mapping[str, Any], wait: bool = True
 ) -> Callable[..., Any]:
     """`eqx.filter_jit` that keeps a bounded number of programs.
 
@@ -42,11 +42,13 @@ def compiled(
     - `function`: what to compile. It takes positional arguments.
     - `options`: XLA's. jax takes them for what is compiled as a whole only: none for a
         function that is called while another is traced.
+    - `wait`: whether a call returns only when its results are there. If not, call it
+        and use its results inside of `readable_errors`.
 
     **Returns:** The compiled function. It raises `TypeError` for arguments that are
     neither arrays nor hashable.
     """
-    return functools.partial(_call, function, _as_text(options))
+    return functools.partial(_call, function, _as_text(options), wait)
 
 
 def checked_options(options: Any, owner: str) -> dict[str, str]:
@@ -111,7 +113,9 @@ _lock = threading.Lock()
 
 # Unchecked, here and below: this is what every step of a stream goes through.
 @no_type_check
-def _call(function: Callable[..., Any], options: _Options, *arguments: Any) -> Any:
+def _call(
+    function: Callable[..., Any], options: _Options, wait: bool, *arguments: Any
+) -> Any:
     leaves, treedef = jax.tree.flatten(arguments)
     arrays, rest = _apart(leaves)
     key = function, options, treedef, tuple(map(_by_type, rest))
@@ -125,7 +129,10 @@ def _call(function: Callable[..., Any], options: _Options, *arguments: Any) -> A
         # A traced array is dead when its trace is over: no later call must meet it.
         if not closes_over_tracer(jax.tree.unflatten(treedef, rest)):
             program = _keep(key, program)
-    _, traced, static = _guarded(program, arrays)
+    with readable_errors():
+        sign, traced, static = program(arrays)
+        if wait and not isinstance(sign, Tracer):
+            sign.block_until_ready()
     found = iter(traced)
     rest, treedef = static.value
     leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
@@ -193,24 +200,28 @@ def _program(
     return jax.jit(run, **kws)
 
 
-@no_type_check
-def _guarded(program: Any, arrays: list[Any]) -> Any:
-    """A finished call of `program`, errors of `eqx.error_if` raised as such."""
-    # What jax writes about a failed callback is long, and says less than the error.
-    log, quiet = logging.getLogger("jax._src.callback"), _Quiet()
-    log.addFilter(quiet)
-    try:
-        out = program(arrays)
-        if not isinstance(out[0], Tracer):
-            out[0].block_until_ready()
-        return out
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        _, marked, message = str(error).partition("_EquinoxRuntimeError: ")
-        if not marked:
-            raise
-        raise eqx.EquinoxRuntimeError(message.partition("\n\n\n---")[0]) from None
-    finally:
-        log.removeFilter(quiet)
+class readable_errors:
+    """A context in which errors of `eqx.error_if` are raised as such."""
+
+    __slots__ = ("_quiet",)
+
+    def __enter__(self) -> None:
+        # What jax writes of a failed callback is long, and says less than the error.
+        self._quiet = _Quiet()
+        _LOG.addFilter(self._quiet)
+
+    @no_type_check
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        del kind, traceback
+        _LOG.removeFilter(self._quiet)
+        if isinstance(error, jax.errors.JaxRuntimeError | ValueError):
+            _, marked, message = str(error).partition("_EquinoxRuntimeError: ")
+            if marked:
+                text = message.partition("\n\n\n---")[0]
+                raise eqx.EquinoxRuntimeError(text) from None
+
+
+_LOG = logging.getLogger("jax._src.callback")
 
 
 @final

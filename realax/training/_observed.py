@@ -19,7 +19,7 @@ import numpy as np
 from jax._src.core import trace_state_clean
 from jax.core import Tracer
 
-from .._compiler import compiled
+from .._compiler import compiled, readable_errors
 from .._errors import describe, warn_user
 from .._fingerprint import content_digest
 from .._parts import closes_over_tracer
@@ -75,7 +75,7 @@ def run_observed(
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
     observers, rules = callbacks
-    run_chunk = compiled(_chunk, trainer.compiler_options)
+    run_chunk = compiled(_chunk, trainer.compiler_options, wait=False)
     # What saves comes last: then no file of the others ends before what it saved.
     observers = tuple(sorted(observers, key=lambda observer: observer.saves))
     begun, end = int(state.step), trainer.train_steps
@@ -103,15 +103,16 @@ def run_observed(
                     length, feed.left, end - done, _to_boundary(observers, done)
                 )
                 began = time.perf_counter()
-                after, rows = run_chunk(
-                    (step, bare, rules, selecting, collect, feed.stacked),
-                    state,
-                    key,
-                    (data, np.int32(feed.start)),
-                    np.int32(length),
-                )
-                feed.look_ahead(functools.partial(_is_busy, after.step))
-                steps = np.arange(done, int(after.step)) + 1
+                with readable_errors():
+                    after, rows = run_chunk(
+                        (step, bare, rules, selecting, collect, feed.stacked),
+                        state,
+                        key,
+                        (data, np.int32(feed.start)),
+                        np.int32(length),
+                    )
+                    feed.look_ahead(functools.partial(_is_busy, after.step))
+                    steps = np.arange(done, int(after.step)) + 1
                 chunk = _rows(rows, len(steps))
                 per_step = (time.perf_counter() - began) / len(steps)
                 done += len(steps)
