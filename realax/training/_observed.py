@@ -19,6 +19,7 @@ import numpy as np
 from jax._src.core import trace_state_clean
 from jax.core import Tracer
 
+from .._check import no_type_check
 from .._compiler import compiled, readable_errors
 from .._errors import describe, warn_user
 from .._fingerprint import content_digest
@@ -192,6 +193,7 @@ def _traced_half(observer: AbstractObserver) -> AbstractObserver | None:
 def _rows(buffers: Any, count: int) -> Any:
     """The first `count` rows of each buffer, as numpy arrays of their own."""
 
+    @no_type_check
     def rows(buffer: Any) -> Any:
         keys = jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key)
         data = jr.key_data(buffer) if keys else buffer
@@ -206,6 +208,7 @@ def _joined(buffers: Any, chunks: list[Any]) -> Any:
     By numpy, because jax would compile a concatenation for each way of cutting a run.
     """
 
+    @no_type_check
     def join(buffer: Any, *rows: Any) -> Any:
         whole = np.concatenate(rows)
         if jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key):

@@ -147,7 +147,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
                 f"`popsize` must be a multiple of `n_devices={devices}`, but got "
                 f"{size}. The nearest are {below or devices} and {below + devices}."
             )
-        if isinstance(params_like, NormalizedPolicy) and begun(task) is None:
+        counts = begun(task) is not None  # refuses a decorated task that does
+        if isinstance(params_like, NormalizedPolicy) and not counts:
             raise ValueError(
                 "`params_like` is a `NormalizedPolicy`, whose statistics are not "
                 "to be evolved. Give the task `normalize_obs=True` to go on with "
