@@ -86,6 +86,18 @@ def stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
     return jax.lax.cond(jnp.isfinite(glance), lambda: jnp.asarray(True), look)
 
 
+def with_fields[M: eqx.Module](module: M, **values: Any) -> M:
+    """A copy of a module with other values in some of its fields.
+
+    Neither its `__init__` nor its checks run again.
+    """
+    copy = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        value = values.get(field.name, getattr(module, field.name))
+        object.__setattr__(copy, field.name, value)
+    return copy
+
+
 @dataclasses.dataclass(frozen=True)
 class _Leaf:
     shape: tuple[int, ...]

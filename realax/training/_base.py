@@ -26,6 +26,7 @@ class AbstractState(eqx.Module):
     """What a trainer carries from step to step: arrays only, `step` among them."""
 
     step: eqx.AbstractVar[Step]
+    stopping: tuple[Any, ...] = eqx.field(default=(), kw_only=True)
 
 
 class Record[M](TypedDict):
