@@ -33,7 +33,10 @@ _INSTALLED = tuple(
     }
 )
 # What Python itself puts into the body of a class.
-_OF_CLASSES = ("__doc__", "__firstlineno__", "__static_attributes__")
+_OF_CLASSES = tuple(
+    ("STORE_NAME", name)
+    for name in ("__doc__", "__firstlineno__", "__static_attributes__")
+)
 _NOTHING = ("EXTENDED_ARG", "CACHE", "NOP")
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
@@ -150,12 +153,11 @@ def _read(code: types.CodeType) -> _Code:
             inner = _read(step.argval)
             read |= inner.globals
             lines.append(f"{step.opname} {inner.digest}")
-        elif not (after and after.opname == "STORE_NAME" and after.argval in _OF_CLASSES):
+        elif not (
+            after and after.opname == "STORE_NAME" and after.argval in _OF_CLASSES
+        ):
             lines.append(f"{step.opname} {_constant(step.argval)}")
-    return _Code(
-        hashlib.sha256("\n".join(lines).encode()).hexdigest(), frozenset(read)
-    )
-
+    return _Code(hashlib.sha256("\n".join(lines).encode()).hexdigest(), frozenset(read))
 
 
 def _constant(value: Any) -> str:

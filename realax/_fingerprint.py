@@ -133,8 +133,11 @@ def _texts(node: _Node, path: str, seen: set[bytes]) -> Iterator[tuple[str, str]
     if node.text is not None:
         yield (f"{path}#" if node.parts else path or "."), node.text
     for name, part in node.parts:
-        joined = name if name[0] in "[ " or not path and name[0] == "." else f".{name}"
-        yield from _texts(part, f"{path}{joined}", seen)
+        yield from _texts(part, _joined(path, name), seen)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}{name}" if name[0] in "[ " else f"{path}.{name}"
 
 
 class _Walk:
@@ -182,7 +185,7 @@ class _Walk:
         if dataclasses.is_dataclass(value):
             leave_out += self._executed(value, path)
         nodes = [
-            (name, self.node(part, f"{path}.{name}"))
+            (name, self.node(part, _joined(path, name)))
             for name, part in parts
             if name not in leave_out
         ]
@@ -199,7 +202,7 @@ class _Walk:
             if field.metadata.get("execution")
         ]
         for name in names:
-            where = f"{path}.{name}".lstrip(".")
+            where = _joined(path, name).lstrip(".")
             self.execution[where] = repr(getattr(value, name, None))
         return tuple(names)
 

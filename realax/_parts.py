@@ -9,6 +9,7 @@ import enum
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,13 +93,23 @@ def fields_of(value: Any) -> list[Part]:
 
 def _declared(cls: type) -> tuple[set[str], set[str]]:
     """The names of slots, and of properties that are kept once they were computed."""
+    if cls in _known:
+        return _known[cls]
     slots, cached = set[str](), set[str]()
     for one in cls.__mro__:
         own = vars(one)
         declared = own.get("__slots__", ())
         slots |= {declared} if isinstance(declared, str) else {*declared}
-        cached |= {n for n, x in own.items() if isinstance(x, functools.cached_property)}
-    return slots - {"__dict__", "__weakref__"}, cached
+        cached |= {
+            n for n, x in own.items() if isinstance(x, functools.cached_property)
+        }
+    found = slots - {"__dict__", "__weakref__"}, cached
+    _known[cls] = found
+    return found
+
+
+# Weakly, or classes made in functions would stay for ever.
+_known = weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]]()
 
 
 def closes_over_tracer(*values: Any) -> bool:
