@@ -142,8 +142,7 @@ def _items(value: Any) -> list[Part]:
         return [(f"[{i}]", item) for i, item in enumerate(value)]
     if is_unordered(value):
         return [(f"[{i}]", pair) for i, pair in enumerate(value.items())]
-    pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
-    return [(f"[{key!r}]", item) for key, item in pairs]
+    return [(f"[{key!r}]", value[key]) for key in sorted(value, key=str)]
 
 
 def _is_named(key: Any) -> bool:
@@ -165,7 +164,7 @@ def _of_function(function: types.FunctionType) -> list[Part]:
     return [(name, part) for name, part in parts if part is not _MISSING]
 
 
-def _of_structure(structure: PyTreeDef) -> list[Part]:
+def _of_structure(structure: Any) -> list[Part]:
     node = structure.node_data()
     if node is None:  # a leaf
         return []

@@ -87,12 +87,9 @@ def test_what_is_shared_is_described_once() -> None:
 
 
 def test_the_bound_names_the_path() -> None:
-    with pytest.raises(
-        ValueError, match=r"at most 100,000 objects.*at `table\[\d+\]`"
-    ) as e:
+    message = r"at most 100,000 objects.*at `table\[\d+\](\[1\])?`.*numpy or jax"
+    with pytest.raises(ValueError, match=message):
         configuration(Holder(table=[[i, [i]] for i in range(50_000)]))
-    assert "numpy or jax arrays, which count as one" in str(e.value)
-    assert "\n" not in str(e.value)
     deep: Any = 1
     for _ in range(5000):
         deep = [deep]

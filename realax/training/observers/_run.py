@@ -133,13 +133,13 @@ def filled(stored: Stored, state: Any) -> Any:
     that count something else are left out.
     """
     bare = stored.fill("state", with_fields(state, stopping=()))
-    left = list(enumerate(stored.meta["stopping"]))
+    left: list[str | None] = [*stored.meta["stopping"]]
     stopping = list[Any]()
     for text, one in zip(counted(state), state.stopping, strict=True):
-        found = next((pair for pair in left if pair[1] == text), None)
-        if found is not None:
-            left.remove(found)
-            one = stored.fill(f"state.stopping[{found[0]}]", one)
+        if text in left:
+            place = left.index(text)
+            left[place] = None
+            one = stored.fill(f"state.stopping[{place}]", one)
         stopping.append(one)
     return with_fields(bare, stopping=tuple(stopping))
 
