@@ -2,7 +2,10 @@
 
 from jaxtyping import install_import_hook as _install_import_hook
 
-from . import _check as _check  # before the hook, which uses it
+from . import (
+    _check as _check,  # before the hook, which uses it
+    _fingerprint as _fingerprint,  # checks would take most of the time of its walk
+)
 
 
 with _install_import_hook("realax", "realax._check.lazily"):

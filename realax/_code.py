@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
+import dataclasses
 import dis
 import functools
 import hashlib
@@ -22,13 +23,22 @@ from ._parts import looked_through
 _INSTALLED = tuple(
     f"{os.path.realpath(folder)}{os.sep}"
     for folder in {
-        *(sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib")),
+        *(
+            sysconfig.get_path(name)
+            for name in ("stdlib", "platstdlib", "purelib", "platlib")
+        ),
         *site.getsitepackages(),
         site.getusersitepackages(),
         str(pathlib.Path(__file__).parent),
     }
 )
-_HAS_DOCSTRING = 0x4000000  # a flag of Python 3.13; before, it is always the first
+# What Python itself puts into the body of a class.
+_OF_CLASSES = tuple(
+    ("STORE_NAME", name)
+    for name in ("__doc__", "__firstlineno__", "__static_attributes__")
+)
+_NOTHING = ("EXTENDED_ARG", "CACHE", "NOP")
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 def is_users(code: types.CodeType) -> bool:
@@ -41,31 +51,48 @@ def digest_of(code: types.CodeType) -> str:
 
     It begins with the version of Python, since each compiles code in its own way.
     """
-    return f"{sys.implementation.cache_tag} {_hash(code).hexdigest()[:12]}"
+    return f"{sys.implementation.cache_tag} {_read(code).digest[:12]}"
 
 
 def globals_of(function: types.FunctionType) -> list[tuple[str, Any]]:
-    """The global variables that a function reads, in the order of their names."""
-    found = function.__globals__
-    names = {name for name in _global_names(function.__code__) if name in found}
-    return [(name, found[name]) for name in sorted(names)]
+    """The global variables that a function reads, in the order of their names.
+
+    Of the user's own modules, what the function reads of them.
+    """
+    found = dict[str, Any]()
+    for name, *rest in _read(function.__code__).globals:
+        if name not in function.__globals__:
+            continue
+        value = function.__globals__[name]
+        for attribute in rest:
+            if not _is_users_module(value) or not hasattr(value, attribute):
+                break
+            name, value = f"{name}.{attribute}", getattr(value, attribute)
+        found[name] = value
+    return sorted(found.items(), key=lambda pair: pair[0])
 
 
 def methods_of(cls: type) -> list[tuple[str, Any]]:
-    """The functions and plain attributes that a class of the user's defines itself."""
+    """The methods and attributes that a class of the user's defines itself."""
     found = list[tuple[str, Any]]()
+    # An instance has its own values of these.
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    own = {field.name for field in fields}
     for name, item in sorted(vars(cls).items()):
         if isinstance(item, property):
             item = item.fget
-        if isinstance(item, staticmethod | classmethod | functools.cached_property):
-            item = getattr(item, "__func__", None) or getattr(item, "func", None)
+        if isinstance(item, staticmethod | classmethod):
+            item = item.__func__
+        if isinstance(item, functools.cached_property):
+            item = item.func
         item = looked_through(item)
         if isinstance(item, types.FunctionType):
             # A dataclass has methods that are made from its fields.
             if is_users(item.__code__) and item.__code__.co_filename != "<string>":
                 found.append((name, item))
-        elif not name.startswith("_") and isinstance(item, int | float | str | tuple):
-            found.append((name, item))
+        elif name[:2] != "__" and name != "_abc_impl" and name not in own:
+            if not isinstance(item, _DESCRIPTORS):
+                found.append((name, item))
     return found
 
 
@@ -78,6 +105,11 @@ def is_users_class(cls: type) -> bool:
     return _is_users(file)
 
 
+def _is_users_module(value: Any) -> bool:
+    file = getattr(value, "__file__", None)
+    return isinstance(value, types.ModuleType) and file is not None and _is_users(file)
+
+
 @functools.cache
 def _is_users(file: str) -> bool:
     if file.startswith("<frozen"):
@@ -85,28 +117,50 @@ def _is_users(file: str) -> bool:
     return not os.path.realpath(file).startswith(_INSTALLED)
 
 
-def _hash(code: types.CodeType) -> Any:
-    digest = hashlib.sha256(code.co_code)
-    has_doc = sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING
-    for i, constant in enumerate(code.co_consts):
-        if i == 0 and has_doc and isinstance(constant, str):
-            constant = None
-        if isinstance(constant, types.CodeType):
-            digest.update(_hash(constant).digest())
-        else:
-            if isinstance(constant, frozenset):  # in another order in each process
-                constant = sorted(constant, key=repr)
-            digest.update(repr(constant).encode())
-    digest.update(repr(code.co_names).encode())
-    return digest
+@dataclasses.dataclass(frozen=True)
+class _Code:
+    digest: str
+    globals: frozenset[tuple[str, ...]]  # names, with the attributes read of them
 
 
 @functools.lru_cache(maxsize=1024)
-def _global_names(code: types.CodeType) -> frozenset[str]:
-    names = {
-        step.argval
-        for step in dis.get_instructions(code)
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
-    return frozenset(names).union(*map(_global_names, inner))
+def _read(code: types.CodeType) -> _Code:
+    """What code does, instruction by instruction.
+
+    Constants count where they are loaded: that of a docstring is not.
+    """
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    kinds = code.co_flags & (0x04 | 0x08 | 0x20 | 0x80 | 0x200)  # *args, generators
+    lines = [repr((counts, kinds, code.co_names, code.co_freevars))]
+    lines.append(repr(code.co_exceptiontable))
+    read = set[tuple[str, ...]]()
+    chain: tuple[str, ...] = ()
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _NOTHING]
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            chain = (step.argval,)
+        elif chain and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            chain = (*chain, step.argval)
+        else:
+            chain = ()
+        if chain:
+            read.discard(chain[:-1])
+            read.add(chain)
+        if step.opcode not in dis.hasconst:
+            lines.append(f"{step.opname} {step.arg}")
+            continue
+        if isinstance(step.argval, types.CodeType):
+            inner = _read(step.argval)
+            read |= inner.globals
+            lines.append(f"{step.opname} {inner.digest}")
+        elif not (
+            after and after.opname == "STORE_NAME" and after.argval in _OF_CLASSES
+        ):
+            lines.append(f"{step.opname} {_constant(step.argval)}")
+    return _Code(hashlib.sha256("\n".join(lines).encode()).hexdigest(), frozenset(read))
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, frozenset):  # in another order in each process
+        return f"set {sorted(map(repr, value))}"
+    return repr(value)

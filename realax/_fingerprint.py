@@ -19,14 +19,21 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
 from . import _code
-from ._parts import PLAIN, Part, looked_through, parts_of
+from ._parts import (
+    CONTAINERS,
+    PLAIN,
+    Part,
+    is_numeric,
+    is_unordered,
+    looked_through,
+    parts_of,
+)
 
 
 _PACKAGES = ("realax", "jax", "jaxlib", "equinox", "optax", "evosax", "gymnax", "brax")
@@ -126,8 +133,11 @@ def _texts(node: _Node, path: str, seen: set[bytes]) -> Iterator[tuple[str, str]
     if node.text is not None:
         yield (f"{path}#" if node.parts else path or "."), node.text
     for name, part in node.parts:
-        joined = name if name[0] in "[ " or not path and name[0] == "." else f".{name}"
-        yield from _texts(part, f"{path}{joined}", seen)
+        yield from _texts(part, _joined(path, name), seen)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}{name}" if name[0] in "[ " else f"{path}.{name}"
 
 
 class _Walk:
@@ -175,10 +185,13 @@ class _Walk:
         if dataclasses.is_dataclass(value):
             leave_out += self._executed(value, path)
         nodes = [
-            (name, self.node(part, f"{path}.{name}"))
+            (name, self.node(part, _joined(path, name)))
             for name, part in parts
             if name not in leave_out
         ]
+        if is_unordered(value):
+            nodes.sort(key=lambda pair: pair[1].digest)
+            nodes = [(f"[{i}]", node) for i, (_, node) in enumerate(nodes)]
         return _made(text, tuple(nodes))
 
     def _executed(self, value: Any, path: str) -> tuple[str, ...]:
@@ -189,7 +202,7 @@ class _Walk:
             if field.metadata.get("execution")
         ]
         for name in names:
-            where = f"{path}.{name}".lstrip(".")
+            where = _joined(path, name).lstrip(".")
             self.execution[where] = repr(getattr(value, name, None))
         return tuple(names)
 
@@ -216,13 +229,12 @@ def _leaf(value: Any) -> str | None:
         return _plain(value)
     if isinstance(value, _Text):
         return value.text
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return None
-    if eqx.is_array(value) or isinstance(value, np.generic):
+    if is_numeric(value):
         return _array(value)
     if isinstance(value, enum.Enum):
-        return f"{_qualified(type(value))}.{value.name}"
-    if isinstance(value, pathlib.PurePath | range | slice):
+        own = f" = {value.value!r}" if isinstance(value.value, PLAIN) else ""
+        return f"{_qualified(type(value))}.{value.name}{own}"
+    if isinstance(value, pathlib.PurePath | range | slice | np.dtype):
         return _plain(value)
     if isinstance(value, types.ModuleType):
         return f"module {value.__name__}"
@@ -243,7 +255,7 @@ def _own_text(value: Any) -> str | None:
         name = _qualified(value)
         # A decorator of a library gives its own function the name of another.
         return name if name.endswith(made_by) else f"{name}, made by {made_by}"
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
+    if isinstance(value, CONTAINERS):
         return f"{type(value).__name__} of {len(value)}"
     if callable(value) and hasattr(value, "__qualname__"):
         return _qualified(value)
@@ -261,11 +273,11 @@ def _all_parts(value: Any) -> list[Part]:
             parts += _code.methods_of(value)
             bases = filter(_code.is_users_class, value.__bases__)
             parts += [(f"base {base.__name__}", base) for base in bases]
-    elif not isinstance(value, list | tuple | dict | set | frozenset):
+    else:
+        if not parts and not isinstance(value, CONTAINERS):
+            parts = _reduced(value)
         if _code.is_users_class(type(value)):
             parts += [(" (class)", type(value))]
-        if not parts:
-            parts = _reduced(value)
     return parts
 
 
@@ -278,17 +290,15 @@ class _Text:
 
 def _reduced(value: Any) -> list[Part]:
     """The contents of what is written in C, such as `Decimal`, as pickle sees them."""
-    if isinstance(value, np.ndarray):
-        return [("items", value.tolist()), ("shape", value.shape)]
-    if callable(value):
-        return []
     try:
         reduced = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     except (TypeError, ValueError, AttributeError, RuntimeError, pickle.PickleError):
         return []  # a lock, a file, a handle: nothing to compare
     if not isinstance(reduced, tuple):
         return []
-    return [(f"[{i}]", item) for i, item in enumerate(reduced[1:3])]
+    # What it is made from, its state, its items; not the function that makes it.
+    items = [list(part) if isinstance(part, Iterator) else part for part in reduced[1:]]
+    return [(f"[{i}]", item) for i, item in enumerate(items)]
 
 
 def _qualified(value: Any) -> str:
@@ -301,5 +311,8 @@ def _array(value: Any) -> str:
     bytes_ = data.reshape(-1).view(np.uint8)
     digest = hashlib.sha256(memoryview(bytes_)).hexdigest()[:12]
     if data.size == 1 and not keys:
-        return f"{data.dtype} {data.reshape(-1)[0]!s} ({digest})"
-    return f"{value.dtype}{list(value.shape)} ({digest})"
+        return f"{_name_of(data.dtype)} {data.reshape(-1)[0]!s} ({digest})"
+    return f"{_name_of(value.dtype)}{list(value.shape)} ({digest})"
+
+
+_name_of = functools.lru_cache(maxsize=256)(str)  # of a dtype: numpy's takes 10 us

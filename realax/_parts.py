@@ -5,14 +5,18 @@
 # pyright: reportUnknownVariableType=false
 
 import dataclasses
+import enum
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jax.core import Tracer
+from jax.tree_util import PyTreeDef
 from jaxtyping import jaxtyped
 
 from ._callables import is_jitted
@@ -22,6 +26,8 @@ type Part = tuple[str, Any]
 
 # Plain values have no parts.
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+CONTAINERS = (Mapping, list, tuple, set, frozenset)
+_BUILT_IN = (dict, list, tuple, set, frozenset)
 
 
 def looked_through(value: Any) -> Any:
@@ -37,7 +43,7 @@ def parts_of(value: Any) -> list[Part]:
     Of a function, its defaults and what it closes over; of a bound method, its object.
     """
     value = looked_through(value)
-    if isinstance(value, PLAIN) or eqx.is_array(value):
+    if isinstance(value, PLAIN) or is_numeric(value):
         return []
     if isinstance(value, type | types.ModuleType):
         return []
@@ -51,34 +57,59 @@ def parts_of(value: Any) -> list[Part]:
         return [("__func__", value.__func__), ("__self__", value.__self__)]
     if isinstance(value, types.FunctionType):
         return _of_function(value)
-    if isinstance(value, Mapping):
-        return [(f"[{key!r}]", item) for key, item in _sorted(value)]
-    if isinstance(value, list | tuple):
-        return [(f"[{i}]", item) for i, item in enumerate(value)]
-    if isinstance(value, set | frozenset):
-        return [(f"[{i}]", item) for i, item in enumerate(sorted(value, key=str))]
+    if isinstance(value, CONTAINERS):
+        own = [] if type(value) in _BUILT_IN else fields_of(value)
+        return [*_items(value), *own]
+    if isinstance(value, np.ndarray):
+        return [("items", value.tolist()), ("shape", value.shape)]
+    if isinstance(value, PyTreeDef):
+        return _of_structure(value)
     return fields_of(value)
 
 
+def is_unordered(value: Any) -> bool:
+    """Whether the items of a container come in another order in each process."""
+    if isinstance(value, Mapping):
+        return not all(map(_is_named, value))
+    return isinstance(value, set | frozenset)
+
+
 def fields_of(value: Any) -> list[Part]:
-    """The fields of a dataclass; of other objects, their attributes and slots."""
+    """The fields of a dataclass, and the attributes and slots of any object."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
-        slots = set[str]()
-        cached = set[str]()
-        for cls in type(value).__mro__:
-            own = vars(cls)
-            slots |= {own["__slots__"]} if _is_one(own) else {*own.get("__slots__", ())}
-            cached |= {
-                name
-                for name, item in own.items()
-                if isinstance(item, functools.cached_property)
-            }
-        held = {name for name in getattr(value, "__dict__", {}) if name[:2] != "__"}
-        names = sorted((held | slots) - cached - {"__dict__", "__weakref__"})
+        names = list[str]()
+    slots, cached = _declared(type(value))
+    held = {
+        name
+        for name in getattr(value, "__dict__", {})
+        if name[:2] != "__" or name == "__wrapped__"
+    }
+    names += sorted((held | slots) - cached - {*names})
     found = [(name, getattr(value, name, _MISSING)) for name in names]
     return [(name, item) for name, item in found if item is not _MISSING]
+
+
+def _declared(cls: type) -> tuple[set[str], set[str]]:
+    """The names of slots, and of properties that are kept once they were computed."""
+    if cls in _known:
+        return _known[cls]
+    slots, cached = set[str](), set[str]()
+    for one in cls.__mro__:
+        own = vars(one)
+        declared = own.get("__slots__", ())
+        slots |= {declared} if isinstance(declared, str) else {*declared}
+        cached |= {
+            n for n, x in own.items() if isinstance(x, functools.cached_property)
+        }
+    found = slots - {"__dict__", "__weakref__"}, cached
+    _known[cls] = found
+    return found
+
+
+# Weakly, or classes made in functions would stay for ever.
+_known = weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]]()
 
 
 def closes_over_tracer(*values: Any) -> bool:
@@ -99,6 +130,28 @@ def closes_over_tracer(*values: Any) -> bool:
 _MISSING = object()
 
 
+def is_numeric(value: Any) -> bool:
+    """Whether `value` is an array that has bytes to compare, and no objects."""
+    return eqx.is_array(value) and not (
+        isinstance(value, np.ndarray) and value.dtype.hasobject
+    )
+
+
+def _items(value: Any) -> list[Part]:
+    if not isinstance(value, Mapping):
+        return [(f"[{i}]", item) for i, item in enumerate(value)]
+    if is_unordered(value):
+        return [(f"[{i}]", pair) for i, pair in enumerate(value.items())]
+    return [(f"[{key!r}]", value[key]) for key in sorted(value, key=str)]
+
+
+def _is_named(key: Any) -> bool:
+    """Whether `repr` says the same of a key in every process."""
+    if isinstance(key, tuple):
+        return all(map(_is_named, key))
+    return isinstance(key, (*PLAIN, enum.Enum))
+
+
 def _of_function(function: types.FunctionType) -> list[Part]:
     names = function.__code__.co_freevars
     cells = zip(names, function.__closure__ or (), strict=True)
@@ -109,6 +162,14 @@ def _of_function(function: types.FunctionType) -> list[Part]:
     for name, item in (function.__kwdefaults__ or {}).items():
         parts.append((f"default[{name!r}]", item))
     return [(name, part) for name, part in parts if part is not _MISSING]
+
+
+def _of_structure(structure: Any) -> list[Part]:
+    node = structure.node_data()
+    if node is None:  # a leaf
+        return []
+    children = enumerate(structure.children())
+    return [("type", node[0]), ("data", node[1]), *((f"[{i}]", x) for i, x in children)]
 
 
 def _contents(cell: Any) -> Any:
@@ -127,11 +188,3 @@ def _is_check(value: Any) -> bool:
 
 # The file in which jaxtyping makes the functions that check others.
 _JAXTYPED = jaxtyped.__code__.co_filename
-
-
-def _is_one(own: Mapping[str, Any]) -> bool:
-    return isinstance(own.get("__slots__"), str)
-
-
-def _sorted(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    return sorted(mapping.items(), key=lambda pair: str(pair[0]))

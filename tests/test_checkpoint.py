@@ -22,10 +22,13 @@ import pytest
 
 import realax as rx
 from realax import _store
+from realax._tree import with_fields
+from realax.training._base import with_steps
 from realax.training.observers import _lock
 
 from .helpers import (
     ROOT,
+    close,
     compilations,
     environment,
     rastrigin,
@@ -108,7 +111,7 @@ def test_another_run_is_refused(tmp_path: pathlib.Path) -> None:
     assert int(trainer.init_and_train_(jr.key(0)).step) == 20, "observers do not count"
 
 
-def test_functions_count_by_name(tmp_path: pathlib.Path) -> None:
+def test_another_function_is_refused(tmp_path: pathlib.Path) -> None:
     def make(task: Any) -> Any:
         checkpointer = rx.Checkpointer(tmp_path)
         return rx.EvosaxTrainer(5, "SNES", task, jnp.ones(2), callbacks=checkpointer)
@@ -119,7 +122,7 @@ def test_functions_count_by_name(tmp_path: pathlib.Path) -> None:
     make(task).init_and_train_(jr.key(0))
     other = eqx.filter_jit(task)
     make(other).init_and_train_(jr.key(0))
-    with pytest.raises(ValueError, match=r"task.*test_functions_count.*rastrigin now"):
+    with pytest.raises(ValueError, match=r"task.*is_refused.*rastrigin now"):
         make(rastrigin).init_and_train_(jr.key(0))
 
 
@@ -660,6 +663,84 @@ def test_stopping_may_be_added_and_changed(tmp_path: pathlib.Path) -> None:
     assert int(state.step) == 11
     state = make(20, rx.EarlyStopping(target=-1.0)).init_and_train_(jr.key(0))
     assert int(state.step) == 20
+
+
+class _Counter(eqx.Module):
+    """A counter of early stopping, as far as a checkpointer looks at it."""
+
+    since: Any
+    metric: str = eqx.field(static=True)
+    mode: str = eqx.field(static=True)
+
+
+def _counting(trainer: Any, **counters: int) -> Any:
+    """The trainer's first state, with these counters."""
+    stopping = tuple(
+        _Counter(jnp.asarray(since), *name.split("_"))
+        for name, since in counters.items()
+    )
+    return with_fields(trainer.initialize(jr.key(0)), stopping=stopping)
+
+
+def _stopping_of(state: Any) -> dict[str, int]:
+    return {f"{one.metric}_{one.mode}": int(one.since) for one in state.stopping}
+
+
+def test_counters_are_restored_by_what_they_count(tmp_path: pathlib.Path) -> None:
+    trainer = with_steps(_trainer(tmp_path, 10), 10)
+    checkpointer = trainer.callbacks[0]
+
+    def restored(**counters: int) -> Any:
+        state = _counting(trainer, **counters)
+        state = checkpointer.on_start(trainer, state, jr.key(0))
+        checkpointer.on_end(state, None)
+        return state
+
+    state = checkpointer.on_start(trainer, _counting(trainer), jr.key(0))
+    state = with_fields(
+        _counting(trainer, loss_min=3, loss_max=4, n_max=5), step=jnp.asarray(5)
+    )
+    checkpointer.on_chunk(np.arange(5) + 1, np.ones(5), state)
+    checkpointer.on_end(state, None)
+    assert _stopping_of(rx.load_checkpoint(tmp_path, state)) == _stopping_of(state)
+    again = restored(loss_min=0, loss_max=0, n_max=0)
+    assert int(again.step) == 5 and _stopping_of(again) == _stopping_of(state)
+    again = restored(n_max=0, new_max=0, loss_min=0)
+    assert int(again.step) == 5
+    assert _stopping_of(again) == {"n_max": 5, "new_max": 0, "loss_min": 3}
+    assert restored().stopping == ()
+    twice = _counting(trainer, loss_min=0)
+    twice = with_fields(twice, stopping=twice.stopping * 2)
+    twice = checkpointer.on_start(trainer, twice, jr.key(0))
+    checkpointer.on_end(twice, None)
+    assert [int(one.since) for one in twice.stopping] == [3, 0]
+
+
+def test_a_run_of_two_devices_goes_on_with_one(tmp_path: pathlib.Path) -> None:
+    whole = _trainer(tmp_path / "whole", 20).init_and_train_(jr.key(0))
+    folder = tmp_path / "run"
+    _trainer(folder, 10, n_devices=2).init_and_train_(jr.key(0))
+    with pytest.warns(RuntimeWarning, match="n_devices: 2 then, 1 now"):
+        state, data = _trainer(folder, 20).init_and_train(jr.key(0))
+    assert len(data["metrics"]["failed"]) == 10
+    assert close(state, whole)
+
+
+def test_lanes_may_change(tmp_path: pathlib.Path) -> None:
+    def train(steps: int, **kws: int) -> Any:
+        trainer = rx.EvosaxTrainer(
+            steps,
+            "SNES",
+            rx.GymnaxTask("CartPole-v1", max_steps=10, **kws),
+            rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0)),
+            popsize=4,
+            callbacks=rx.Checkpointer(tmp_path),
+        )
+        return trainer.init_and_train(jr.key(0))[1]["metrics"]["failed"]
+
+    assert len(train(2, lanes=2, chunk=4)) == 2
+    with pytest.warns(RuntimeWarning, match=r"chunk: 4 then.*task\.lanes: 2 then"):
+        assert len(train(3, lanes=0)) == 1
 
 
 def test_one_at_a_time(tmp_path: pathlib.Path) -> None:

@@ -403,7 +403,9 @@ def test_what_is_selected_is_checked() -> None:
     class Talk(rx.AbstractObserver):
         pass
 
-    with pytest.raises(TypeError, match=r"`Talk.select` returns.*'text' .*at `\['a'\]`"):
+    with pytest.raises(
+        TypeError, match=r"`Talk.select` returns.*'text' .*at `\['a'\]`"
+    ):
         check_selected(Talk(), {"a": "text"})
     check_selected(Talk(), {"a": jnp.ones(2), "b": 1, "c": None})
 

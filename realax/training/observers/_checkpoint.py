@@ -16,7 +16,6 @@ from ..._errors import warn_user
 from ..._store import (
     CorruptFileError,
     MisfitError,
-    Stored,
     make_folder,
     read,
     remove_unfinished,
@@ -27,7 +26,14 @@ from ._base import HOST, AbstractObserver, Handle
 from ._folder import file_of, ranked, steps_in
 from ._lock import claim
 from ._metrics import metric_of
-from ._run import Run, check_environment, check_same_run, digest_of, rule_of
+from ._run import (
+    Run,
+    check_environment,
+    check_same_run,
+    counted,
+    digest_of,
+    filled,
+)
 
 
 class Checkpointer(AbstractObserver):
@@ -44,9 +50,10 @@ class Checkpointer(AbstractObserver):
     Saved is everything: the state, the step, the key, early stopping's counters, and a
     fingerprint of the trainer's configuration and of the environment. Another key,
     configuration or `data` in the same folder is refused, `train_steps` and observers
-    aside; functions count by their qualified names, optimisers by their settings.
-    Another environment, such as another version of jax, is a warning, since it may
-    change bits.
+    aside. Your functions and classes count by their code, and by what they close over
+    and read; those of packages by name, and optimisers by their settings. Another
+    environment, such as another version of jax, or another `n_devices` is a warning,
+    since it may change bits.
 
     A checkpoint is a file `step_<number>.ckpt`, written whole or not at all. One that
     was altered or truncated is reported, and the one before it is used. Ctrl-C, SIGTERM
@@ -148,7 +155,7 @@ class Checkpointer(AbstractObserver):
                         last = ended
                 if step > last:
                     continue
-                restored = stored.fill("state", state)
+                restored = filled(stored, state)
             except (CorruptFileError, MisfitError) as error:
                 useless.append(file)
                 damaged.append(f"{error} The checkpoint before it is tried.")
@@ -157,7 +164,6 @@ class Checkpointer(AbstractObserver):
             check_environment(self.folder, stored, run)
             if step > run.begun:
                 run.saved, run.since = step, run.begun
-                _restore_stopping(run, stored)
                 state = restored
             break
         if damaged and not known:
@@ -240,8 +246,6 @@ class Checkpointer(AbstractObserver):
         if complete:
             run.calls.end(run.begun, step, run.end, digest_of(state))
         trees = {"state": state, "key": run.key}
-        for i, stop in enumerate(run.stopping):
-            trees[f"stopped[{i}]"] = stop.handle.value
         file = file_of(self.folder, step)
         try:
             kept = self._kept(run, step)
@@ -250,7 +254,7 @@ class Checkpointer(AbstractObserver):
                 "step": step,
                 "values": run.values,
                 "objective": run.objective,
-                "stopping": [rule_of(stop) for stop in run.stopping],
+                "stopping": counted(state),
                 "configuration": run.configuration,
                 "environment": run.environment,
                 "data": run.data,
@@ -279,11 +283,3 @@ class Checkpointer(AbstractObserver):
         values = {k: v for k, v in run.values.items() if k in steps}
         best = ranked(values, run.objective[1])[:1]
         return {*newest, *beyond, *best, *run.calls.steps()}
-
-
-def _restore_stopping(run: Run, stored: Stored) -> None:
-    # Another rule of stopping begins to count anew.
-    for stop in run.stopping:
-        if (rule := rule_of(stop)) in stored.meta["stopping"]:
-            name = f"stopped[{stored.meta['stopping'].index(rule)}]"
-            stop.handle.value = stored.fill(name, stop.begin())

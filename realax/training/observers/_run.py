@@ -10,12 +10,12 @@ import re
 from typing import Any
 
 from ..._errors import warn_user
-from ..._fingerprint import configuration, differences, environment
+from ..._fingerprint import configuration, differences, environment, execution
 from ..._store import Stored
+from ..._tree import with_fields
 from ..._types import PRNGKeyArray
 from ._calls import Calls
 from ._lock import Claim
-from ._stopping import EarlyStopping
 
 
 # Of what else differs in two runs, most follows from these.
@@ -30,6 +30,9 @@ _TELLING: tuple[str, ...] = (
     "data",
     "key",
 )
+
+
+_NOT_COMPARED = ("train_steps", "callbacks")
 
 
 class Run:
@@ -62,11 +65,8 @@ class Run:
         self.key = key
         self.data = data
         self.begun, self.end = int(state.step), int(trainer.train_steps)
-        self.stopping = [o for o in trainer.callbacks if isinstance(o, EarlyStopping)]
-        self.configuration = configuration(
-            trainer, leave_out=("train_steps", "callbacks")
-        )
-        self.environment = environment()
+        self.configuration = configuration(trainer, _NOT_COMPARED)
+        self.environment = environment() | execution(trainer, _NOT_COMPARED)
         if options := trainer.compiler_options:
             text = ", ".join(f"{name}={value}" for name, value in options.items())
             self.environment["compiler options"] = text
@@ -116,11 +116,32 @@ def check_environment(folder: pathlib.Path, stored: Stored, run: Run) -> None:
 
 
 def digest_of(state: Any) -> str:
+    """A digest of a state, without early stopping's counters: rules may change."""
+    state = with_fields(state, stopping=())
     return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
 
 
-def rule_of(stop: EarlyStopping) -> str:
-    return json.dumps(configuration(stop, leave_out=("handle", "every")))
+def counted(state: Any) -> list[str]:
+    """What each of early stopping's counters in a state counts, in their order."""
+    return [f"{one.metric} {one.mode}" for one in state.stopping]
+
+
+def filled(stored: Stored, state: Any) -> Any:
+    """`state` with what is in a file.
+
+    Counters of early stopping that are not in the file begin anew; those of the file
+    that count something else are left out.
+    """
+    bare = stored.fill("state", with_fields(state, stopping=()))
+    left: list[str | None] = [*stored.meta["stopping"]]
+    stopping = list[Any]()
+    for text, one in zip(counted(state), state.stopping, strict=True):
+        if text in left:
+            place = left.index(text)
+            left[place] = None
+            one = stored.fill(f"state.stopping[{place}]", one)
+        stopping.append(one)
+    return with_fields(bare, stopping=tuple(stopping))
 
 
 def _text(key: PRNGKeyArray) -> str:
