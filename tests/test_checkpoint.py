@@ -534,21 +534,28 @@ def test_the_best_one_is_loaded(tmp_path: pathlib.Path) -> None:
 
 
 def test_other_data_are_another_run(tmp_path: pathlib.Path) -> None:
-    def train(steps: int, *digests: str | None) -> Any:
-        checkpointer = rx.Checkpointer(tmp_path, every=5)
-        for digest in digests:
-            checkpointer.on_data(digest)
-        trainer = rx.EvosaxTrainer(
-            steps, "SNES", rastrigin, jnp.ones(3), callbacks=checkpointer
-        )
-        return trainer.init_and_train_(jr.key(0))
+    def fit(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x - jnp.mean(data["x"])) ** 2), None
 
-    train(5, "one")
-    train(10, "one")
-    with pytest.raises(ValueError, match="another run. What differs: data: one then, "):
-        train(15, "two")
-    train(15, None)
-    train(20, "two"), "the last one was a stream: nobody knows"
+    def train(steps: int, data: Any) -> Any:
+        trainer = rx.EvosaxTrainer(
+            steps,
+            "SNES",
+            fit,
+            jnp.ones(3),
+            callbacks=rx.Checkpointer(tmp_path, every=5),
+        )
+        if isinstance(data, list):
+            return trainer.fit_stream(jr.key(0), data)
+        return trainer.init_and_train_(jr.key(0), data)
+
+    train(5, {"x": np.arange(4, dtype=np.float32)})
+    train(10, {"x": jnp.arange(4.0)})
+    for other in {"x": jnp.arange(4.0) + 1e-6}, {"x": jnp.arange(5.0)}, {"y": 1.0}:
+        with pytest.raises(ValueError, match="another run. What differs: data: "):
+            train(15, other)
+    train(15, [{"x": jnp.arange(4.0)}] * 15)
+    train(20, {"x": np.ones(4)}), "the last one was a stream: nobody knows"
 
 
 def test_the_most_telling_difference_comes_first(tmp_path: pathlib.Path) -> None:
