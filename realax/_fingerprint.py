@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.tree_util import PyTreeDef
 
 from . import _code
 from ._parts import (
@@ -274,8 +275,8 @@ def _all_parts(value: Any) -> list[Part]:
             bases = filter(_code.is_users_class, value.__bases__)
             parts += [(f"base {base.__name__}", base) for base in bases]
     else:
-        if not parts and not isinstance(value, CONTAINERS):
-            parts = _reduced(value)
+        if _is_opaque(value) and not (parts and _has_usual_pickle(type(value))):
+            parts = _reduced(value) or parts
         if _code.is_users_class(type(value)):
             parts += [(" (class)", type(value))]
     return parts
@@ -288,8 +289,22 @@ class _Text:
     text: str
 
 
+def _is_opaque(value: Any) -> bool:
+    known = (*CONTAINERS, functools.partial, types.MethodType, np.ndarray, PyTreeDef)
+    return not isinstance(value, known)
+
+
+def _has_usual_pickle(cls: type) -> bool:
+    usual = cls.__reduce__ is object.__reduce__
+    return usual and cls.__reduce_ex__ is object.__reduce_ex__
+
+
 def _reduced(value: Any) -> list[Part]:
-    """The contents of what is written in C, such as `Decimal`, as pickle sees them."""
+    """The contents of an object as pickle sees them.
+
+    Of one that is written in C, such as `Decimal`, and of one that says itself what it
+    is made from: a `logging.Logger`, which knows all others, of its name.
+    """
     try:
         reduced = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     except (TypeError, ValueError, AttributeError, RuntimeError, pickle.PickleError):

@@ -2,17 +2,21 @@
 
 import collections
 import dataclasses
+import datetime
 import enum
 import fractions
 import functools
 import json
+import logging
 import math
 import operator
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 import types
+import weakref
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
@@ -242,6 +246,9 @@ KINDS: dict[str, Any] = {
     "part of an optimiser": lambda i: optax.chain(optax.clip(i), optax.sgd(0.1)),
     "schedule": lambda i: optax.cosine_decay_schedule(1.0, 10 + i),
     "generator": _generator,
+    "logger": lambda i: logging.getLogger(f"users.{i}"),
+    "text of numpy": lambda i: np.array([str(i)], np.dtypes.StringDType()),
+    "date": lambda i: datetime.date(2000, 1, i + 1),
     "model": lambda i: eqx.nn.MLP(1, 1, 2, 1, key=jr.key(i)),
     "activation": lambda i: eqx.nn.Lambda(jnp.tanh if i else jnp.sin),
     "policy": lambda i: rx.MLPPolicy(2, 1, 4 + i, 1, key=jr.key(0)),
@@ -486,6 +493,17 @@ def test_execution_is_apart() -> None:
     assert _same(trainer(1, 0), trainer(2, 8))
     found = execution(trainer(2, 8))
     assert found["n_devices"] == "2" and found["task.lanes"] == "8"
+
+
+def test_a_logger_counts_by_name() -> None:
+    found = configuration(Holder(log=logging.getLogger("users")))
+    assert len(found) < 10, "it knows all other loggers"
+
+
+def test_what_can_not_be_compared_is_left_out() -> None:
+    lock = threading.Lock()
+    for value in (lock, (i for i in range(3)), weakref.ref(Holder), sys.stdout):
+        assert configuration(Holder(value=value))
 
 
 def test_leave_out() -> None:
