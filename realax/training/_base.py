@@ -17,6 +17,7 @@ import jax.random as jr
 from jax.core import Tracer
 
 from .._arguments import arguments, one_key
+from .._check import no_type_check
 from .._compiler import compiled
 from .._errors import check_data, check_key, describe, warn_user
 from .._tree import with_fields
@@ -247,8 +248,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             )
         rules = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
         watching = tuple(o for o in self.callbacks if not isinstance(o, EarlyStopping))
-        counters = with_counters(state.stopping, rules, self.objective)
-        state = with_fields(state, stopping=counters)
+        if rules or state.stopping:
+            counters = with_counters(state.stopping, rules, self.objective)
+            state = with_fields(state, stopping=counters)
         bare, state, key, data = self.placed((_bare(self), state, key, data))
         traced = is_traced(bare, rules, state, key, data)
         if traced and watching:
@@ -299,6 +301,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return {**rows, "record": eqx.combine(rows["record"], static)}
 
 
+@no_type_check
 def _is_tracer(leaf: Any) -> bool:
     return isinstance(leaf, Tracer)
 

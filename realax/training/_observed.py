@@ -159,10 +159,12 @@ def _tell_data(
             observer.on_data(digest)
 
 
+@no_type_check
 def _is_busy(array: Any) -> bool:
     return not array.is_ready()
 
 
+@no_type_check
 def _over(rules: tuple[EarlyStopping, ...], state: Any) -> bool:
     pairs = zip(rules, state.stopping, strict=True)
     return any(bool(rule.over(one)) for rule, one in pairs)
@@ -190,6 +192,7 @@ def _traced_half(observer: AbstractObserver) -> AbstractObserver | None:
     )
 
 
+@no_type_check
 def _rows(buffers: Any, count: int) -> Any:
     """The first `count` rows of each buffer, as numpy arrays of their own."""
 
@@ -218,6 +221,7 @@ def _joined(buffers: Any, chunks: list[Any]) -> Any:
     return jax.tree.map(join, buffers, *chunks)
 
 
+@no_type_check
 def _to_boundary(observers: tuple[AbstractObserver, ...], done: int) -> int:
     """How many steps there are to the next multiple of some observer's `every`."""
     periods = [observer.every for observer in observers if observer.every is not None]

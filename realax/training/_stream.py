@@ -14,17 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._check import no_type_check
 from .._errors import describe
 from .._types import Tree
 
 
-# A call of the device costs about a millisecond on the host. So many batches share one,
+# A call of the device costs some milliseconds on the host. So many batches share one,
 # if they fit into so many bytes.
 _MOST = 128
-_MAX_BYTES = 2**24
-# For so many seconds batches are gathered even if the device has nothing to do: no
-# longer than the calls cost that are saved by it.
-_GATHERING = 0.002
+_MAX_BYTES = 2**22
+# For so many seconds batches are gathered even if the device has nothing to do: of a
+# slow source too, several share the cost of a call.
+_GATHERING = 0.05
 _END = object()
 
 
@@ -105,6 +106,7 @@ class Stream:
             )
 
     @property
+    @no_type_check
     def data(self) -> Tree:
         """The batches that come next, on the device, stacked to a fixed number."""
         if self._data is None:
@@ -112,20 +114,24 @@ class Stream:
         return self._data
 
     @property
+    @no_type_check
     def start(self) -> int:
         """Which of `data` is the first that was not used."""
         return self._groups[0].used
 
     @property
+    @no_type_check
     def left(self) -> int:
         """How many of `data` were not used."""
         group = self._groups[0]
         return group.size - group.used
 
+    @no_type_check
     def ready(self) -> bool:
         """Fetch a batch, if there is none. Whether there is one now."""
         return bool(self._groups) or self._fetch()
 
+    @no_type_check
     def made(self, steps: int) -> None:
         """Some of `data` were used."""
         group = self._groups[0]
@@ -134,6 +140,7 @@ class Stream:
             self._groups.popleft()
             self._data = None
 
+    @no_type_check
     def look_ahead(self, busy: Callable[[], bool]) -> None:
         """Fetch more while the device is busy: at most a full call's worth."""
         enough = time.perf_counter() + _GATHERING
@@ -148,6 +155,7 @@ class Stream:
             self._skipped = next(self._batches, _END)
         return None if self._skipped is _END else jax.device_put(_copied(self._skipped))
 
+    @no_type_check
     def _fetch(self) -> bool:
         if self._wanted == 0:
             return False
@@ -190,10 +198,12 @@ class _Group:
             row[0] = array
 
     @property
+    @no_type_check
     def room(self) -> bool:
         """Whether another batch fits in."""
         return self.size < self._most
 
+    @no_type_check
     def add(self, batch: Tree) -> bool:
         """Take one more batch in, if it fits."""
         if not self.room:
@@ -218,6 +228,7 @@ class _Group:
         return jax.tree.unflatten(self._treedef, rows)
 
 
+@no_type_check
 def _stays(entry: tuple[Any, Any]) -> bool:
     """Whether an array is on an accelerator already, or no numbers of numpy's."""
     _, leaf = entry
@@ -234,6 +245,7 @@ def _copied(batch: Tree) -> Tree:
     )
 
 
+@no_type_check
 def _array(path: Any, leaf: Any) -> np.ndarray:
     array = np.asarray(leaf)
     if array.dtype.kind not in "biufcV":

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..._arguments import Count, arguments, flag, function, keywords, whole
@@ -318,7 +319,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     def complaint(self, state: ESState[P]) -> str | None:
         """That the strategy has stood still for a hundred generations or more."""
-        refused = int(jnp.max(state.longest_refused))
+        refused = int(np.max(state.longest_refused))
         if refused < _PATIENCE:
             return None
         return (

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, flag, function, keywords, number, whole
@@ -289,8 +290,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
     def complaint(self, state: GradState[P]) -> str | None:
         """That a hundred steps in a row were skipped, or had a gradient of 0."""
-        longest = int(jnp.max(state.longest_in_a_row))
-        flat = int(jnp.max(state.longest_flat))
+        longest = int(np.max(state.longest_in_a_row))
+        flat = int(np.max(state.longest_flat))
         if longest >= _PATIENCE:
             return (
                 f"{longest} steps in a row were skipped, because the loss or its "
