@@ -6,7 +6,6 @@
 # pyright: reportUnknownVariableType=false
 
 import abc
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict
 
@@ -25,7 +24,13 @@ from .._types import PRNGKeyArray, Step, Tree
 from ._checks import check_record
 from ._observed import is_traced, run_observed
 from ._state_check import check_state, check_step
-from .observers import AbstractObserver, EarlyStopping, Stopped, with_counters
+from .observers import (
+    AbstractObserver,
+    EarlyStopping,
+    Stopped,
+    is_over,
+    with_counters,
+)
 
 
 class AbstractState(eqx.Module):
@@ -373,12 +378,6 @@ def _step(
         return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     return jax.lax.cond(is_over(rules, state), stay, go, state)
-
-
-def is_over(rules: tuple[EarlyStopping, ...], state: Any) -> Any:
-    """Whether one of the rules says that the run is over."""
-    over = [rule.over(one) for rule, one in zip(rules, state.stopping, strict=True)]
-    return functools.reduce(jnp.logical_or, over, jnp.asarray(False))
 
 
 def _bare(trainer: Any) -> Any:

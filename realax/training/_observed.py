@@ -27,7 +27,7 @@ from .._parts import closes_over_tracer
 from .._types import PRNGKeyArray, Tree
 from ._signals import deferred_signals
 from ._stream import Constant, Stream
-from .observers import AbstractObserver, EarlyStopping, check_selected
+from .observers import AbstractObserver, EarlyStopping, check_selected, is_over
 
 
 # How long a chunk is to take, in seconds: how soon Ctrl-C and observers act.
@@ -98,14 +98,15 @@ def run_observed(
             length, done, warned = 1, int(state.step), False
             signals.answer()
             feed.begin(skip=done - begun, steps=end - done)
-            while done < end and not _over(rules, state) and feed.ready():
+            over = is_over(rules, state)
+            while done < end and not bool(over) and feed.ready():
                 data = feed.data
                 length = min(
                     length, feed.left, end - done, _to_boundary(observers, done)
                 )
                 began = time.perf_counter()
                 with readable_errors():
-                    after, rows = run_chunk(
+                    after, rows, over = run_chunk(
                         (step, bare, rules, selecting, collect, feed.stacked),
                         state,
                         key,
@@ -162,12 +163,6 @@ def _tell_data(
 @no_type_check
 def _is_busy(array: Any) -> bool:
     return not array.is_ready()
-
-
-@no_type_check
-def _over(rules: tuple[EarlyStopping, ...], state: Any) -> bool:
-    pairs = zip(rules, state.stopping, strict=True)
-    return any(bool(rule.over(one)) for rule, one in pairs)
 
 
 def _started(observer: AbstractObserver, state: Any, before: Any) -> Any:
@@ -251,8 +246,12 @@ def _chunk(
     key: PRNGKeyArray,
     feed: tuple[Tree, Any],
     count: Any,
-) -> tuple[Any, Any]:
-    """`count` steps, or as many as the buffers hold, and what was stacked of them."""
+) -> tuple[Any, Any, Any]:
+    """`count` steps, or as many as the buffers hold.
+
+    Returned are the state after them, what was stacked of them, and whether the run is
+    over.
+    """
     step, bare, rules, observers, collect, stacked = fixed
     arrays, static = eqx.partition(state, eqx.is_array)
     batches, start = feed
@@ -283,7 +282,8 @@ def _chunk(
     arrays, buffers = jax.lax.fori_loop(
         0, jnp.minimum(count, capacity), body, (arrays, buffers)
     )
-    return eqx.combine(arrays, static), buffers
+    state = eqx.combine(arrays, static)
+    return state, buffers, is_over(rules, state)
 
 
 def _selected(observer: AbstractObserver | None, state: Any, metrics: Any) -> Tree:

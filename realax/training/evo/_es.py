@@ -319,7 +319,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     def complaint(self, state: ESState[P]) -> str | None:
         """That the strategy has stood still for a hundred generations or more."""
-        refused = int(np.max(state.longest_refused))
+        refused = int(np.asarray(state.longest_refused).max())
         if refused < _PATIENCE:
             return None
         return (

@@ -290,8 +290,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
     def complaint(self, state: GradState[P]) -> str | None:
         """That a hundred steps in a row were skipped, or had a gradient of 0."""
-        longest = int(np.max(state.longest_in_a_row))
-        flat = int(np.max(state.longest_flat))
+        longest = int(np.asarray(state.longest_in_a_row).max())
+        flat = int(np.asarray(state.longest_flat).max())
         if longest >= _PATIENCE:
             return (
                 f"{longest} steps in a row were skipped, because the loss or its "

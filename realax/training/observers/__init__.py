@@ -16,5 +16,6 @@ from ._progress import ProgressBar as ProgressBar
 from ._stopping import (
     EarlyStopping as EarlyStopping,
     Stopped as Stopped,
+    is_over as is_over,
     with_counters as with_counters,
 )

@@ -2,6 +2,7 @@
 
 # pyright: reportUnknownMemberType=false
 
+import functools
 from typing import Any, Literal, SupportsIndex
 
 import equinox as eqx
@@ -152,3 +153,9 @@ def with_counters(
         alike = [key for key in left if key[:2] == (new.metric, new.mode)]
         found.append(left.pop(alike[0]) if alike else new)
     return tuple(found)
+
+
+def is_over(rules: tuple[EarlyStopping, ...], state: Any) -> Bool[Array, ""]:
+    """Whether one of the rules says that the run is over."""
+    over = [rule.over(one) for rule, one in zip(rules, state.stopping, strict=True)]
+    return functools.reduce(jnp.logical_or, over, jnp.asarray(False))
