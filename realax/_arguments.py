@@ -44,16 +44,20 @@ def arguments[**A, R](
 
     def decorate(function: Callable[A, R]) -> Callable[A, R]:
         signature = inspect.signature(function)
-        name = function.__qualname__.removesuffix(".__init__")
+        title = function.__qualname__.removesuffix(".__init__")
+        method = "self" in signature.parameters and function.__name__ != "__init__"
         free = any(
             parameter.kind is parameter.VAR_KEYWORD
             for parameter in signature.parameters.values()
         )
         if unknown := set(checks) - set(signature.parameters):
-            raise TypeError(f"`{name}` has no arguments {sorted(unknown)} to check.")
+            raise TypeError(f"`{title}` has no arguments {sorted(unknown)} to check.")
 
         @functools.wraps(function)
         def checked(*args: A.args, **kwargs: A.kwargs) -> R:
+            name = title
+            if method and args:  # of the user's own class, not of the abstract one
+                name = f"{type(args[0]).__name__}.{function.__name__}"
             for keyword in kwargs:
                 if keyword not in signature.parameters and not free:
                     known = [one for one in signature.parameters if one != "self"]

@@ -5,6 +5,7 @@
 # pyright: reportUnknownVariableType=false
 
 import collections
+import dataclasses
 import functools
 import inspect
 import logging
@@ -118,7 +119,7 @@ def _call(
 ) -> Any:
     leaves, treedef = jax.tree.flatten(arguments)
     arrays, rest = _apart(leaves)
-    key = function, options, treedef, tuple(map(_by_type, rest))
+    key = function, options, treedef, tuple(map(_by_type, rest)), _types_in(treedef)
     try:
         program = _kept(key)
     except TypeError:
@@ -149,7 +150,34 @@ def _apart(leaves: list[Any]) -> tuple[list[Any], tuple[Any, ...]]:
 @no_type_check
 def _by_type(leaf: Any) -> Any:
     # As text, because 0.0 equals -0.0, and NaN not even itself.
+    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        found = list[Any]()
+        _add_types(leaf, found)
+        return type(leaf), leaf, tuple(found)
     return type(leaf), repr(leaf) if isinstance(leaf, float | complex) else leaf
+
+
+@no_type_check
+def _types_in(treedef: Any) -> tuple[Any, ...]:
+    """What `==` does not see of the static fields: 1, 1.0 and True are equal."""
+    node, found = treedef.node_data(), []
+    if node is not None:
+        _add_types(node[1], found)
+        for child in treedef.children():
+            found += _types_in(child)
+    return tuple(found)
+
+
+@no_type_check
+def _add_types(value: Any, found: list[Any]) -> None:
+    if isinstance(value, tuple | list):
+        for item in value:
+            _add_types(item, found)
+    elif isinstance(value, bool | int | float | complex):
+        found.append(_by_type(value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type | eqx.Module):
+        for field in dataclasses.fields(value):
+            _add_types(getattr(value, field.name, None), found)
 
 
 @no_type_check

@@ -39,6 +39,8 @@ def warn_user(text: str) -> None:
 def closest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the entries of `known` nearest to `name`."""
     known = sorted(known)
+    if not known:
+        return "It takes none."
     folded = {entry.casefold(): entry for entry in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.4)
     if near:

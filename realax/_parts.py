@@ -15,6 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
+from jax._src.core import trace_state_clean
 from jax.core import Tracer
 from jax.tree_util import PyTreeDef
 from jaxtyping import jaxtyped
@@ -57,6 +58,10 @@ def parts_of(value: Any) -> list[Part]:
         return [("__func__", value.__func__), ("__self__", value.__self__)]
     if isinstance(value, types.FunctionType):
         return _of_function(value)
+    if isinstance(value, property):
+        return [("fget", value.fget)]
+    if isinstance(value, staticmethod | classmethod):
+        return [("__func__", value.__func__)]
     if isinstance(value, CONTAINERS):
         own = [] if type(value) in _BUILT_IN else fields_of(value)
         return [*_items(value), *own]
@@ -81,39 +86,57 @@ def fields_of(value: Any) -> list[Part]:
     else:
         names = list[str]()
     slots, cached = _declared(type(value))
-    held = {
-        name
-        for name in getattr(value, "__dict__", {})
-        if name[:2] != "__" or name == "__wrapped__"
-    }
-    names += sorted((held | slots) - cached - {*names})
-    found = [(name, getattr(value, name, _MISSING)) for name in names]
+    held = {name for name in _held(value) if name[:2] != "__" or name == "__wrapped__"}
+    names += sorted((held | {*slots}) - cached - {*names})
+    found = [(name, _read(value, name, slots)) for name in names]
     return [(name, item) for name, item in found if item is not _MISSING]
 
 
-def _declared(cls: type) -> tuple[set[str], set[str]]:
-    """The names of slots, and of properties that are kept once they were computed."""
+def _held(value: Any) -> dict[str, Any]:
+    # No `getattr`: that may run code of the user's.
+    try:
+        return object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+
+
+def _read(value: Any, name: str, slots: Mapping[str, Any]) -> Any:
+    held = _held(value)
+    if name in held:
+        return held[name]
+    if name in slots:
+        try:
+            return slots[name].__get__(value)
+        except AttributeError:  # not filled yet
+            return _MISSING
+    default = inspect.getattr_static(type(value), name, _MISSING)
+    return _MISSING if hasattr(default, "__get__") else default
+
+
+def _declared(cls: type) -> tuple[dict[str, Any], set[str]]:
+    """The slots by name, and the properties that are kept once they were computed."""
     if cls in _known:
         return _known[cls]
-    slots, cached = set[str](), set[str]()
+    slots, cached = dict[str, Any](), set[str]()
     for one in cls.__mro__:
         own = vars(one)
-        declared = own.get("__slots__", ())
-        slots |= {declared} if isinstance(declared, str) else {*declared}
-        cached |= {
-            n for n, x in own.items() if isinstance(x, functools.cached_property)
-        }
-    found = slots - {"__dict__", "__weakref__"}, cached
-    _known[cls] = found
-    return found
+        for name, item in own.items():
+            if isinstance(item, functools.cached_property):
+                cached.add(name)
+            elif isinstance(item, types.MemberDescriptorType) and "__slots__" in own:
+                slots.setdefault(name, item)
+    _known[cls] = slots, cached
+    return slots, cached
 
 
 # Weakly, or classes made in functions would stay for ever.
-_known = weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]]()
+_known = weakref.WeakKeyDictionary[type, tuple[dict[str, Any], set[str]]]()
 
 
 def closes_over_tracer(*values: Any) -> bool:
     """Whether a traced array hides in `values`: in a leaf, a closure, a field."""
+    if trace_state_clean():
+        return False
     seen = dict[int, Any]()
     waiting = list[Any](values)
     while waiting:
@@ -123,8 +146,15 @@ def closes_over_tracer(*values: Any) -> bool:
         if id(value) in seen:
             continue
         seen[id(value)] = value  # kept, or another object might get its id
-        waiting.extend(part for _, part in parts_of(value))
+        parts = [part for _, part in parts_of(value)]
+        cls = value if isinstance(value, type) else type(value)
+        if "<locals>" in cls.__qualname__:  # its methods close over things too
+            parts += [x for x in vars(cls).values() if isinstance(x, _FUNCTIONS)]
+        waiting.extend(part for part in parts if type(part) not in PLAIN)
     return False
+
+
+_FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod)
 
 
 _MISSING = object()
@@ -161,6 +191,8 @@ def _of_function(function: types.FunctionType) -> list[Part]:
         parts.append((f"default[{i}]", item))
     for name, item in (function.__kwdefaults__ or {}).items():
         parts.append((f"default[{name!r}]", item))
+    held = vars(function).items()
+    parts += [(f".{name}", item) for name, item in sorted(held) if name[:2] != "__"]
     return [(name, part) for name, part in parts if part is not _MISSING]
 
 

@@ -264,3 +264,46 @@ def test_functions_made_inside_others_are_not_checked() -> None:
     assert not hasattr(_compiler._call, "__wrapped__")
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
+
+
+def test_static_fields_compare_by_type() -> None:
+    """1, 1.0 and True are equal in Python, and other programs."""
+
+    class Told(rx.AbstractTask[Any]):
+        kind: Any = eqx.field(static=True)
+        maximize = False
+
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            scale = {bool: 2.0, float: 3.0, int: 5.0}[type(self.kind)]
+            return scale * jnp.sum(params**2), None
+
+    for kind, scale in ((1, 5.0), (1.0, 3.0), (True, 2.0)):
+        params, _ = rx.optimize(
+            jnp.ones(2),
+            Told(kind),
+            jr.key(0),
+            optimizer="sgd",
+            learning_rate=0.01,
+            steps=3,
+            use_scan=False,
+        )
+        assert np.allclose(params, (1 - 0.02 * scale) ** 3, rtol=1e-5)
+
+
+def test_much_that_is_closed_over_costs_nothing() -> None:
+    class Closed:
+        __slots__ = ("unset",)
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("not open")
+
+    lazy, many = Closed(), list(range(1_000_000))
+
+    def quiet(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2) + many[0] + (0 if lazy is None else 1), None
+
+    rx.optimize(jnp.ones(2), quiet, jr.key(0), steps=2)
+    rates = jnp.array([0.1, 0.2])
+    jax.vmap(lambda r: rx.optimize(jnp.ones(2), quiet, jr.key(0), learning_rate=r)[0])(
+        rates
+    )

@@ -579,3 +579,24 @@ def test_environments_by_name_and_by_instance() -> None:
     assert not _same(rx.GymnaxTask("CartPole-v1"), longer)
     assert _same(rx.GymnaxTask(env), rx.GymnaxTask(gymnax.make("CartPole-v1")[0]))
     assert len(configuration(rx.GymnaxTask(env))) < 100
+
+
+def test_attributes_of_functions_and_private_slots() -> None:
+    class Private:
+        __slots__ = ("a", "__b")
+
+        def __init__(self, b: float):
+            self.a, self.__b = 1, b
+
+    assert configuration(Private(0.0)) != configuration(Private(5.0))
+    assert configuration(Private(5.0)) == configuration(Private(5.0))
+
+    def make(value: float) -> Any:
+        def task(x: Any, key: Any, data: Any = None) -> Any:
+            return x - task.value, None  # pyright: ignore[reportFunctionMemberAccess]
+
+        task.value = value  # pyright: ignore[reportFunctionMemberAccess]
+        return task
+
+    assert configuration(make(0.0)) != configuration(make(5.0))
+    assert configuration(make(5.0)) == configuration(make(5.0))

@@ -181,6 +181,24 @@ def test_vmap_over_what_a_task_closes_over() -> None:
         jax.vmap(lambda c: best(c, progress_bar=True))(centers)
 
 
+def test_vmap_over_what_the_methods_of_a_task_close_over() -> None:
+    def best(center: Any) -> Any:
+        class Local(rx.AbstractTask[Any]):
+            maximize = False
+
+            def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+                return jnp.sum((params - center) ** 2), None
+
+        stop = rx.EarlyStopping(patience=3)
+        return rx.optimize(
+            jnp.ones(2), Local(), jr.key(0), steps=5, callbacks=stop, use_scan=False
+        )[0]
+
+    centers = jnp.array([1.0, 2.0])
+    expected = jnp.stack([best(float(center)) for center in centers])
+    assert close(jax.vmap(best)(centers), expected)
+
+
 def test_global_variables_that_are_traced() -> None:
     """A traced array in a place where nobody looks does not end in a riddle."""
     held: dict[str, Any] = {}

@@ -175,3 +175,47 @@ def test_a_slow_source_is_not_waited_for() -> None:
 
     _trainer(6, Look()).fit_stream(jr.key(0), slow())
     assert all(taken - used <= 1 for used, taken in done)
+
+
+def test_a_source_that_fails_loses_no_step(tmp_path: Any) -> None:
+    """What was computed before is seen and saved, at whatever batch it fails."""
+    for good in (1, 3, 150):
+        folder = tmp_path / str(good)
+
+        def source(good: int = good) -> Iterator[Any]:
+            yield from _batches(good)
+            raise ConnectionError("the disk went away")
+
+        with pytest.raises(ConnectionError):
+            _trainer(400, rx.Checkpointer(folder, every=1000)).fit_stream(
+                jr.key(0), source()
+            )
+        like = _trainer(1).initialize(jr.key(0))
+        saved = rx.load_checkpoint(folder, like)
+        assert int(saved.step) == good
+        assert np.allclose(saved.params, _by_hand(_batches(good)), atol=1e-4)
+
+
+def test_ctrl_c_in_a_source_loses_no_step(tmp_path: Any) -> None:
+    def source() -> Iterator[Any]:
+        yield from _batches(20)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer = _trainer(400, rx.Checkpointer(tmp_path, every=1000))
+        trainer.fit_stream(jr.key(0), source())
+    like = _trainer(1).initialize(jr.key(0))
+    assert int(rx.load_checkpoint(tmp_path, like).step) >= 1
+
+
+def test_an_iterable_is_asked_for_one_iterator() -> None:
+    class Source:
+        asked = 0
+
+        def __iter__(self) -> Any:
+            self.asked += 1
+            return iter(_batches(5))
+
+    source = Source()
+    _trainer(5, rx.EarlyStopping(patience=50)).fit_stream(jr.key(0), source)
+    assert source.asked == 1

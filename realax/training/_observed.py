@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax._src.core import trace_state_clean
 from jax.core import Tracer
 
 from .._check import no_type_check
@@ -43,8 +42,6 @@ def is_traced(*trees: Any) -> bool:
 
     What it closes over counts: an optimiser made with a traced learning rate.
     """
-    if trace_state_clean():
-        return False
     leaves = jax.tree.leaves(trees)
     if any(isinstance(x, Tracer) for x in [*leaves, jnp.zeros(())]):
         return True

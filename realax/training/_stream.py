@@ -81,14 +81,16 @@ class Stream:
         place: Callable[[Tree], Tree],
         careful: bool,
     ):
-        self._careful = careful and iter(batches) is batches
         self._batches = iter(batches)
+        self._careful = careful and self._batches is batches
         self._waiting = waiting
         self._place = place
         self._groups = collections.deque[_Group]()
         self._data: Any = None
         self._wanted = 0
         self._skipped: Any = _END
+        self._slow = False
+        self._error: BaseException | None = None
 
     def begin(self, skip: int, steps: int) -> None:
         """Leave out what a restored run had taken, and fetch the first batch.
@@ -128,7 +130,15 @@ class Stream:
 
     @no_type_check
     def ready(self) -> bool:
-        """Fetch a batch, if there is none. Whether there is one now."""
+        """Fetch a batch, if there is none. Whether there is one now.
+
+        **Raises:** what the source raised when it was last asked, once the batches that
+        came before are used; Ctrl-C at once.
+        """
+        if isinstance(self._error, Exception) and self._groups:
+            return True
+        if self._error is not None:
+            raise self._error
         return bool(self._groups) or self._fetch()
 
     @no_type_check
@@ -143,10 +153,21 @@ class Stream:
     @no_type_check
     def look_ahead(self, busy: Callable[[], bool]) -> None:
         """Fetch more while the device is busy: at most a full call's worth."""
-        enough = time.perf_counter() + _GATHERING
-        while not self._careful and (busy() or time.perf_counter() < enough):
+        began = time.perf_counter()
+        while not self._careful and self._error is None:
+            gathering = not self._slow and time.perf_counter() - began < _GATHERING
             full = len(self._groups) > 1 and not self._groups[-1].room
-            if full or not self._fetch():
+            if full or not (gathering or busy()):
+                return
+            asked = time.perf_counter()
+            try:
+                found = self._fetch()
+            except BaseException as error:
+                # What the device computes meanwhile is to be seen and saved first.
+                self._error = error
+                return
+            self._slow = time.perf_counter() - asked > _GATHERING
+            if not found:
                 return
 
     def example(self) -> Tree:
