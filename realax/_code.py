@@ -19,7 +19,7 @@ from typing import Any
 from ._parts import looked_through
 
 
-# Where code is installed: it counts by the versions of what is installed.
+# Where code is installed: it counts by its name.
 _INSTALLED = tuple(
     f"{os.path.realpath(folder)}{os.sep}"
     for folder in {

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 from typing_extensions import TypeVar
 
+from .._compiler import readable_errors
 from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
@@ -150,7 +152,12 @@ class EnvTask[P](AbstractTask[P]):
         self, params: P, key: PRNGKeyArray, *, collect: bool
     ) -> tuple[Episode, Any]:
         check_key(key)
-        return self._rollout.scan(self._policy(params), key, collect=collect)
+        with readable_errors():
+            played = self._rollout.scan(self._policy(params), key, collect=collect)
+            total = played[0].total
+            if self.action_layout.chooses and not isinstance(total, Tracer):
+                total.block_until_ready()  # raises its error, if there is one
+            return played
 
     @property
     def _rollout(self) -> Rollout:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import equinox as eqx
 import jax
 
 from .._errors import closest, describe
@@ -94,6 +95,13 @@ def build_optimizer(
         if keyword not in accepted:
             raise ValueError(
                 f"`opt_kws`: {name} takes no {keyword!r}. {closest(keyword, accepted)}"
+            )
+        default, value = accepted[keyword].default, (kws or {})[keyword]
+        is_number = isinstance(default, int | float)
+        if is_number and not (eqx.is_array_like(value) or callable(value)):
+            raise TypeError(
+                f"`opt_kws`: {keyword!r} of {name} must be a number, but got "
+                f"{describe(value)}. Its default is {default}."
             )
     given: dict[str, Any] = {} if key is None or "key" not in accepted else {"key": key}
     if learning_rate is not None:

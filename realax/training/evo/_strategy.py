@@ -224,9 +224,11 @@ def _value(name: str, new: Any, default: Array) -> Array:
             "`jax.vmap(lambda value: eqx.tree_at(lambda t: "
             f"t.es_params.{name}, trainer, value).init_and_train(key))(values)`."
         )
-    if not jnp.can_cast(jnp.result_type(new), default.dtype, "same_kind"):
+    kinds = jnp.result_type(new), default.dtype
+    mixed = (kinds[0] == jnp.bool_) != (kinds[1] == jnp.bool_)
+    if mixed or not jnp.can_cast(*kinds, "same_kind"):
         raise ValueError(
-            f"{phrase} must be of kind {default.dtype}, but got {jnp.result_type(new)}."
+            f"{phrase} must be of kind {default.dtype}, but got {kinds[0]}."
         )
     if jnp.issubdtype(default.dtype, jnp.inexact):
         _check_numbers(phrase, new, default, least=0.0 if _deviates(name) else -np.inf)

@@ -50,10 +50,10 @@ class Checkpointer(AbstractObserver):
     Saved is everything: the state, the step, the key, early stopping's counters, and a
     fingerprint of the trainer's configuration and of the environment. Another key,
     configuration or `data` in the same folder is refused, `train_steps` and observers
-    aside. Your functions and classes count by their code, and by what they close over
-    and read; those of packages by name, and optimisers by their settings. Another
-    environment, such as another version of jax, or another `n_devices` is a warning,
-    since it may change bits.
+    aside; the batches of a stream are not compared. Your functions and classes count
+    by their code, and by what they close over and read; those of packages by name, and
+    optimisers by their settings. Another environment, such as another version of jax,
+    or another `n_devices` is a warning, since it may change bits.
 
     A checkpoint is a file `step_<number>.ckpt`, written whole or not at all. One that
     was altered or truncated is reported, and the one before it is used. Ctrl-C, SIGTERM
