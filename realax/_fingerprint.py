@@ -217,6 +217,8 @@ def _made(text: str | None, parts: tuple[tuple[str, _Node], ...]) -> _Node:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bytes) and len(value) > _LONG:  # `repr` would take long
+        return f"{len(value)} bytes ({hashlib.sha256(value).hexdigest()[:12]})"
     text = repr(value)
     if len(text) <= _LONG:
         return text

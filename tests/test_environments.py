@@ -376,7 +376,11 @@ class Unhashable(CartPole):
         (lambda: _cartpole({"gravity": [9.0]}), TypeError, "'gravity' must be like"),
         (lambda: rx.BraxTask("ant", env_kwargs="a"), TypeError, "must be a dictionary"),
         (lambda: rx.GymnaxTask(Unhashable()), TypeError, "`env` of.*must be hashable"),
-        (lambda: rx.EvosaxTrainer(2, "SNES", rx.Minibatch, 0), TypeError, "the class"),
+        (
+            lambda: rx.EvosaxTrainer(2, "SNES", rx.Minibatch, jnp.zeros(1)),
+            TypeError,
+            "the class",
+        ),
         (lambda: rx.MLPPolicy(4, 2, 8, 1.5, key=KEY), TypeError, "`depth` of `MLPPol"),
         (lambda: rx.MLPPolicy(4, 2, 8, depht=1, key=KEY), TypeError, "'depth'"),
         (lambda: rx.RNNPolicy(4, 2, True, key=KEY), TypeError, "`hidden` of `RNNPol"),
