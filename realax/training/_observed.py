@@ -94,8 +94,9 @@ def run_observed(
             rows: Any = None
             length, done, warned = 1, int(state.step), False
             signals.answer()
-            feed.begin(skip=done - begun, steps=end - done)
             over = is_over(rules, state)
+            # A run that was stopped before takes no batch.
+            feed.begin(skip=done - begun, steps=0 if bool(over) else end - done)
             while done < end and not bool(over) and feed.ready():
                 data = feed.data
                 length = min(

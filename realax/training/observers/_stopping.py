@@ -39,7 +39,7 @@ class EarlyStopping(AbstractObserver):
     then on the state stands still, and the host ends the run. `data["stopped_at"]` is
     the step at which a run ended, and its metrics end there. Under `jit` and `vmap`,
     where lengths are fixed, each run has counters of its own, and the last row of
-    metrics is repeated.
+    metrics is repeated; a run that was over before its first step has rows of zeros.
 
     The counters are part of the state, `state.stopping`: two runs of 50 steps stop
     where one of 100 does, and a stopped run stays stopped. Another metric or mode
