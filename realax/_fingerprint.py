@@ -44,6 +44,9 @@ _MOST = 100_000
 _LARGE = 64
 _LONG = 200  # characters
 _CODE = " (code)"
+# How the programs of a task are compiled belongs to the environment of a run, which
+# names the options of the trainer: they are an attribute of a task, not a field.
+_OPTIONS = "compiler_options"
 
 
 def configuration(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
@@ -188,7 +191,7 @@ class _Walk:
         nodes = [
             (name, self.node(part, _joined(path, name)))
             for name, part in parts
-            if name not in leave_out
+            if name not in leave_out and name.lstrip(".") != _OPTIONS
         ]
         if is_unordered(value):
             nodes.sort(key=lambda pair: pair[1].digest)
