@@ -19,7 +19,7 @@ import numpy as np
 from envelope import registered_environments
 
 import realax as rx
-from realax._fingerprint import configuration, content_digest
+from realax._storage._fingerprint import configuration, content_digest
 
 
 SUITES = ("gymnax", "brax", "jumanji", "craftax", "kinetix", "navix")

@@ -2,16 +2,14 @@
 
 from jaxtyping import install_import_hook as _install_import_hook
 
-from . import (
-    _check as _check,  # before the hook, which uses it
-    _fingerprint as _fingerprint,  # checks would take most of the time of its walk
-)
+from . import _check as _check  # before the hook, which uses it
+from ._storage import _fingerprint as _fingerprint  # unchecked: checks would be slow
 
 
 with _install_import_hook("realax", "realax._check.lazily"):
     from . import policies as policies, tasks as tasks, training as training
-    from ._cache import enable_compilation_cache as enable_compilation_cache
-    from ._store import (
+    from ._compile import enable_compilation_cache as enable_compilation_cache
+    from ._storage._files import (
         CorruptFileError as CorruptFileError,
         MisfitError as MisfitError,
     )

@@ -1,9 +1,5 @@
 """Checks of public arguments: first of all, in one line, by the name the user typed."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import functools
 import inspect
 import math
@@ -17,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import check_key, closest, describe
-from ._tree import Frozen
+from ._frozen import Frozen
 
 
 type Check = Callable[[str, Any], Any]

@@ -1,7 +1,5 @@
 """Functions behind what compiles or completes them."""
 
-# pyright: reportUnknownMemberType=false
-
 import functools
 from collections.abc import Callable
 from typing import Any

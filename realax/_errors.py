@@ -1,9 +1,5 @@
 """The wording of errors that several places raise."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import difflib
 import operator
 import pathlib

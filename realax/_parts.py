@@ -1,9 +1,5 @@
 """The parts of any Python object: fields, items, and what functions close over."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import enum
 import functools

@@ -21,8 +21,8 @@ import optax
 import pytest
 
 import realax as rx
-from realax import _store
-from realax._tree import with_fields
+from realax._storage import _files as storage
+from realax._trees import with_fields
 from realax.training._base import with_steps
 from realax.training.observers import _lock
 
@@ -247,14 +247,14 @@ def test_no_truncated_file_is_loaded(tmp_path: pathlib.Path) -> None:
 
 def _rewrite(path: pathlib.Path, change: Any) -> None:
     """Alter a file's tree of arrays, with a right checksum all the same."""
-    stored = _store.read(path)
+    stored = storage.read(path)
     trees: dict[str, Any] = {}
     for name, leaf in stored.leaves.items():
         like = np.zeros(leaf["data_shape"], leaf["stored"])
         if leaf["key"] is not None:
             like = jr.wrap_key_data(jnp.asarray(like), impl=leaf["key"])
         trees[name] = stored.fill(name, like)
-    _store.write(path, change(trees), stored.meta)
+    storage.write(path, change(trees), stored.meta)
 
 
 def _renamed(trees: Any) -> Any:

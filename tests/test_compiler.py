@@ -18,9 +18,8 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import realax as rx
-from realax import _compiler
 from realax._check import lazily
-from realax._compiler import PROGRAMS, compiled
+from realax._compile import PROGRAMS, _programs, compiled
 
 from .helpers import compilations
 
@@ -52,7 +51,7 @@ def test_programs_are_bounded_and_free_what_they_close_over() -> None:
 def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two programs a call: a first state and a run. The bound is lower than in earnest,
     # because a call takes a quarter of a second.
-    monkeypatch.setattr(_compiler, "PROGRAMS", 8)
+    monkeypatch.setattr(_programs, "PROGRAMS", 8)
     refs: list[weakref.ref[Any]] = []
 
     def call(task: Callable[..., Any]) -> Any:
@@ -71,7 +70,7 @@ def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("late", [False, True])
 def test_what_was_used_last_stays(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
-    monkeypatch.setattr(_compiler, "PROGRAMS", 2)
+    monkeypatch.setattr(_programs, "PROGRAMS", 2)
     first, second, third = (lambda x, i=i: x + i for i in range(3))
     x = np.float32(0)
     compiled(apply, {})(first, x)
@@ -152,7 +151,7 @@ def test_transformed_as_filter_jit(way: str) -> None:
 
 
 def test_a_function_over_a_traced_array_is_never_kept() -> None:
-    kept = dict(_compiler._programs)
+    kept = dict(_programs._programs)
 
     class Held(eqx.Module):
         function: Any = eqx.field(static=True)
@@ -168,7 +167,7 @@ def test_a_function_over_a_traced_array_is_never_kept() -> None:
     assert jax.grad(each)(2.0) == 6
     assert jax.jit(each)(2.0) == 12
     assert each(jnp.float32(5)) == 30
-    new = [key for key in _compiler._programs if key not in kept]
+    new = [key for key in _programs._programs if key not in kept]
     assert len(new) == 2, "only those of the call outside"
 
 
@@ -261,7 +260,7 @@ def test_functions_made_inside_others_are_not_checked() -> None:
     assert lazily(inside) is inside
     assert lazily(add_one) is not add_one
     # The hook knows the decorator of those that every step goes through.
-    assert not hasattr(_compiler._call, "__wrapped__")
+    assert not hasattr(_programs._call, "__wrapped__")
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
 

@@ -141,7 +141,7 @@ def _on(row: Row, task: Any, **kws: Any) -> Any:
 @pytest.fixture
 def unasked(monkeypatch: Any) -> None:
     """XLA is not asked before, so that it is the run's own compilation that fails."""
-    monkeypatch.setattr("realax._compiler.refusal", lambda options: None)
+    monkeypatch.setattr("realax._compile._options.refusal", lambda options: None)
 
 
 @every

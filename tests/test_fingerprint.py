@@ -32,7 +32,12 @@ from beartype import beartype
 from jaxtyping import jaxtyped
 
 import realax as rx
-from realax._fingerprint import configuration, content_digest, differences, execution
+from realax._storage._fingerprint import (
+    configuration,
+    content_digest,
+    differences,
+    execution,
+)
 
 from .helpers import ROOT, environment, rastrigin
 
@@ -272,7 +277,7 @@ import tests.conftest
 from tests.test_fingerprint import KINDS, Holder
 import jax.numpy as jnp, optax
 import realax as rx
-from realax._fingerprint import configuration
+from realax._storage._fingerprint import configuration
 
 NAMES = {"a", "b", "c", "d"}
 def task(x, key, data=None):

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import realax as rx
-from realax._tree import with_fields
+from realax._trees import with_fields
 
 from .helpers import close, rastrigin, same
 

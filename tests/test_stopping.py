@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import realax as rx
-from realax._tree import with_fields
+from realax._trees import with_fields
 
 from .helpers import close, compilations, rastrigin, same
 

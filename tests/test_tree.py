@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import realax as rx
-from realax._tree import Template, freeze, stays_finite, strong
+from realax._finite import stays_finite
+from realax._frozen import freeze
+from realax._template import Template
+from realax._trees import strong
 
 from .helpers import same
 

@@ -1,9 +1,5 @@
 """Running statistics of observations, and the policy that they are frozen into."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-
 from typing import Any
 
 import equinox as eqx

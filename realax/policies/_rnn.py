@@ -1,7 +1,5 @@
 """A recurrent policy."""
 
-# pyright: reportUnknownMemberType=false
-
 from typing import SupportsIndex, cast
 
 import equinox as eqx

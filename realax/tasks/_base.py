@@ -1,10 +1,5 @@
 """What a task is."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import abc
 import inspect
 from collections.abc import Callable
@@ -16,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from .._callables import name_of, unwrapped
-from .._compiler import checked_options
+from .._compile import checked_options
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
 from ..policies import ObsStats

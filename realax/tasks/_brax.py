@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 
 from .._arguments import arguments, one_of, optional, whole
-from .._compiler import refusal
+from .._compile import refusal
 from .._errors import closest
-from .._tree import Frozen, cached, freeze, identity
+from .._frozen import Frozen, cached, freeze, identity
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment
 from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs

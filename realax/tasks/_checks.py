@@ -1,9 +1,5 @@
 """Checks of what environment tasks are given."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

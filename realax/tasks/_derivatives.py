@@ -1,9 +1,5 @@
 """Whether an environment lets derivatives through, and what happens where not."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import functools
 import operator
 from collections.abc import Callable
@@ -16,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-from .._tree import cached
+from .._frozen import cached
 from .._types import Tree
 from ._spaces import Layout
 

@@ -1,9 +1,5 @@
 """Tasks whose value is the return of an episode: the only rollout."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 from typing_extensions import TypeVar
 
-from .._compiler import readable_errors
+from .._compile import readable_errors
 from .._errors import check_key
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs

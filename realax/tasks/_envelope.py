@@ -9,7 +9,7 @@ import jax
 
 from .._arguments import arguments
 from .._errors import closest
-from .._tree import Frozen, cached, freeze, identity
+from .._frozen import Frozen, cached, freeze, identity
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment
 from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs

@@ -1,8 +1,5 @@
 """gymnax environments as tasks."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import functools
 import math
@@ -16,7 +13,8 @@ from jax.core import Tracer
 
 from .._arguments import arguments
 from .._errors import closest, describe
-from .._tree import Frozen, cached, freeze, identity, strong
+from .._frozen import Frozen, cached, freeze, identity
+from .._trees import strong
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment, same_shapes
 from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs

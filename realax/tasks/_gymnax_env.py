@@ -1,7 +1,5 @@
 """gymnax's environments as `jax-envelope` sees environments. Imports gymnax."""
 
-# pyright: reportUnknownMemberType=false
-
 import functools
 from typing import Any, override
 

@@ -1,10 +1,5 @@
 """Many episodes in few lanes: what is over makes room for what is next."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from .._parts import closes_over_tracer
-from .._tree import where
+from .._trees import where
 from .._types import Tree
 from ._base import vmap_jobs
 from ._rollout import Episode, counts, job_keys

@@ -1,10 +1,5 @@
 """A loss on a part of the data."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import functools
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Whether a task draws random numbers."""
 
-# pyright: reportUnknownArgumentType=false
-
 import dis
 import functools
 import inspect

@@ -1,9 +1,5 @@
 """An episode: how it begins, how it goes on, and the scan over it."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from .._tree import where
+from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments, NormalizedPolicy
 from ..policies._base import decide

@@ -1,10 +1,5 @@
 """Observations as one vector, and one vector as any action."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -1,10 +1,5 @@
 """What a trainer is, and the only loop that drives one."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import abc
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict
@@ -17,9 +12,9 @@ from jax.core import Tracer
 
 from .._arguments import arguments, one_key
 from .._check import no_type_check
-from .._compiler import compiled
+from .._compile import compiled
 from .._errors import check_data, check_key, describe, warn_user
-from .._tree import with_fields
+from .._trees import with_fields
 from .._types import PRNGKeyArray, Step, Tree
 from ._checks import check_record
 from ._observed import is_traced, run_observed

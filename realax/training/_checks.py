@@ -1,9 +1,5 @@
 """Checks of arguments that several trainers share."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +10,7 @@ from jax.core import Tracer
 
 from .._arguments import Check, function, instance, optional
 from .._errors import describe
-from .._tree import Template
+from .._template import Template
 from ..policies import NormalizedPolicy
 from .observers import AbstractObserver, Logger
 

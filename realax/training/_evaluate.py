@@ -1,9 +1,5 @@
 """The only place where a population meets a task."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import functools
 from typing import Any
 

@@ -1,10 +1,5 @@
 """The observed run: compiled chunks of steps, with the host in between."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import functools
 import time
@@ -19,10 +14,10 @@ import numpy as np
 from jax.core import Tracer
 
 from .._check import no_type_check
-from .._compiler import compiled, readable_errors
+from .._compile import compiled, readable_errors
 from .._errors import describe, warn_user
-from .._fingerprint import content_digest
 from .._parts import closes_over_tracer
+from .._storage._fingerprint import content_digest
 from .._types import PRNGKeyArray, Tree
 from ._signals import deferred_signals
 from ._stream import Constant, Stream

@@ -1,7 +1,5 @@
 """optax's optimisers by name."""
 
-# pyright: reportUnknownMemberType=false
-
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable

@@ -1,15 +1,11 @@
 """Whether a state is one of its trainer's, in words and before anything is compiled."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import equinox as eqx
 import jax
 
-from .._tree import with_fields
+from .._trees import with_fields
 
 
 _SHOWN = 4

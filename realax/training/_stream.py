@@ -1,10 +1,5 @@
 """The data of each step: the same for all, or the batches of a stream."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import collections
 import itertools
 import time

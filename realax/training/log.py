@@ -1,9 +1,5 @@
 """What a `Logger` writes: `(state, metrics) -> (row, checkpoint, step)`."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import equinox as eqx

@@ -1,7 +1,5 @@
 """From an algorithm's name and keywords to evosax's object."""
 
-# pyright: reportUnknownMemberType=false
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping

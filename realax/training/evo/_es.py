@@ -1,10 +1,5 @@
 """Evolution with evosax's algorithms."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -17,7 +12,10 @@ from jaxtyping import Array, Float
 
 from ..._arguments import Count, arguments, flag, function, keywords, whole
 from ..._errors import check_key
-from ..._tree import Frozen, Template, freeze, stays_finite, where
+from ..._finite import stays_finite
+from ..._frozen import Frozen, freeze
+from ..._template import Template
+from ..._trees import where
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
 from ...tasks._base import begun, check_task, is_maximized, options_of

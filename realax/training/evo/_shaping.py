@@ -1,7 +1,5 @@
 """Which way fitness points, and what an algorithm sees of it."""
 
-# pyright: reportUnknownMemberType=false
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float

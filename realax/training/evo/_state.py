@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..._tree import Template
+from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
 from ...policies import ObsStats
 from .._base import AbstractState

@@ -1,10 +1,5 @@
 """evosax's algorithms, of all their kinds, behind one value-keyed description."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -20,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..._errors import closest, describe
-from ..._tree import Frozen, cached, strong
+from ..._frozen import Frozen, cached
+from ..._trees import strong
 from ..._types import PRNGKeyArray, Tree
 from ._algorithm import Algorithm, build, resolve
 

@@ -1,10 +1,5 @@
 """Gradient training with optax's optimisers."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,7 +15,9 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._arguments import Count, arguments, flag, function, keywords, number, whole
 from ..._callables import name_of
 from ..._errors import check_key, describe
-from ..._tree import Template, stays_finite, strong
+from ..._finite import stays_finite
+from ..._template import Template
+from ..._trees import strong
 from ..._types import PRNGKeyArray, Tree
 from ...tasks._base import (
     begun,

@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
-from ..._tree import Template
+from ..._template import Template
 from ..._types import PRNGKeyArray, Tree
 from .._base import Record
 from .._checks import logger as a_logger, observers, trainable

@@ -5,7 +5,7 @@ from typing import TypedDict
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from ..._tree import Template
+from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
 from .._base import AbstractState
 

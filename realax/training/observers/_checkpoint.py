@@ -1,8 +1,5 @@
 """Checkpoints: the same command again goes on where it was."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-
 import math
 import operator
 import pathlib
@@ -13,7 +10,7 @@ import numpy as np
 
 from ..._arguments import arguments, one_of, optional, path, text, whole
 from ..._errors import warn_user
-from ..._store import (
+from ..._storage._files import (
     CorruptFileError,
     MisfitError,
     make_folder,

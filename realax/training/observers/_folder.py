@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..._arguments import arguments, one_of, path as path_, text
 from ..._errors import warn_user
-from ..._store import CorruptFileError, Stored, read
+from ..._storage._files import CorruptFileError, Stored, read
 
 
 _NAME = "step_{:010d}.ckpt"

@@ -1,8 +1,5 @@
 """A log of JSON lines: each step once, whatever was killed or resumed."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownVariableType=false
-
 import json
 import math
 import os
@@ -11,7 +8,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Literal
 
 from ..._errors import warn_user
-from ..._store import cannot_write, make_folder, remove_unfinished, replace
+from ..._storage._files import cannot_write, make_folder, remove_unfinished, replace
 from ._lock import Claim, claim
 
 

@@ -10,7 +10,7 @@ import socket
 from filelock import FileLock, Timeout
 
 from ..._errors import warn_user
-from ..._store import cannot_write
+from ..._storage._files import cannot_write
 
 
 # What systems answer where a file system, such as some network folders, has no locks.

@@ -1,10 +1,5 @@
 """Logging: every step, to a file, TensorBoard, wandb."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import contextlib
 import operator
 import pathlib
@@ -17,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._arguments import arguments, flag, function, optional, path, whole
-from ..._compiler import compiled
+from ..._compile import compiled
 from ..._errors import describe
-from ..._store import make_folder
+from ..._storage._files import make_folder
 from ..._types import PRNGKeyArray, Tree
 from ._base import HOST, AbstractObserver, Handle
 from ._checkpoint import Checkpointer

@@ -1,9 +1,5 @@
 """One number of each step, by its name among the metrics."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from typing import Any
 
 import jax

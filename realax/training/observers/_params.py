@@ -1,10 +1,5 @@
 """Parameters in a file of their own."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._arguments import arguments, path as path_
-from ..._store import Stored, cannot_write, make_folder, read, write
+from ..._storage._files import Stored, cannot_write, make_folder, read, write
 from ..._types import Tree
 from ...policies import NormalizedPolicy, ObsStats
 

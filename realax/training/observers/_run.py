@@ -1,8 +1,5 @@
 """What a checkpointer knows of its run, and how it tells one run from another."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-
 import hashlib
 import json
 import pathlib
@@ -10,9 +7,9 @@ import re
 from typing import Any
 
 from ..._errors import warn_user
-from ..._fingerprint import configuration, differences, environment, execution
-from ..._store import Stored
-from ..._tree import with_fields
+from ..._storage._files import Stored
+from ..._storage._fingerprint import configuration, differences, environment, execution
+from ..._trees import with_fields
 from ..._types import PRNGKeyArray
 from ._calls import Calls
 from ._lock import Claim

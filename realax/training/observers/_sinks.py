@@ -1,10 +1,6 @@
 """Where a `Logger` writes, beside its file: TensorBoard, wandb."""
 
 # pyright: reportMissingTypeStubs=false
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import contextlib
 import json
 import pathlib
@@ -12,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..._errors import warn_user
-from ..._store import cannot_write, make_folder
+from ..._storage._files import cannot_write, make_folder
 from ._jsonl import Row
 from ._lock import Claim, claim
 

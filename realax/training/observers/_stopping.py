@@ -1,7 +1,5 @@
 """Stopping early."""
 
-# pyright: reportUnknownMemberType=false
-
 import functools
 from typing import Any, Literal, SupportsIndex
 

@@ -1,9 +1,5 @@
 """The code of functions and classes as a digest, and the globals that it reads."""
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import dataclasses
 import dis
 import functools
@@ -16,7 +12,7 @@ import sysconfig
 import types
 from typing import Any
 
-from ._parts import looked_through
+from .._parts import looked_through
 
 
 # Where code is installed: it counts by its name.
@@ -29,7 +25,7 @@ _INSTALLED = tuple(
         ),
         *site.getsitepackages(),
         site.getusersitepackages(),
-        str(pathlib.Path(__file__).parent),
+        str(pathlib.Path(__file__).parent.parent),
     }
 )
 # What Python itself puts into the body of a class.

@@ -4,10 +4,6 @@ A file is a line of its own kind, a SHA-256 of all that follows, a manifest in J
 (each array's path in its tree, shape, dtype, place) and the arrays' bytes.
 """
 
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 import contextlib
 import errno
 import hashlib
@@ -26,7 +22,7 @@ import jax.random as jr
 import ml_dtypes
 import numpy as np
 
-from ._types import Tree
+from .._types import Tree
 
 
 _KIND = b"realax arrays 1\n"

@@ -1,14 +1,9 @@
-"""How whole runs are compiled: which programs are kept, and XLA's options, by name."""
-
-# pyright: reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
+"""Compiled programs, of which a bounded number is kept in memory."""
 
 import collections
 import dataclasses
 import functools
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -18,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ._check import no_type_check
-from ._errors import describe
-from ._parts import closes_over_tracer
+from .._check import no_type_check
+from .._errors import describe
+from .._parts import closes_over_tracer
+from ._errors import readable_errors
+from ._options import Options, as_text
 
 
 # How many programs are kept. One trainer has up to three: its first state, its whole
@@ -49,60 +46,7 @@ def compiled(
     **Returns:** The compiled function. It raises `TypeError` for arguments that are
     neither arrays nor hashable.
     """
-    return functools.partial(_call, function, _as_text(options), wait)
-
-
-def checked_options(options: Any, owner: str) -> dict[str, str]:
-    """`options` as text, where XLA takes them.
-
-    **Arguments:**
-
-    - `options`: XLA's options, values by name.
-    - `owner`: whose they are, for messages.
-
-    **Raises:** `TypeError` for what is no dictionary of numbers and strings by name,
-    `ValueError` for what this XLA does not take.
-    """
-    if not isinstance(options, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, str | int | float)
-        for name, value in options.items()
-    ):
-        raise TypeError(
-            f"`compiler_options` of {owner} must be a dictionary of names and strings, "
-            f"numbers or booleans, but got {options!r}. Return, for example, "
-            '`{"xla_cpu_prefer_vector_width": 512}`.'
-        )
-    if (complaint := refusal(options)) is not None:
-        raise ValueError(
-            f"`compiler_options` of {owner} must be options that XLA takes, but of "
-            f"{dict(options)} it says: {complaint}. Leave that one out, or correct its "
-            "name or value."
-        )
-    return dict(_as_text(options))
-
-
-def refusal(options: Mapping[str, Any]) -> str | None:
-    """What this XLA has against some options; `None` where it takes them."""
-    return _refusal(_as_text(options))
-
-
-type _Options = tuple[tuple[str, str], ...]
-
-
-def _as_text(options: Mapping[str, Any]) -> _Options:
-    # Of a cache's keys, True, 1 and 1.0 are the same. To XLA they are not.
-    return tuple(sorted((name, str(value)) for name, value in options.items()))
-
-
-@functools.cache
-def _refusal(options: _Options) -> str | None:
-    if not options:
-        return None
-    try:
-        jax.jit(lambda: 0).lower().compile(dict(options))
-    except jax.errors.JaxRuntimeError as error:
-        return str(error)
-    return None
+    return functools.partial(_call, function, as_text(options), wait)
 
 
 # Stands for an array among what is compiled in.
@@ -115,7 +59,7 @@ _lock = threading.Lock()
 # Unchecked, here and below: this is what every step of a stream goes through.
 @no_type_check
 def _call(
-    function: Callable[..., Any], options: _Options, wait: bool, *arguments: Any
+    function: Callable[..., Any], options: Options, wait: bool, *arguments: Any
 ) -> Any:
     leaves, treedef = jax.tree.flatten(arguments)
     arrays, rest = _apart(leaves)
@@ -207,7 +151,7 @@ class _Static:
 
 
 def _program(
-    function: Callable[..., Any], options: _Options, treedef: Any, rest: Any
+    function: Callable[..., Any], options: Options, treedef: Any, rest: Any
 ) -> Any:
     """`jax.jit` of a function of the arrays alone; it frees all else when it goes."""
 
@@ -226,36 +170,6 @@ def _program(
     run.__qualname__ = run.__name__
     kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
     return jax.jit(run, **kws)
-
-
-class readable_errors:
-    """A context in which errors of `eqx.error_if` are raised as such."""
-
-    __slots__ = ("_quiet",)
-
-    def __enter__(self) -> None:
-        # What jax writes of a failed callback is long, and says less than the error.
-        self._quiet = _Quiet()
-        _LOG.addFilter(self._quiet)
-
-    @no_type_check
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        del kind, traceback
-        _LOG.removeFilter(self._quiet)
-        if isinstance(error, jax.errors.JaxRuntimeError | ValueError):
-            _, marked, message = str(error).partition("_EquinoxRuntimeError: ")
-            if marked:
-                text = message.partition("\n\n\n---")[0]
-                raise eqx.EquinoxRuntimeError(text) from None
-
-
-_LOG = logging.getLogger("jax._src.callback")
-
-
-@final
-class _Quiet(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.getMessage() != "jax.pure_callback failed"
 
 
 def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -1,7 +1,5 @@
 """XLA's compiled programs, kept for the next process."""
 
-# pyright: reportUnknownMemberType=false
-
 import os
 import pathlib
 import sys
