@@ -40,7 +40,7 @@ class _Own(rx.AbstractTrainer[_State, Any, Any]):
     returns: Any = eqx.field(static=True, default=None)
     objective = ("drawn", "max")
 
-    def initialize(self, key: Any) -> _State:
+    def initialize(self, key: Any, data: Any = None) -> _State:
         return _State(step=jnp.zeros((), jnp.int32), drawn=jnp.zeros(()))
 
     def train_step(self, state: _State, key: Any, data: Any = None) -> Any:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.core import Tracer
+from jaxtyping import Array
 
 from .._arguments import arguments, one_key
 from .._check import no_type_check
@@ -102,10 +103,16 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """The scalar metric that says how well it goes, and which way is better."""
 
     @abc.abstractmethod
-    def initialize(self, key: PRNGKeyArray) -> S:
-        """The state before the first step, `step` being 0.
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> S:
+        """Return the state before the first step, with `step` 0.
 
-        Its leaves have the types and shapes that `train_step` returns them with.
+        Its leaves have the types and shapes with which `train_step` returns them.
+
+        **Arguments:**
+
+        - `key`: the state's own key.
+        - `data`: the data of the run, for a trainer that evaluates something here. Of a
+            stream, its first batch.
         """
 
     @abc.abstractmethod
@@ -126,10 +133,35 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def params(self, state: S) -> P:
         """The trained parameters, of the type that the user gave."""
 
-    def complaint(self, state: S) -> str | None:
-        """What the user is warned of after a run, or after a chunk of an observed one.
+    def best_params(self, state: S) -> P:
+        """Return the parameters with the best value of the objective.
 
-        `None`, by default and where all is well.
+        By default the same as `params`, for a trainer that keeps none besides.
+        """
+        return self.params(state)
+
+    def log_row(self, state: S, metrics: M) -> dict[str, Array]:
+        """Return the numbers to log of a step; traced into the compiled step.
+
+        By default the metrics that are single numbers.
+
+        **Arguments:**
+
+        - `state`: the state after the step.
+        - `metrics`: what `train_step` returned beside it: a dictionary.
+        """
+        del state
+        found: Any = metrics
+        return {
+            name: jnp.asarray(value)
+            for name, value in found.items()
+            if eqx.is_array_like(value) and jnp.ndim(value) == 0
+        }
+
+    def warning(self, state: S) -> str | None:
+        """Return a warning for the user, or `None`, which is the default.
+
+        It is asked for after a run, and after each chunk of an observed one.
         """
         del state
         return None
@@ -179,13 +211,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
         """`train` from a fresh state. The key splits into its own and the run's."""
-        state, run_key = self._begin(key)
+        state, run_key = self._begin(key, data)
         return self.train(state, run_key, data)
 
     @_begun
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """`train_` from a fresh state."""
-        state, run_key = self._begin(key)
+        state, run_key = self._begin(key, data)
         return self.train_(state, run_key, data)
 
     @_streamed
@@ -217,18 +249,19 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
         """`train_stream` from a fresh state, as `init_and_train` is `train`."""
-        state, run_key = self._begin(key)
+        state, run_key = self._begin(key, None)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
         """The same as `init_and_train`."""
         return self.init_and_train(key, data)
 
-    def _begin(self, key: PRNGKeyArray) -> tuple[S, PRNGKeyArray]:
+    def _begin(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
         check_key(key)
+        check_data(data)
         init_key, run_key = jr.split(key)
-        bare, init_key = self.placed((with_steps(_bare(self), 0), init_key))
-        return compiled(_initialize, {})(bare, init_key), run_key
+        bare, init_key, data = self.placed((with_steps(_bare(self), 0), init_key, data))
+        return compiled(_initialize, {})(bare, init_key, data), run_key
 
     def _drive(
         self,
@@ -271,7 +304,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             state, rows = run(bare, rules, state, key, data, collect)
             # A global variable of the task may have held a traced array all the same.
             traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))
-            if not traced and (text := self.complaint(state)) is not None:
+            if not traced and (text := self.warning(state)) is not None:
                 warn_user(text)
             return state, self._finish(state, rows)
         end = int(state.step) + self.train_steps
@@ -306,8 +339,8 @@ def _is_tracer(leaf: Any) -> bool:
     return isinstance(leaf, Tracer)
 
 
-def _initialize(trainer: Any, key: PRNGKeyArray) -> Any:
-    return trainer.initialize(key)
+def _initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
+    return trainer.initialize(key, data)
 
 
 def _run(
@@ -343,7 +376,7 @@ def _step(
     Once a run is over, its state stands still.
     """
     fresh = eqx.filter_eval_shape(
-        compiled(_initialize, {}), with_steps(trainer, 0), key
+        compiled(_initialize, {}), with_steps(trainer, 0), key, data
     )
     check_state(state, fresh, trainer)
 

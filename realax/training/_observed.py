@@ -117,7 +117,7 @@ def run_observed(
                 fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))
                 length = max(1, min(fits, 8 * len(steps)))
                 kept.append(chunk["kept"])
-                text = None if warned else trainer.complaint(after)
+                text = None if warned else trainer.warning(after)
                 if text is not None:
                     warned = True
                     warn_user(text)

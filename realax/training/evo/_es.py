@@ -215,9 +215,10 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     def _strategy(self) -> Strategy:
         return Strategy(self.strategy, self.popsize, self._template.size, self.es_kws)
 
-    def initialize(self, key: PRNGKeyArray) -> ESState[P]:
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> ESState[P]:
         """The state around `params_like`, before the first generation."""
         check_key(key)
+        del data
         key, shuffle_key = jr.split(key)
         template, shaper = self._template, self._shaper
         flat, rest = template.flatten(self._start)
@@ -315,7 +316,11 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """The distribution's mean, or the best individual where there is none."""
         return state.best_params if self._strategy.population_based else state.mean
 
-    def complaint(self, state: ESState[P]) -> str | None:
+    def best_params(self, state: ESState[P]) -> P:
+        """Return the best individual so far."""
+        return state.best_params
+
+    def warning(self, state: ESState[P]) -> str | None:
         """That the strategy has stood still for a hundred generations or more."""
         refused = int(np.asarray(state.longest_refused).max())
         if refused < _PATIENCE:

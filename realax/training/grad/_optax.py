@@ -194,9 +194,10 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     def _maximize(self) -> bool:
         return is_maximized(self.loss_fn)
 
-    def initialize(self, key: PRNGKeyArray) -> GradState[P]:
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> GradState[P]:
         """The state at the initializer's parameters, before the first step."""
         check_key(key)
+        del data
         init_key, shuffle_key, noise_key = jr.split(key, 3)
         params = self.initializer(init_key)
         template = Template(params, "what `initializer` returns")
@@ -285,7 +286,11 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         """The parameters after the last step; `state.best_params` are the best ones."""
         return state.params
 
-    def complaint(self, state: GradState[P]) -> str | None:
+    def best_params(self, state: GradState[P]) -> P:
+        """Return the parameters that scored the best loss so far."""
+        return state.best_params
+
+    def warning(self, state: GradState[P]) -> str | None:
         """That a hundred steps in a row were skipped, or had a gradient of 0."""
         longest = int(np.asarray(state.longest_in_a_row).max())
         flat = int(np.asarray(state.longest_flat).max())
