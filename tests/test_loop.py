@@ -36,7 +36,7 @@ class _Own(rx.AbstractTrainer[_State, Any, Any]):
 
     train_steps: int
     record: Any = None
-    callbacks: Any = ()
+    callbacks: Any = eqx.field(converter=rx.Callbacks, default=())
     returns: Any = eqx.field(static=True, default=None)
     objective = ("drawn", "max")
 
@@ -298,8 +298,8 @@ def test_wrong_calls(call: Any, words: str) -> None:
 
 def test_select_that_returns_text() -> None:
     class Text(rx.AbstractObserver):
-        def select(self, state: Any, metrics: Any) -> Any:
-            return {"name": "text"}
+        def select(self, run: rx.Run) -> Any:
+            return lambda state, metrics: {"name": "text"}
 
-    with pytest.raises(TypeError, match=r"`Text\.select` returns.*\['name'\]"):
+    with pytest.raises(TypeError, match=r"`Text\.select` computes.*\['name'\]"):
         _evolve(3, callbacks=Text()).init_and_train_(jr.key(0))

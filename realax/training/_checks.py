@@ -12,7 +12,9 @@ from .._arguments import Check, function, instance, optional
 from .._errors import describe
 from .._template import Template
 from ..policies import NormalizedPolicy
-from .observers import AbstractObserver, Logger
+from ._callbacks import as_callbacks
+from ._state import AbstractState
+from .observers import Logger
 
 
 logger: Check = optional(instance(Logger, 'Logger("runs/first")'))
@@ -20,24 +22,43 @@ record: Check = optional(function("(state) -> tree of arrays"))
 
 
 def observers(phrase: str, value: Any) -> Any:
-    """One observer, or a tuple or list of them; `None` is none."""
-    if value is None:
-        return ()
-    if isinstance(value, AbstractObserver):
-        return value
-    expected = f"{phrase} must be observers, one or a tuple of them"
-    if not isinstance(value, tuple | list):
+    """Observers and rules, one or many, as `Callbacks` takes them."""
+    as_callbacks(phrase, value)
+    return value
+
+
+def a_state(phrase: str, value: Any) -> Any:
+    if not isinstance(value, AbstractState):
         raise TypeError(
-            f"{expected}, but got {describe(value)}. For example: "
-            "`(ProgressBar(), EarlyStopping(patience=100))`."
+            f"{phrase} must be a state, as `initialize` returns, but got "
+            f"{describe(value)}."
         )
-    for i, one in enumerate(value):
-        if not isinstance(one, AbstractObserver):
-            raise TypeError(
-                f"{expected}, but got {describe(one)} as number {i + 1}. Make it a "
-                "subclass of `AbstractObserver`, and pass an instance."
-            )
-    return tuple(value)
+    return value
+
+
+def batches(phrase: str, value: Any) -> Any:
+    expected = f"{phrase} must be an iterable of batches"
+    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{expected}, but got {describe(value)}.")
+    if eqx.is_array(value):
+        raise TypeError(
+            f"{expected}, but got {describe(value)}. Pass `data` to `train` for the "
+            "same in each step, or a list of batches: `list(array)`, `[array]`."
+        )
+    return value
+
+
+def check_one(state: Any) -> None:
+    """Refuse several states in one, as `vmap` returns them.
+
+    **Raises:** `ValueError`.
+    """
+    if state.step.shape != ():
+        raise ValueError(
+            f"`state` must be one state, but got one whose `step` has shape "
+            f"{state.step.shape}. For several, map over them: "
+            "`jax.vmap(trainer.train)(states, keys)`."
+        )
 
 
 def trainable(phrase: str, value: Any) -> Any:
