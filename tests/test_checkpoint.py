@@ -672,12 +672,16 @@ def test_stopping_may_be_added_and_changed(tmp_path: pathlib.Path) -> None:
     assert int(state.step) == 20
 
 
-class _Counter(eqx.Module):
+class _Counter(rx.AbstractCounters):
     """A counter of early stopping, as far as a checkpointer looks at it."""
 
     since: Any
     metric: str = eqx.field(static=True)
     mode: str = eqx.field(static=True)
+
+    @property
+    def label(self) -> str:
+        return f"{self.metric} {self.mode}"
 
 
 def _counting(trainer: Any, **counters: int) -> Any:

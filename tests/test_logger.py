@@ -413,7 +413,7 @@ def test_what_is_selected_is_checked() -> None:
 
 def test_no_callbacks() -> None:
     trainer = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(2), callbacks=None)
-    assert trainer.callbacks == ()
+    assert len(trainer.callbacks) == 0
 
 
 def test_the_same_logger_twice(tmp_path: pathlib.Path) -> None:

@@ -34,11 +34,11 @@ _begun = arguments(key=one_key)
 
 
 class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
-    """A way of training: a state, a step, and the parameters in the end.
+    """A training method: a state, a step, and the parameters in the end.
 
-    A subclass writes `initialize`, `train_step`, `params` and `objective`; driving them
-    is done here, once. A trainer is a pytree: map over its array leaves, differentiate
-    with respect to them, or put it into another trainer's task.
+    A subclass writes `initialize`, `train_step`, `params` and `objective`; how they are
+    run is written here, once. A trainer is a pytree: map over its array leaves,
+    differentiate with respect to them, or put it into another trainer's task.
 
     The key of the step that starts at `state.step` is `fold_in(key, state.step)`, so
     that a run depends on the trainer, the key and the state, and not on how it was cut
@@ -52,7 +52,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     @property
     @abc.abstractmethod
     def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The scalar metric that says how well it goes, and which way is better."""
+        """The scalar metric that measures success, and which way is better."""
 
     @abc.abstractmethod
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> S:
@@ -69,13 +69,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @abc.abstractmethod
     def train_step(self, state: S, key: PRNGKeyArray, data: Tree = None) -> tuple[S, M]:
-        """One step.
+        """Make one step.
 
         **Arguments:**
 
         - `state`: the state so far.
         - `key`: this step's own key.
-        - `data`: what the run was called with.
+        - `data`: the data of this step.
 
         **Returns:** The next state, and the step's metrics: a dictionary of arrays. The
         loop sets `step` one higher, whatever it is here.
@@ -83,7 +83,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @abc.abstractmethod
     def params(self, state: S) -> P:
-        """The trained parameters, of the type that the user gave."""
+        """Return the trained parameters, of the type that the user gave."""
 
     def best_params(self, state: S) -> P:
         """Return the parameters with the best value of the objective.
@@ -114,18 +114,16 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return None
 
     def placed(self, tree: Tree) -> Tree:
-        """`tree` with its arrays on the devices that a run uses; as it is, by default.
+        """Return `tree` with its arrays on the devices of the run.
 
-        The trainer's own, a state, a key and data go through here before a run.
+        It is called with the trainer, a state, a key and data before a run. By default
+        they stay where they are.
         """
         return tree
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """The options with which XLA compiles whole runs, values by name.
-
-        None, by default; a trainer that has a task returns the task's.
-        """
+        """XLA's options for the programs of whole runs, by name; none by default."""
         return {}
 
     @_checked
@@ -136,9 +134,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Arguments:**
 
-        - `state`: where to start; from `initialize`, or from an earlier run.
+        - `state`: the state from which to start, of `initialize` or an earlier run.
         - `key`: the run's key. With the same one, two runs of 50 steps are one of 100.
-        - `data`: reaches every step unchanged.
+        - `data`: the data of each step, unchanged.
 
         **Returns:** The final state, and the `Record` of all steps.
 
@@ -149,7 +147,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
-        """As `train`, in memory that does not grow with the number of steps."""
+        """Train as `train`, in memory that does not grow with the number of steps."""
         state, _ = self._drive(state, key, data, collect=False)
         return state
 
@@ -157,13 +155,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def init_and_train(
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
-        """`train` from a fresh state. The key splits into its own and the run's."""
+        """Train from a new state. The key is split into the state's and the run's."""
         state, run_key = self._begin(key, data)
         return self.train(state, run_key, data)
 
     @_begun
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
-        """`train_` from a fresh state."""
+        """Train from a new state, as `train_`."""
         state, run_key = self._begin(key, data)
         return self.train_(state, run_key, data)
 
@@ -171,12 +169,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def train_stream(
         self, state: S, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
-        """`train` with new data in each step: a step for each batch.
+        """Train with new data in each step: one step for each batch.
 
-        The next batches are fetched while steps are computed; several that have the
-        same shapes are computed in one call of the device. With `EarlyStopping`, an
-        iterator is asked for one batch after another, so that it stands behind the last
-        one that was used.
+        The next batches are fetched while steps are computed; several batches of equal
+        shapes share one call of the device. With `EarlyStopping`, an iterator is asked
+        for one batch at a time, so that no batch is taken that is not used.
 
         **Arguments:**
 
@@ -195,13 +192,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def fit_stream(
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
-        """`train_stream` from a fresh state, as `init_and_train` is `train`."""
+        """Train from a new state, as `train_stream`."""
         first, batches = peeked(batches)
         state, run_key = self._begin(key, first)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
-        """The same as `init_and_train`."""
+        """Train from a new state, as `init_and_train`."""
         return self.init_and_train(key, data)
 
     def _begin(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:

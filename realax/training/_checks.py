@@ -62,7 +62,7 @@ def check_one(state: Any) -> None:
 
 
 def trainable(phrase: str, value: Any) -> Any:
-    """A tree with floating-point arrays, all of them finite where they are known."""
+    """A tree with floating-point arrays, whose known values are finite."""
     tree: Any = value
     if isinstance(value, NormalizedPolicy):
         tree = value.policy
@@ -74,7 +74,7 @@ def trainable(phrase: str, value: Any) -> Any:
 def check_finite(phrase: str, tree: Any) -> None:
     """Refuse NaN and infinity in the arrays of a tree.
 
-    What is being traced is let through, as its numbers are not known yet.
+    Traced arrays pass, because their values are not known yet.
 
     **Raises:** `ValueError` that names the array by its path.
     """
@@ -88,13 +88,13 @@ def check_finite(phrase: str, tree: Any) -> None:
             raise ValueError(
                 f"{phrase} must hold finite numbers, but got {bad} of "
                 f"{np.size(leaf)} that are not, at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}`. Nothing can be learned "
-                "from there: look where they come from."
+                f"`{jax.tree_util.keystr(path) or '(root)'}`. Training cannot "
+                "start there: find out where they come from."
             )
 
 
 def check_record(chosen: Any) -> None:
-    """Refuse what a trainer's `record` returned, if there is no array in it.
+    """Refuse a result of a trainer's `record` that holds no array.
 
     **Raises:** `TypeError`, while tracing.
     """
@@ -106,7 +106,7 @@ def check_record(chosen: Any) -> None:
 
 
 def check_rate(argument: str, rate: Any) -> Any:
-    """What a schedule returned for a step. **Raises:** `ValueError`."""
+    """Return the rate of a schedule for a step. **Raises:** `ValueError`."""
     if not eqx.is_array_like(rate) or jnp.shape(rate) != ():
         raise ValueError(
             f"{argument} must return one number for a step, but got {describe(rate)}."

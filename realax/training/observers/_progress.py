@@ -23,10 +23,10 @@ class _Open:
 
 
 class ProgressBar(AbstractObserver):
-    """Shows steps, steps per second, time left and how well it goes.
+    """Shows the steps, their speed, the time left and a metric.
 
     A tqdm bar, in terminals and notebooks. Nothing is written where the standard error
-    output is neither.
+    is neither.
 
     **Arguments:**
 
