@@ -85,7 +85,7 @@ class Signals:
 
     @contextlib.contextmanager
     def waiting(self) -> Generator[None]:
-        """Open a context in which the user's code runs and signals are raised at once."""
+        """Open a context where the user's code runs and signals are raised at once."""
         self._waiting = True
         try:
             self.answer()
