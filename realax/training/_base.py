@@ -174,10 +174,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return tree
 
     @property
-    def compiler_options(self) -> dict[str, Any]:
+    def xla_options(self) -> dict[str, Any]:
         """The options with which XLA compiles whole runs, values by name.
 
-        None, by default; a trainer that has a task returns the task's.
+        None, by default. A trainer with a task returns its own `compiler_options`, or
+        else the task's.
         """
         return {}
 
@@ -300,7 +301,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
                 "pass all of the data at once: `trainer.train(state, key, data)`."
             )
         if traced or not (self.callbacks or batches is not None):
-            run = compiled(_run, {} if traced else self.compiler_options)
+            run = compiled(_run, {} if traced else self.xla_options)
             state, rows = run(bare, rules, state, key, data, collect)
             # A global variable of the task may have held a traced array all the same.
             traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))

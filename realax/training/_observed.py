@@ -68,7 +68,7 @@ def run_observed(
     **Returns:** The final state, and what was kept of all steps if `collect`.
     """
     observers, rules = callbacks
-    run_chunk = compiled(_chunk, trainer.compiler_options, wait=False)
+    run_chunk = compiled(_chunk, trainer.xla_options, wait=False)
     # What saves comes last: then no file of the others ends before what it saved.
     observers = tuple(sorted(observers, key=lambda observer: observer.saves))
     begun, end = int(state.step), trainer.train_steps
