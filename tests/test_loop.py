@@ -105,7 +105,7 @@ def _grad(optimizer: Any, **kws: Any) -> Any:
         (_grad("adam"), _grad("sgd"), r"`state\.opt_state.*is unexpected"),
         (_grad("sgd"), _grad("adam"), r"`state\.opt_state.*is missing"),
         (_evolve(3), _evolve(4), r"float32\[3\] instead of float32\[4\]"),
-        (_evolve(3), _evolve(3, "CMA_ES"), "as `initialize`|`state"),
+        (_evolve(3), _evolve(3, "CMA_ES"), "from `initialize`|`state"),
         (_evolve(3), _grad("adam"), "must be a GradState, .* but got a ESState"),
     ],
 )
