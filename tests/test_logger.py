@@ -136,7 +136,7 @@ def test_what_metrics_fn_chose_is_saved(tmp_path: pathlib.Path) -> None:
         loaded = rx.load_params(tmp_path / "es" / f"ant_{10 * step}.eqx", like)
         assert same(loaded["mean"], data["record"][step - 1])
         assert loaded["worst"] == data["metrics"]["fitness"][step - 1].max()
-    with pytest.raises(rx.MisfitError, match=r"`params\['mean'\]`: float32\[3\] is"):
+    with pytest.raises(rx.MisfitError, match=r"`params\['mean'\]`: expected float32"):
         rx.load_params(tmp_path / "es" / "ant_70.eqx", {"mean": jnp.zeros(3)})
 
 

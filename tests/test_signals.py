@@ -221,7 +221,7 @@ def test_twice_while_observers_are_ended() -> None:
 def test_the_result_survives(capfd: pytest.CaptureFixture[str]) -> None:
     before = _traces()
     assert int(_run(Sender()).step) == 2
-    assert "the result is returned" in capfd.readouterr().err
+    assert "its result is returned" in capfd.readouterr().err
     assert _traces() == before
 
 

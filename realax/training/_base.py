@@ -143,12 +143,12 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         **Raises:** `RuntimeError` if the trainer has observers and is being traced;
         `TypeError` or `ValueError` for a state of another trainer.
         """
-        return self._run(state, key, data, collect=True)
+        return self._drive(state, key, data, collect=True)
 
     @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train as `train`, with memory that is independent of the number of steps."""
-        state, _ = self._run(state, key, data, collect=False)
+        state, _ = self._drive(state, key, data, collect=False)
         return state
 
     @_keyed
@@ -156,13 +156,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
         """Train from a new state. The key is split into the state's and the run's."""
-        state, run_key = self._initialize(key, data)
+        state, run_key = self._init_state(key, data)
         return self.train(state, run_key, data)
 
     @_keyed
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train from a new state, as `train_`."""
-        state, run_key = self._initialize(key, data)
+        state, run_key = self._init_state(key, data)
         return self.train_(state, run_key, data)
 
     @_streamed
@@ -186,7 +186,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Raises:** `RuntimeError` if the trainer is being traced.
         """
-        return self._run(state, key, None, collect=True, batches=batches)
+        return self._drive(state, key, None, collect=True, batches=batches)
 
     @arguments(key=one_key, batches=stream)
     def fit_stream(
@@ -194,20 +194,20 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     ) -> tuple[S, Record[M]]:
         """Train from a new state, as `train_stream`."""
         first, batches = peek(batches)
-        state, run_key = self._initialize(key, first)
+        state, run_key = self._init_state(key, first)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
         """Train from a new state, as `init_and_train`."""
         return self.init_and_train(key, data)
 
-    def _initialize(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
+    def _init_state(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
         check_data(data)
         init_key, run_key = jr.split(key)
         trainer, init_key, data = self.placed((plain(self), init_key, data))
         return compiled(initialize, {})(trainer, init_key, data), run_key
 
-    def _run(
+    def _drive(
         self,
         state: S,
         key: PRNGKeyArray,
