@@ -393,7 +393,9 @@ def test_fewer_steps_than_there_were(tmp_path: pathlib.Path) -> None:
     assert int(state.step) == 30 and len(data["metrics"]["failed"]) == 0
     with pytest.raises(ValueError, match="popsize: 8 then, 12 now"):
         _trainer(tmp_path / "run", 5, popsize=12).init_and_train_(jr.key(0))
-    with pytest.warns(RuntimeWarning, match="at step 30 already.* of no step up to 5"):
+    with pytest.warns(
+        RuntimeWarning, match="at step 30 already.* no checkpoint up to step 5"
+    ):
         state, data = _trainer(tmp_path / "run", 5).init_and_train(jr.key(0))
     assert int(state.step) == 5 and len(data["metrics"]["failed"]) == 5
 
@@ -870,7 +872,7 @@ def test_a_job_submitted_twice(tmp_path: pathlib.Path) -> None:
     owner = f"process {first.pid} on host {socket.gethostname()}"
     folder = tmp_path / "checkpoints"
     wanted = f"RuntimeError: the folder of checkpoints {folder} belongs to a run "
-    assert f"{wanted}that is going on: {owner}. Wait until" in errors
+    assert f"{wanted}that is in progress: {owner}. Wait until" in errors
     assert first.poll() is None, "the first one did not notice"
     leftover = folder / ".step_0000000010.ckpt.0123456789abcdef.tmp"
     leftover.write_text("half a file")
@@ -898,7 +900,9 @@ def test_two_in_one_process(tmp_path: pathlib.Path) -> None:
     _trainer(tmp_path, 5).init_and_train_(jr.key(0))
     held = _lock.claim(tmp_path, "checkpoints", "the folder", "folder")
     (tmp_path / ".checkpoints.owner").write_text('{"proc')
-    with pytest.raises(RuntimeError, match="another process, which has not said"):
+    with pytest.raises(
+        RuntimeError, match="another process, whose number is not known"
+    ):
         _lock.claim(tmp_path, "checkpoints", "it", "folder")
     held.release()
 
@@ -914,7 +918,7 @@ def test_a_file_system_without_locks(tmp_path: pathlib.Path, monkeypatch: Any) -
     leftover.parent.mkdir()
     leftover.write_text("of a process that lives, perhaps")
     monkeypatch.setattr(fcntl, "flock", fail)
-    with pytest.warns(RuntimeWarning, match="can not be locked.*No locks") as warned:
+    with pytest.warns(RuntimeWarning, match="cannot be locked.*No locks") as warned:
         state = _trainer(tmp_path / "run", 5).init_and_train_(jr.key(0))
     assert len(warned) == 1 and same(state, expected)
     assert leftover.exists()

@@ -364,7 +364,14 @@ def function(x, key, data=None, *, power=2):
         raise KeyError
     return inner(helper(x) ** power) * SCALE, None
 
-task = (Task(), function, make(1.0))
+def nested(x):
+    class Local:
+        "A local note."
+        def call(self):
+            return x + 1
+    return Local().call()
+
+task = (Task(), function, make(1.0), nested)
 """
 CHANGES: dict[str, tuple[str, str]] = {
     "a constant": ("SCALE = 2.0", "SCALE = 3.0"),
@@ -393,6 +400,7 @@ SAME: dict[str, tuple[str, str]] = {
     "docstrings": ("A docstring.", "Another one."),
     "no docstring": ("'''A docstring.'''", ""),
     "a docstring of a class": ("A note.", "Another note."),
+    "a docstring of a class in a function": ("A local note.", "Another note."),
     "lines": ("\ndef helper", "\n\n\n\ndef helper"),
     "an unused function": ("    return x\n", "    return -x\n"),
     "parentheses": ("return 3", "return (3)"),

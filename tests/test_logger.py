@@ -136,7 +136,7 @@ def test_what_metrics_fn_chose_is_saved(tmp_path: pathlib.Path) -> None:
         loaded = rx.load_params(tmp_path / "es" / f"ant_{10 * step}.eqx", like)
         assert same(loaded["mean"], data["record"][step - 1])
         assert loaded["worst"] == data["metrics"]["fitness"][step - 1].max()
-    with pytest.raises(rx.MisfitError, match=r"`params\['mean'\]`: float32\[3\] is"):
+    with pytest.raises(rx.MisfitError, match=r"`params\['mean'\]`: expected float32"):
         rx.load_params(tmp_path / "es" / "ant_70.eqx", {"mean": jnp.zeros(3)})
 
 
@@ -311,14 +311,14 @@ def test_wandb_killed_in_the_middle(tmp_path: pathlib.Path) -> None:
     assert [line["step"] for line in _lines(tmp_path / "log.jsonl")] == [
         *range(1, 2001)
     ]
-    assert errors.count("The run goes on without it") == 1, errors
+    assert errors.count("The run continues without it") == 1, errors
 
 
 def test_a_value_that_wandb_can_not_take(tmp_path: pathlib.Path) -> None:
     kws = "{'host_log_transform': lambda row: {**row, 'odd': object()}}"
     _, errors = _wandb(tmp_path, kws=kws)
     assert [line["step"] for line in _lines(tmp_path / "log.jsonl")] == [*range(1, 151)]
-    assert errors.count("The run goes on without it") <= 1
+    assert errors.count("The run continues without it") <= 1
 
 
 def test_a_missing_login_is_found_at_init(tmp_path: pathlib.Path) -> None:
@@ -395,7 +395,7 @@ def test_a_link_is_the_log_that_it_points_to(tmp_path: pathlib.Path) -> None:
     with pytest.warns(RuntimeWarning, match="1 line is"):
         assert _go_on(link, 2) == [1, 2, 3]
     assert link.is_symlink() and len(_lines(path)) == 3
-    with pytest.raises(RuntimeError, match="belongs to a run that is going on"):
+    with pytest.raises(RuntimeError, match="belongs to a run that is in progress"):
         _run(5, rx.Logger(log_file=path), rx.Logger(log_file=link))
 
 

@@ -105,8 +105,8 @@ def _grad(optimizer: Any, **kws: Any) -> Any:
         (_grad("adam"), _grad("sgd"), r"`state\.opt_state.*is unexpected"),
         (_grad("sgd"), _grad("adam"), r"`state\.opt_state.*is missing"),
         (_evolve(3), _evolve(4), r"float32\[3\] instead of float32\[4\]"),
-        (_evolve(3), _evolve(3, "CMA_ES"), "as `initialize`|`state"),
-        (_evolve(3), _grad("adam"), "must be a GradState, .* but got a ESState"),
+        (_evolve(3), _evolve(3, "CMA_ES"), "from `initialize`|`state"),
+        (_evolve(3), _grad("adam"), "must be a GradState from .* but got a ESState"),
     ],
 )
 def test_a_state_of_another_trainer(
@@ -272,7 +272,7 @@ def test_a_clock_that_stands_still(monkeypatch: Any) -> None:
     ("call", "words"),
     [
         (lambda t: t.init_and_train(0), "key"),
-        (lambda t: t.train("state", jr.key(0)), "`state` of .* must be a state, as"),
+        (lambda t: t.train("state", jr.key(0)), "`state` of .* must be a state from"),
         (lambda t: t.train(None, jr.key(0)), "`state` of"),
         (lambda t: t.fit_stream(jr.key(0), np.ones((5, 3))), "`batches` .*`list"),
         (lambda t: t.fit_stream(jr.key(0), jnp.ones((5, 3))), "`batches` .*`list"),

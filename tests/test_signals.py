@@ -221,7 +221,7 @@ def test_twice_while_observers_are_ended() -> None:
 def test_the_result_survives(capfd: pytest.CaptureFixture[str]) -> None:
     before = _traces()
     assert int(_run(Sender()).step) == 2
-    assert "the result is returned" in capfd.readouterr().err
+    assert "its result is returned" in capfd.readouterr().err
     assert _traces() == before
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_left_behind() -> None:
             assert _traces() != before
         with pytest.raises(KeyboardInterrupt), deferred_signals() as signals:
             signal.raise_signal(signal.SIGINT)
-            signals.answer()
+            signals.raise_pending()
     assert _traces() == before
 
 
@@ -242,11 +242,11 @@ def test_one_at_a_time() -> None:
     with pytest.raises(KeyboardInterrupt), deferred_signals() as signals:
         signal.raise_signal(signal.SIGINT)
         reached = True
-        signals.answer()
+        signals.raise_pending()
     assert reached
     with pytest.raises(SystemExit) as ended, deferred_signals() as signals:
         signal.raise_signal(signal.SIGTERM)
-        signals.answer()
+        signals.raise_pending()
     assert ended.value.code == 143
     again = 0
     with pytest.raises(KeyboardInterrupt), deferred_signals() as signals:
@@ -264,15 +264,15 @@ def test_one_at_a_time() -> None:
 def test_where_users_code_runs(number: int, error: type[BaseException]) -> None:
     passed: list[int] = []
     with pytest.raises(error), deferred_signals() as signals:
-        with signals.waiting():
+        with signals.user_code():
             passed.append(1)
-        with signals.waiting():
+        with signals.user_code():
             signal.raise_signal(number)
             passed.append(2)
     with pytest.raises(error), deferred_signals() as signals:
         signal.raise_signal(number)
         passed.append(3)
-        with signals.waiting():  # it came just before
+        with signals.user_code():  # it arrived just before
             passed.append(4)
     assert passed == [1, 3]
 
@@ -297,7 +297,7 @@ def test_handlers_of_the_users_own() -> None:
         with deferred_signals() as signals:
             assert _traces()[2:] == traces[2:]
             signal.raise_signal(signal.SIGINT)
-            signals.answer()
+            signals.raise_pending()
         assert got == [signal.SIGINT] and _traces() == traces
     finally:
         signal.signal(signal.SIGINT, before)
@@ -372,10 +372,10 @@ def test_a_forked_process_keeps_its_signals(main: bool) -> None:
             thread.join()
         _, status = os.waitpid(children[0], 0)
         assert os.waitstatus_to_exitcode(status) == 7
-        signals.answer()  # nothing came here,
+        signals.raise_pending()  # nothing arrived here,
         signal.raise_signal(signal.SIGINT)
         first = True  # and the child's does not count
-        signals.answer()
+        signals.raise_pending()
     assert first
 
 
@@ -388,15 +388,16 @@ def test_signals_that_python_was_too_busy_for() -> None:
         os.write(wakeup, bytes([signal.SIGINT]))
         signal.raise_signal(signal.SIGINT)
         missed = True
-        signals.answer()
+        signals.raise_pending()
     assert not missed
 
 
 def test_import_without_fork() -> None:
     code = (
-        "import os, sys, signal; del os.register_at_fork; sys.platform = 'win32'; "
-        f"exec(open({str(pathlib.Path(rx.__file__).parent / 'training/_signals.py')!r})"
-        ".read(), {'__name__': 'signals'})"
+        "import os, sys, types; package = types.ModuleType('training'); "
+        f"package.__path__ = [{str(pathlib.Path(rx.__file__).parent / 'training')!r}]; "
+        "sys.modules['training'] = package; del os.register_at_fork; "
+        "sys.platform = 'win32'; import training._signals"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True

@@ -29,10 +29,7 @@ _INSTALLED = tuple(
     }
 )
 # Assignments that Python itself adds to the body of a class.
-_ADDED_STORES = tuple(
-    ("STORE_NAME", name)
-    for name in ("__doc__", "__firstlineno__", "__static_attributes__")
-)
+_ADDED_STORES = ("__doc__", "__firstlineno__", "__static_attributes__")
 _NO_OPS = ("EXTENDED_ARG", "CACHE", "NOP")
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 

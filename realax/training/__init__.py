@@ -1,4 +1,4 @@
-"""Trainers, the loop that drives them, and what watches it."""
+"""Trainers, the loop that runs them, observers and stopping rules."""
 
 from . import log as log
 from ._base import AbstractTrainer as AbstractTrainer

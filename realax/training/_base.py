@@ -1,4 +1,4 @@
-"""The contract of a trainer, and the six ways to run one."""
+"""The contract of a trainer, and the six methods that run one."""
 
 import abc
 import functools
@@ -18,10 +18,10 @@ from .._storage._fingerprint import content_digest
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import Callbacks
-from ._checks import a_state, batches as some_batches, check_one
+from ._checks import a_state, batches as stream, check_one
 from ._loop import Program, bare_run, initialize, observed_run
 from ._state import AbstractState, Record
-from ._stream import peeked
+from ._stream import peek
 from ._tracing import check_traced, is_traced
 from .log import numbers_of
 from .observers import Run
@@ -29,20 +29,20 @@ from .stopping import with_counters
 
 
 _checked = arguments(state=a_state, key=one_key)
-_streamed = arguments(state=a_state, key=one_key, batches=some_batches)
-_begun = arguments(key=one_key)
+_streamed = arguments(state=a_state, key=one_key, batches=stream)
+_keyed = arguments(key=one_key)
 
 
 class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
-    """A training method: a state, a step, and the parameters in the end.
+    """A training method: an initial state, a step, and the trained parameters.
 
-    A subclass writes `initialize`, `train_step`, `params` and `objective`; how they are
-    run is written here, once. A trainer is a pytree: map over its array leaves,
-    differentiate with respect to them, or put it into another trainer's task.
+    A subclass defines `initialize`, `train_step`, `params` and `objective`; this class
+    runs them. A trainer is a pytree: map over its array leaves, differentiate with
+    respect to them, or put it into another trainer's task.
 
-    The key of the step that starts at `state.step` is `fold_in(key, state.step)`, so
-    that a run depends on the trainer, the key and the state, and not on how it was cut
-    into calls and chunks.
+    The key of the step that starts at `state.step` is `fold_in(key, state.step)`. A run
+    therefore depends on the trainer, the key and the state, and not on how it is
+    divided into calls and chunks.
     """
 
     train_steps: eqx.AbstractVar[int]
@@ -52,19 +52,19 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     @property
     @abc.abstractmethod
     def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The scalar metric that measures success, and which way is better."""
+        """The name of the metric to optimise, and `"min"` or `"max"`."""
 
     @abc.abstractmethod
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """Return the state before the first step, with `step` 0.
 
-        Its leaves have the types and shapes with which `train_step` returns them.
+        Its leaves have the types and shapes that `train_step` returns.
 
         **Arguments:**
 
-        - `key`: the state's own key.
-        - `data`: the data of the run, for a trainer that evaluates something here. Of a
-            stream, its first batch.
+        - `key`: the key of the state, independent of the run's key.
+        - `data`: the data of the run, or the first batch of a stream, for a trainer
+            that evaluates something here.
         """
 
     @abc.abstractmethod
@@ -73,34 +73,34 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Arguments:**
 
-        - `state`: the state so far.
-        - `key`: this step's own key.
+        - `state`: the state before the step.
+        - `key`: the key of this step.
         - `data`: the data of this step.
 
         **Returns:** The next state, and the step's metrics: a dictionary of arrays. The
-        loop sets `step` one higher, whatever it is here.
+        loop sets the state's `step`, and ignores its value here.
         """
 
     @abc.abstractmethod
     def params(self, state: S) -> P:
-        """Return the trained parameters, of the type that the user gave."""
+        """Return the trained parameters, of the same type as the user's."""
 
     def best_params(self, state: S) -> P:
         """Return the parameters with the best value of the objective.
 
-        By default the same as `params`, for a trainer that keeps none besides.
+        By default they are those of `params`, for a trainer that keeps no others.
         """
         return self.params(state)
 
     def log_row(self, state: S, metrics: M) -> dict[str, Array]:
-        """Return the numbers to log of a step; traced into the compiled step.
+        """Return the numbers to log of a step. It is traced into the compiled step.
 
-        By default the metrics that are single numbers.
+        By default they are the metrics that are single numbers.
 
         **Arguments:**
 
         - `state`: the state after the step.
-        - `metrics`: what `train_step` returned beside it: a dictionary.
+        - `metrics`: the metrics that `train_step` returned with it, a dictionary.
         """
         del state
         return numbers_of(metrics)
@@ -108,7 +108,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def warning(self, state: S) -> str | None:
         """Return a warning for the user, or `None`, which is the default.
 
-        It is asked for after a run, and after each chunk of an observed one.
+        It is called after a run, and after each chunk of a run with observers.
         """
         del state
         return None
@@ -117,7 +117,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """Return `tree` with its arrays on the devices of the run.
 
         It is called with the trainer, a state, a key and data before a run. By default
-        they stay where they are.
+        it returns them unchanged.
         """
         return tree
 
@@ -137,9 +137,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Arguments:**
 
-        - `state`: the state from which to start, of `initialize` or an earlier run.
-        - `key`: the run's key. With the same one, two runs of 50 steps are one of 100.
-        - `data`: the data of each step, unchanged.
+        - `state`: the state from which to start, from `initialize` or an earlier run.
+        - `key`: the run's key. Two runs of 50 steps with the same key equal one of 100.
+        - `data`: the data of every step.
 
         **Returns:** The final state, and the `Record` of all steps.
 
@@ -150,61 +150,61 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
-        """Train as `train`, in memory that does not grow with the number of steps."""
+        """Train as `train`, with memory that is independent of the number of steps."""
         state, _ = self._drive(state, key, data, collect=False)
         return state
 
-    @_begun
+    @_keyed
     def init_and_train(
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
         """Train from a new state. The key is split into the state's and the run's."""
-        state, run_key = self._begin(key, data)
+        state, run_key = self._init_state(key, data)
         return self.train(state, run_key, data)
 
-    @_begun
+    @_keyed
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train from a new state, as `train_`."""
-        state, run_key = self._begin(key, data)
+        state, run_key = self._init_state(key, data)
         return self.train_(state, run_key, data)
 
     @_streamed
     def train_stream(
         self, state: S, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
-        """Train with new data in each step: one step for each batch.
+        """Train with one step for each batch of a stream.
 
-        The next batches are fetched while steps are computed; several batches of equal
-        shapes share one call of the device. With `EarlyStopping`, an iterator is asked
-        for one batch at a time, so that no batch is taken that is not used.
+        The next batches are fetched while steps are computed, and several batches of
+        equal shapes share one call of the device. With `EarlyStopping`, batches are
+        fetched one at a time from an iterator, so that every fetched batch is used.
 
         **Arguments:**
 
         - `state`, `key`: as for `train`.
-        - `batches`: any iterable of trees of arrays, such as a PyTorch `DataLoader` or
-            one of grain. Batches of other shapes than before compile once more.
+        - `batches`: any iterable of trees of arrays, such as a `DataLoader` of PyTorch
+            or grain. Batches of new shapes are compiled again.
 
-        **Returns:** As `train`. The run ends with the last batch, or after
-        `train_steps` steps if that is sooner.
+        **Returns:** The same as `train`. The run ends with the last batch, or after
+        `train_steps` steps if they are fewer.
 
         **Raises:** `RuntimeError` if the trainer is being traced.
         """
         return self._drive(state, key, None, collect=True, batches=batches)
 
-    @arguments(key=one_key, batches=some_batches)
+    @arguments(key=one_key, batches=stream)
     def fit_stream(
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
         """Train from a new state, as `train_stream`."""
-        first, batches = peeked(batches)
-        state, run_key = self._begin(key, first)
+        first, batches = peek(batches)
+        state, run_key = self._init_state(key, first)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
         """Train from a new state, as `init_and_train`."""
         return self.init_and_train(key, data)
 
-    def _begin(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
+    def _init_state(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
         check_data(data)
         init_key, run_key = jr.split(key)
         trainer, init_key, data = self.placed((plain(self), init_key, data))
@@ -233,7 +233,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         if traced or not (callbacks or batches is not None):
             run = compiled(bare_run, {} if traced else self.xla_options)
             state, rows = run(program, state, key, data, self.train_steps)
-            # A global variable of the task may have held a traced array all the same.
+            # The state is traced if a global variable of the task holds a traced array.
             if not is_traced(state) and (text := self.warning(state)) is not None:
                 warn_user(text)
         else:
@@ -243,10 +243,10 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             end = begin + self.train_steps
             run = Run(self, program.trainer, key, begin, end, digest)
             state, rows = observed_run(program, run, callbacks, state, data, batches)
-        return state, self._finish(state, rows)
+        return state, self._as_record(state, rows)
 
-    def _finish(self, state: S, rows: Any) -> Any:
-        """Return a `Record` of stacked rows, with the user's types in `record`."""
+    def _as_record(self, state: S, rows: Any) -> Any:
+        """Return stacked rows as a `Record`, with the user's types in `record`."""
         if rows is None:
             return None
         stops = bool(Callbacks(self.callbacks).rules)
@@ -261,8 +261,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 def plain(trainer: Any) -> Any:
     """Return the trainer as it is compiled.
 
-    It has no callbacks, because fresh ones would compile the same run again. Its
-    `train_steps` is an array, so that one compilation serves runs of every length.
+    It has no callbacks, because new ones would compile the same run again. Its
+    `train_steps` is an array, so that one compilation suffices for every length.
     """
     steps = trainer.train_steps
     if isinstance(steps, int):  # else the trainer was plain already

@@ -1,4 +1,4 @@
-"""Batches of a stream in groups: several share one call of the device."""
+"""Groups of batches, which share one call of the device."""
 
 from typing import Any
 
@@ -10,19 +10,28 @@ from .._errors import describe
 from .._types import Tree
 
 
-# A call of the device costs some milliseconds on the host. So many batches share one,
-# if they fit into so many bytes.
-MOST = 128
+# A call of the device costs some milliseconds on the host. This many batches share
+# one, if they fit into this many bytes.
+MAX_BATCHES = 128
 _MAX_BYTES = 2**22
 
 
 class Group:
-    """Batches of equal shapes, written one after another into one array per leaf."""
+    """Batches of equal shapes, stacked into one array per leaf.
+
+    - `size`: the number of batches.
+    - `used`: the number of batches that steps have used.
+
+    **Arguments:**
+
+    - `batch`: the first batch.
+    - `most`: the largest number of batches.
+    """
 
     def __init__(self, batch: Tree, most: int):
         leaves, self._treedef = jax.tree_util.tree_flatten_with_path(batch)
         self.size, self.used = 1, 0
-        self._device = any(map(_stays, leaves))
+        self._device = any(map(_is_on_accelerator, leaves))
         if self._device:
             self._rows: list[Any] = [
                 leaf if isinstance(leaf, jax.Array) else _array(path, leaf)
@@ -34,7 +43,7 @@ class Group:
         dtypes = [jax.dtypes.canonicalize_dtype(array.dtype) for array in arrays]
         size = sum(array.nbytes for array in arrays)
         self._most = max(1, min(most, _MAX_BYTES // max(1, size)))
-        # Not zeros: pages that no batch is written to cost nothing.
+        # `empty`, because pages of memory that are never written to cost nothing.
         self._rows = [
             np.empty((self._most, *array.shape), dtype)
             for array, dtype in zip(arrays, dtypes, strict=True)
@@ -44,17 +53,17 @@ class Group:
 
     @property
     @no_type_check
-    def room(self) -> bool:
-        """Whether there is room for another batch."""
+    def has_room(self) -> bool:
+        """Whether another batch fits."""
         return self.size < self._most
 
     @no_type_check
     def add(self, batch: Tree) -> bool:
-        """Take in one more batch, and return whether it fits."""
-        if not self.room:
+        """Add a batch if it fits, and return whether it did."""
+        if not self.has_room:
             return False
         leaves, treedef = jax.tree_util.tree_flatten_with_path(batch)
-        if treedef != self._treedef or any(map(_stays, leaves)):
+        if treedef != self._treedef or any(map(_is_on_accelerator, leaves)):
             return False
         arrays = [_array(path, leaf) for path, leaf in leaves]
         for row, array in zip(self._rows, arrays, strict=True):
@@ -67,15 +76,18 @@ class Group:
         return True
 
     def close(self) -> Tree:
-        """Return the batches, with a leading axis of fixed length. No more fit in."""
+        """Return the stacked batches, with a leading axis of fixed length.
+
+        No more batches can be added afterwards.
+        """
         self._most = 0
         rows = [row[None] for row in self._rows] if self._device else self._rows
         return jax.tree.unflatten(self._treedef, rows)
 
 
 @no_type_check
-def _stays(entry: tuple[Any, Any]) -> bool:
-    """Whether an array is on an accelerator already, or holds no numbers of numpy."""
+def _is_on_accelerator(entry: tuple[Any, Any]) -> bool:
+    """Return whether an array is on an accelerator, or holds keys and not numbers."""
     _, leaf = entry
     if not isinstance(leaf, jax.Array):
         return False
@@ -83,7 +95,8 @@ def _stays(entry: tuple[Any, Any]) -> bool:
     return keys or next(iter(leaf.devices())).platform != "cpu"
 
 
-def copied(batch: Tree) -> Tree:
+def copy_batch(batch: Tree) -> Tree:
+    """Return a copy of a batch, because its source may reuse the memory of numpy."""
     return jax.tree_util.tree_map_with_path(
         lambda path, x: x if isinstance(x, jax.Array) else np.array(_array(path, x)),
         batch,

@@ -1,4 +1,4 @@
-"""The callbacks of a trainer, told apart once: observers, and rules that end a run."""
+"""The callbacks of a trainer: observers, and rules that end a run."""
 
 from collections.abc import Iterator
 from typing import Any, final
@@ -12,7 +12,7 @@ from .stopping import AbstractStopping
 
 type Callback = AbstractObserver | AbstractStopping[Any]
 type Many = tuple[Callback, ...] | list[Callback]
-# What a trainer takes as its `callbacks`.
+# The values that a trainer accepts as its `callbacks`.
 type CallbacksLike = Callback | Many | Callbacks | None
 
 
@@ -20,19 +20,19 @@ type CallbacksLike = Callback | Many | Callbacks | None
 class Callbacks(eqx.Module):
     """The callbacks of a trainer.
 
-    A trainer of one's own declares its field as
+    A custom trainer declares its field as
     `callbacks: rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())`.
 
-    - `observers`: those that watch, in the order in which they are called. Those that
-        save come last, so that no log ends before a checkpoint.
-    - `rules`: those that end a run.
+    - `observers`: the observers in the order in which they are called. Those that save
+        are last, so that no log ends before a checkpoint.
+    - `rules`: the rules that end a run.
 
     **Arguments:**
 
     - `callbacks`: an observer or a rule, or a tuple or list of them.
-    - `more`: further ones; `None` is none.
+    - `more`: further ones; `None` is ignored.
 
-    **Raises:** `TypeError` for anything else, `ValueError` where one is there twice.
+    **Raises:** `TypeError` for anything else, `ValueError` for duplicates.
     """
 
     observers: tuple[AbstractObserver, ...]
@@ -46,7 +46,7 @@ class Callbacks(eqx.Module):
             if any(callback is other for other in found):
                 raise ValueError(
                     f"the same `{type(callback).__name__}` is there twice, among "
-                    "`callbacks` or as `logger` too. Give each observer once."
+                    "`callbacks` or also as `logger`. Pass each observer once."
                 )
             found.append(callback)
         observers = [one for one in found if isinstance(one, AbstractObserver)]
@@ -61,9 +61,11 @@ class Callbacks(eqx.Module):
 
 
 def as_callbacks(phrase: str, value: Any) -> tuple[Callback, ...]:
-    """One observer or rule, or a tuple or list of them, as a tuple; `None` is none.
+    """Return one observer or rule, or a tuple or list of them, as a tuple.
 
-    **Raises:** `TypeError` that begins with `phrase`.
+    `None` is an empty tuple.
+
+    **Raises:** `TypeError`, whose message begins with `phrase`, for anything else.
     """
     if value is None:
         return ()

@@ -1,4 +1,4 @@
-"""Where a run stands, and what is written down of a step."""
+"""The carry of the loop, and the row of a step."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .stopping import Rules, is_over
 
 
 class Carry(eqx.Module):
-    """Where a run stands.
+    """The carry of the loop.
 
     - `state`: the trainer's state.
     - `over`: whether a rule has ended the run.
@@ -28,10 +28,10 @@ class Carry(eqx.Module):
 
 
 class Row(eqx.Module):
-    """What is written down of a step.
+    """The values that are stored of a step.
 
-    - `kept`: for the `Record`; `None` where nothing is kept.
-    - `selected`: for each observer.
+    - `kept`: those for the `Record`; `None` if nothing is kept.
+    - `selected`: those for each observer.
     """
 
     kept: Tree
@@ -39,22 +39,22 @@ class Row(eqx.Module):
 
 
 class Selected(eqx.Module):
-    """What an observer selects of each step.
+    """The selection of an observer, with checks of its result.
 
-    - `observer`: its name, for messages.
-    - `selection`: what its `select` returned.
+    - `observer`: the name of the observer, for messages.
+    - `selection`: the function that its `select` returned.
     """
 
     observer: str = eqx.field(static=True)
     selection: Selection | None
 
     def __call__(self, state: Any, metrics: Any) -> Tree:
-        """Return what is selected.
+        """Return the values that are selected of a step.
 
-        **Raises:** `TypeError` for what cannot be stacked over steps.
+        **Raises:** `TypeError` for values that cannot be stacked over steps.
         """
         if self.selection is None:
             return None
-        found = self.selection(state, metrics)
-        check_arrays(found, f"what `{self.observer}.select` computes")
-        return found
+        values = self.selection(state, metrics)
+        check_arrays(values, f"what `{self.observer}.select` computes")
+        return values

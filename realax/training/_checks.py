@@ -22,47 +22,49 @@ record: Check = optional(function("(state) -> tree of arrays"))
 
 
 def observers(phrase: str, value: Any) -> Any:
-    """Observers and rules, one or many, as `Callbacks` takes them."""
+    """Check observers and rules, one or many, for `Callbacks`."""
     as_callbacks(phrase, value)
     return value
 
 
 def a_state(phrase: str, value: Any) -> Any:
+    """Check that `value` is a state of a trainer."""
     if not isinstance(value, AbstractState):
         raise TypeError(
-            f"{phrase} must be a state, as `initialize` returns, but got "
+            f"{phrase} must be a state from `initialize` or a run, but got "
             f"{describe(value)}."
         )
     return value
 
 
 def batches(phrase: str, value: Any) -> Any:
+    """Check that `value` can be iterated over and is not a single tree or array."""
     expected = f"{phrase} must be an iterable of batches"
     if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
         raise TypeError(f"{expected}, but got {describe(value)}.")
     if eqx.is_array(value):
         raise TypeError(
-            f"{expected}, but got {describe(value)}. Pass `data` to `train` for the "
-            "same in each step, or a list of batches: `list(array)`, `[array]`."
+            f"{expected}, but got {describe(value)}. Pass `data` to `train` to "
+            "use it in each step, or pass a list of batches: `list(array)`, `[array]`."
         )
     return value
 
 
 def check_one(state: Any) -> None:
-    """Refuse several states in one, as `vmap` returns them.
+    """Refuse a batch of states, such as `vmap` returns.
 
     **Raises:** `ValueError`.
     """
     if state.step.shape != ():
         raise ValueError(
             f"`state` must be one state, but got one whose `step` has shape "
-            f"{state.step.shape}. For several, map over them: "
+            f"{state.step.shape}. Map over a batch of states: "
             "`jax.vmap(trainer.train)(states, keys)`."
         )
 
 
 def trainable(phrase: str, value: Any) -> Any:
-    """A tree with floating-point arrays, whose known values are finite."""
+    """Check that `value` is a tree of floating-point arrays with finite values."""
     tree: Any = value
     if isinstance(value, NormalizedPolicy):
         tree = value.policy
@@ -74,7 +76,7 @@ def trainable(phrase: str, value: Any) -> Any:
 def check_finite(phrase: str, tree: Any) -> None:
     """Refuse NaN and infinity in the arrays of a tree.
 
-    Traced arrays pass, because their values are not known yet.
+    Traced arrays are accepted, because their values are not known yet.
 
     **Raises:** `ValueError` that names the array by its path.
     """
@@ -89,7 +91,7 @@ def check_finite(phrase: str, tree: Any) -> None:
                 f"{phrase} must hold finite numbers, but got {bad} of "
                 f"{np.size(leaf)} that are not, at "
                 f"`{jax.tree_util.keystr(path) or '(root)'}`. Training cannot "
-                "start there: find out where they come from."
+                "start there: find out what produced them."
             )
 
 
@@ -106,7 +108,10 @@ def check_record(chosen: Any) -> None:
 
 
 def check_rate(argument: str, rate: Any) -> Any:
-    """Return the rate of a schedule for a step. **Raises:** `ValueError`."""
+    """Return the rate of a schedule for a step.
+
+    **Raises:** `ValueError` if it is not one number.
+    """
     if not eqx.is_array_like(rate) or jnp.shape(rate) != ():
         raise ValueError(
             f"{argument} must return one number for a step, but got {describe(rate)}."

@@ -1,4 +1,4 @@
-"""The data of each step of a run."""
+"""The sources of the data of a run."""
 
 import abc
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from .._types import Tree
 class Data(eqx.Module):
     """The data of a chunk of steps.
 
-    - `tree`: the data of each step; of a stream, batches with a leading axis.
-    - `start`: which of the batches is the first; `None` where each step has all.
+    - `tree`: the data of every step, or the stacked batches of a stream.
+    - `start`: the index of the first batch; `None` if every step has all data.
     """
 
     tree: Tree
@@ -30,16 +30,16 @@ class Data(eqx.Module):
 
 
 class AbstractFeed(abc.ABC):
-    """The data of each step of a run."""
+    """A source of the data of each step of a run."""
 
     @property
     @abc.abstractmethod
     def left(self) -> int:
-        """The number of steps for which `data` suffices."""
+        """The number of steps for which the result of `data` suffices."""
 
     @abc.abstractmethod
     def begin(self, skip: int, steps: int) -> None:
-        """Leave out the data of `skip` steps, and prepare those of `steps` more."""
+        """Skip the data of `skip` steps, and prepare those of the next `steps`."""
 
     @abc.abstractmethod
     def ready(self) -> bool:
@@ -51,7 +51,7 @@ class AbstractFeed(abc.ABC):
 
     @abc.abstractmethod
     def used(self, steps: int) -> None:
-        """Take note that a chunk of `steps` steps was computed."""
+        """Record that a chunk of `steps` steps was computed."""
 
     @abc.abstractmethod
     def look_ahead(self, busy: Callable[[], bool]) -> None:
@@ -59,7 +59,7 @@ class AbstractFeed(abc.ABC):
 
     @abc.abstractmethod
     def example(self) -> Tree:
-        """Return the data of one step, for their shapes."""
+        """Return the data of one step, whose shapes are needed."""
 
 
 @final
@@ -71,11 +71,11 @@ class Constant(AbstractFeed):
 
     @property
     def left(self) -> int:
-        """More than the steps of any run."""
+        """A number larger than the steps of any run."""
         return 2**31
 
     def begin(self, skip: int, steps: int) -> None:
-        """Do nothing: all data are there."""
+        """Do nothing, because all data are available."""
         del skip, steps
 
     def ready(self) -> bool:
@@ -87,11 +87,11 @@ class Constant(AbstractFeed):
         return Data(self._tree, None)
 
     def used(self, steps: int) -> None:
-        """Do nothing: the data are not used up."""
+        """Do nothing, because the data are used again."""
         del steps
 
     def look_ahead(self, busy: Callable[[], bool]) -> None:
-        """Do nothing: all data are there."""
+        """Do nothing, because all data are available."""
         del busy
 
     def example(self) -> Tree:

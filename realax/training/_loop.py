@@ -15,19 +15,19 @@ from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
 from ._checks import check_record
 from ._feed import AbstractFeed, Data
-from ._rows import buffers_for, written
-from ._session import opened
+from ._rows import buffers_for, write_row
+from ._session import open_session
 from ._state_check import check_state, check_step
 from .observers import Run
 from .stopping import Rules
 
 
 class Program(eqx.Module):
-    """What is compiled, beside states, keys and data.
+    """The trainer of a run, and the functions that are compiled with its step.
 
     - `trainer`: the trainer without its callbacks.
-    - `rules`: those that end a run.
-    - `selected`: what the observers see of each step.
+    - `rules`: the rules that end a run.
+    - `selected`: the selections of the observers.
     - `collect`: whether the rows of the `Record` are kept.
     """
 
@@ -45,13 +45,16 @@ def initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
 def step(
     program: Program, carry: Carry, key: PRNGKeyArray, data: Tree
 ) -> tuple[Carry, Row]:
-    """Make one step with its own key. The state of a run that is over does not change.
+    """Make one step, unless the run is over.
 
     **Arguments:**
 
-    - `carry`: where the run stands.
-    - `key`: the run's key.
+    - `carry`: the carry before the step.
+    - `key`: the run's key, from which the key of the step is derived.
     - `data`: the data of this step.
+
+    **Returns:** The carry after the step, and its row. If the run is over, they are the
+    same carry and a row of zeros.
     """
     trainer, rules = program.trainer, program.rules
     fresh = eqx.filter_eval_shape(compiled(initialize, {}), trainer, key, data)
@@ -72,7 +75,7 @@ def step(
 
     if not rules:
         return go(carry.state)
-    # Jitted and inlined, so that asking for the shapes does not trace it twice.
+    # Jitted and inlined, so that `eval_shape` does not trace it a second time.
     go = jax.jit(go, inline=True)
     _, shapes = jax.eval_shape(go, carry.state)
 
@@ -96,7 +99,7 @@ def bare_run(
 ) -> tuple[Any, Tree]:
     """Make all steps in one scan.
 
-    **Returns:** The state after them, and what was kept of each, stacked.
+    **Returns:** The state after them, and the kept values of each step, stacked.
     """
 
     def body(carry: Carry, _: None) -> tuple[Carry, Tree]:
@@ -106,7 +109,7 @@ def bare_run(
     start = Carry.of(state, program.rules)
     end, rows = jax.lax.scan(body, start, None, length=steps)
     if program.rules and program.collect:
-        # At least the first row, of a run that was over before.
+        # A run that was over before keeps its first row.
         last = jnp.maximum(end.state.step - state.step - 1, 0)
         last = jnp.minimum(jnp.arange(steps), last)
         rows = jax.tree.map(lambda row: row[last], rows)
@@ -116,22 +119,22 @@ def bare_run(
 def chunk(
     program: Program, carry: Carry, key: PRNGKeyArray, data: Data, count: Any
 ) -> tuple[Carry, Row]:
-    """Make `count` steps, or as many as the buffers hold.
+    """Make `count` steps, or as many as the buffers can hold.
 
-    Their number is traced, so that one compilation serves every length.
+    The number is traced, so that one compilation suffices for every length.
 
-    **Returns:** Where the run stands after them, and the buffers with their rows.
+    **Returns:** The carry after them, and the buffers with their rows.
     """
 
-    # Jitted and inlined, so that asking for the shapes and looping trace it only once.
+    # Jitted and inlined, so that `eval_shape` and the loop trace it only once.
     @jax.jit(inline=True)
     def one(carry: Carry, i: Any) -> tuple[Carry, Row]:
         return step(program, carry, key, data.of_step(i))
 
-    def body(i: Any, now: tuple[Carry, Row]) -> tuple[Carry, Row]:
-        carry, buffers = now
+    def body(i: Any, loop: tuple[Carry, Row]) -> tuple[Carry, Row]:
+        carry, buffers = loop
         carry, row = one(carry, i)
-        return carry, written(buffers, i, row)
+        return carry, write_row(buffers, i, row)
 
     _, shapes = jax.eval_shape(one, carry, count)
     buffers, capacity = buffers_for(shapes)
@@ -146,17 +149,18 @@ def observed_run(
     data: Tree,
     batches: Iterable[Tree] | None,
 ) -> tuple[Any, Tree]:
-    """Make the steps of a run in chunks, with the host in between.
+    """Make the steps of a run in chunks, and act on the host between them.
 
     **Arguments:**
 
     - `state`: the state from which the run starts, unless an observer restores one.
-    - `data`: the data of each step, unless there are `batches`, one for each.
+    - `data`: the data of every step, if `batches` is `None`.
+    - `batches`: the data of one step after another.
 
-    **Returns:** The state after the last step, and what was kept of each, stacked.
+    **Returns:** The state after the last step, and the kept values of each, stacked.
     """
     run_chunk = compiled(chunk, run.trainer.xla_options, wait=False)
-    with opened(run, callbacks, state, data, batches) as session:
+    with open_session(run, callbacks, state, data, batches) as session:
         program = with_fields(program, selected=session.start())
         while session.unfinished:
             batch, count = session.next_chunk()

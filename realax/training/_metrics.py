@@ -1,4 +1,4 @@
-"""One number of each step, by its name among the metrics."""
+"""The selection of one metric by its name."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ def metric_of(metrics: Any, name: str) -> Array:
 
     **Arguments:**
 
-    - `metrics`: those of a step.
-    - `name`: the name of an entry, such as `"loss"`, with dots to deeper ones, such as
-        `"eval_data.length"`.
+    - `metrics`: the metrics of a step.
+    - `name`: the name of an entry, such as `"loss"`, with dots to deeper entries, such
+        as `"eval_data.length"`.
 
-    **Raises:** `ValueError` with the closest matches where there is no such metric,
-    or where it is a tree of several.
+    **Raises:** `ValueError` with the closest matches if there is no such metric, or if
+    it is a tree of several.
     """
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
@@ -41,7 +41,7 @@ def metric_of(metrics: Any, name: str) -> Array:
 
 
 class MetricOf(eqx.Module):
-    """Selects a metric of each step, as `metric_of`."""
+    """Selects a metric of each step by its name."""
 
     name: str = eqx.field(static=True)
 

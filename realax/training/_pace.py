@@ -1,4 +1,4 @@
-"""Lengths of chunks and signals: all that differs between two processes of a run."""
+"""The lengths of chunks, which depend on the clock and the signals of a process."""
 
 import time
 from collections.abc import Iterable
@@ -7,25 +7,26 @@ from ._signals import Signals
 from .observers import AbstractObserver
 
 
-# How long a chunk is to take, in seconds: how soon Ctrl-C and observers act.
+# The intended duration of a chunk, after which Ctrl-C and observers can act.
 _CHUNK_SECONDS = 0.3
-# The first chunk also compiles, and its time says little: lengths grow by this factor.
+# The first chunk also compiles, so that its time is too long. Lengths grow at most by
+# this factor.
 _GROWTH = 8
-# A chunk's rows are written into buffers of a fixed size, so that chunks of every
-# length share one compilation: at most so many steps.
+# The rows of a chunk are written into buffers of a fixed size, so that chunks of every
+# length share one compilation. This is the largest number of steps.
 MAX_STEPS = 4096
 
 
 class Pace:
     """Decides before each chunk whether it begins, and how many steps it makes.
 
-    Both depend on the process: on its signals and its clock. Neither changes a result,
+    Both depend on the signals and the clock of the process. Neither changes a result,
     because the length of a chunk is an argument of the compiled program.
 
     **Arguments:**
 
-    - `observers`: chunks end at the multiples of their `every`.
-    - `signals`: those that wait for an answer.
+    - `observers`: the observers, at the multiples of whose `every` chunks end.
+    - `signals`: the pending signals.
     """
 
     def __init__(self, observers: Iterable[AbstractObserver], signals: Signals):
@@ -40,18 +41,18 @@ class Pace:
         **Arguments:**
 
         - `done`: the number of steps so far.
-        - `most`: the number of steps that can be made at most.
+        - `most`: the largest possible length.
 
-        **Raises:** `KeyboardInterrupt` or `SystemExit` where a signal waits.
+        **Raises:** `KeyboardInterrupt` or `SystemExit` if a signal is pending.
         """
-        self._signals.answer()
+        self._signals.raise_pending()
         to_boundary = (every - done % every for every in self._periods)
         length = min((self._fits, most, MAX_STEPS, *to_boundary))
         self._began = time.perf_counter()
         return length
 
     def stop(self, steps: int) -> None:
-        """Learn from a chunk of `steps` steps, which ends now."""
+        """Adapt the length to the time of a chunk of `steps` steps, which ends now."""
         per_step = (time.perf_counter() - self._began) / steps
         fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))  # a clock may stand still
         self._fits = max(1, min(fits, _GROWTH * steps))

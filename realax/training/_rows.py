@@ -1,4 +1,4 @@
-"""Rows of steps: in buffers on the device, and as numpy arrays on the host."""
+"""The rows of steps in buffers on the device, and as numpy arrays on the host."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from .._types import Tree
 from ._pace import MAX_STEPS
 
 
-# The buffers of a chunk take about so many bytes at most.
+# The approximate limit for the buffers of a chunk.
 _MAX_BYTES = 2**24
 
 
 def buffers_for(row: Tree) -> tuple[Tree, int]:
-    """Return buffers for the rows of a chunk, and how many rows they hold.
+    """Return buffers for the rows of a chunk, and the number of rows that fit.
 
     **Arguments:**
 
@@ -32,13 +32,13 @@ def buffers_for(row: Tree) -> tuple[Tree, int]:
     return jax.tree.map(empty, row), capacity
 
 
-def written(buffers: Tree, i: Any, row: Tree) -> Tree:
-    """Return the buffers with `row` as their row `i`."""
+def write_row(buffers: Tree, i: Any, row: Tree) -> Tree:
+    """Return the buffers with `row` at index `i`."""
     return jax.tree.map(lambda buffer, leaf: buffer.at[i].set(leaf), buffers, row)
 
 
 @no_type_check
-def first_rows(buffers: Tree, count: int) -> Tree:
+def host_rows(buffers: Tree, count: int) -> Tree:
     """Return the first `count` rows of each buffer as new numpy arrays."""
 
     @no_type_check
@@ -50,11 +50,11 @@ def first_rows(buffers: Tree, count: int) -> Tree:
     return jax.tree.map(rows, buffers)
 
 
-def joined(buffers: Tree, chunks: list[Tree]) -> Tree:
-    """Return the rows of all chunks as jax arrays of the buffers' types, keys included.
+def concatenate(buffers: Tree, chunks: list[Tree]) -> Tree:
+    """Return the rows of all chunks as jax arrays of the buffers' types.
 
-    numpy joins them, because jax would compile a concatenation for each way of cutting
-    a run.
+    numpy concatenates them, because jax would compile the concatenation of each
+    division into chunks.
     """
 
     @no_type_check

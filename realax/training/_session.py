@@ -1,4 +1,4 @@
-"""The host's half of an observed run: its start, its chunks, its end."""
+"""The host side of an observed run."""
 
 import contextlib
 from collections.abc import Generator, Iterable
@@ -14,22 +14,22 @@ from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
 from ._feed import AbstractFeed, Constant, Data
 from ._pace import Pace
-from ._rows import first_rows, joined
+from ._rows import concatenate, host_rows
 from ._signals import Signals, deferred_signals
 from ._stream import Stream
 from .observers import AbstractObserver, Run
 
 
 class Session:
-    """The host's half of an observed run.
+    """The host side of an observed run: its start, its chunks and its end.
 
     **Arguments:**
 
     - `run`: the run.
-    - `callbacks`: those of its trainer.
-    - `state`: the state from which it would start.
+    - `callbacks`: the callbacks of its trainer.
+    - `state`: the state from which it starts, unless an observer restores one.
     - `feed`: the data of its steps.
-    - `signals`: those that wait for an answer.
+    - `signals`: the pending signals.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Session:
         self._started = list[AbstractObserver]()
         self._done = 0
         self._warned = False
-        self._example: Tree = None  # buffers, for their types
+        self._buffers: Tree = None  # of the last chunk, for their types
         self.kept = list[Tree]()
 
     def start(self) -> tuple[Selected, ...]:
-        """Restore a state, start the observers, and return what they select."""
+        """Restore a state, start the observers, and return their selections."""
         observers = self._callbacks.observers
         for observer in observers:
             if observer.saves:
@@ -66,7 +66,7 @@ class Session:
         self._done = int(self.state.step)
         rules = self._callbacks.rules
         self.carry = self.run.trainer.placed(Carry.of(self.state, rules))
-        # A run that was stopped before takes no batch.
+        # No batch is fetched for a run that was over before.
         steps = 0 if bool(self.carry.over) else self.run.end - self._done
         self.feed.begin(skip=self._done - self.run.begin, steps=steps)
         return tuple(
@@ -75,7 +75,7 @@ class Session:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is a step left to make, and data for it."""
+        """Whether there are steps left, and data for the next one."""
         if self._done >= self.run.end or bool(self.carry.over):
             return False
         return self.feed.ready()
@@ -92,13 +92,16 @@ class Session:
         jax.block_until_ready(carry.state.step)
 
     def show(self, carry: Carry, buffers: Row) -> None:
-        """Show the observers a chunk. Only then can its state be saved at the end."""
+        """Show a chunk to the observers.
+
+        Only after all of them have seen it can its state be saved at the end.
+        """
         steps = np.arange(self._done, int(carry.state.step)) + 1
-        rows = first_rows(buffers, len(steps))
+        rows = host_rows(buffers, len(steps))
         self._pace.stop(len(steps))
         self.feed.used(len(steps))
         self._done += len(steps)
-        self._example = buffers.kept
+        self._buffers = buffers.kept
         self.kept.append(rows.kept)
         self._warn(carry.state)
         selected = rows.selected
@@ -107,11 +110,11 @@ class Session:
         self.carry, self.state = carry, carry.state
 
     def rows(self) -> Tree:
-        """Return what was kept of all steps, of which there is at least one."""
-        return joined(self._example, self.kept)
+        """Return the kept values of all steps, of which there is at least one."""
+        return concatenate(self._buffers, self.kept)
 
     def end(self, error: BaseException | None) -> None:
-        """End every observer that was started, the others too where one fails."""
+        """End every observer that was started, even if one of them fails."""
         _end_all(self._started, self.state, error)
 
     def _warn(self, state: Any) -> None:
@@ -122,7 +125,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def opened(
+def open_session(
     run: Run,
     callbacks: Callbacks,
     state: Any,
@@ -133,15 +136,16 @@ def opened(
 
     **Arguments:**
 
-    - `run`, `callbacks`, `state`: as for `Session`.
-    - `data`: the data of each step, unless there are `batches`, one for each.
+    - `run`, `callbacks`, `state`: the arguments of `Session`.
+    - `data`: the data of every step, if `batches` is `None`.
+    - `batches`: the data of one step after another.
     """
     error: BaseException | None = None
     with deferred_signals() as signals:
         feed: AbstractFeed = Constant(data)
         if batches is not None:
-            careful = bool(callbacks.rules)
-            feed = Stream(batches, signals.waiting, run.trainer.placed, careful)
+            one_by_one = bool(callbacks.rules)
+            feed = Stream(batches, signals.user_code, run.trainer.placed, one_by_one)
         session = Session(run, callbacks, state, feed, signals)
         try:
             yield session
@@ -170,7 +174,7 @@ def _checked(observer: AbstractObserver, state: Any, before: Any) -> Any:
 def _end_all(
     observers: list[AbstractObserver], state: Any, error: BaseException | None
 ) -> None:
-    """End the observers, the last one first, the others too where one fails."""
+    """End the observers in reverse order, even if one of them fails."""
     if not observers:
         return
     try:
@@ -178,7 +182,7 @@ def _end_all(
     except Exception as failure:
         if error is None:
             raise
-        # What broke the run must not be hidden by what comes after it.
+        # A second error must not hide the one that ended the run.
         warn_user(f"{type(observers[-1]).__name__}.on_end failed too: {failure!r}")
     finally:
         _end_all(observers[:-1], state, error)

@@ -1,4 +1,4 @@
-"""What a trainer carries from step to step, and what a run leaves behind."""
+"""The state of a trainer, and the record of a run."""
 
 from typing import TypedDict
 
@@ -9,11 +9,11 @@ from .stopping import Counters
 
 
 class AbstractState(eqx.Module):
-    """The state of a trainer, which goes from step to step: arrays only.
+    """The state that a trainer passes from step to step, which has only array leaves.
 
-    - `step`: the number of steps so far. The loop counts it.
-    - `stopping`: the counters of early stopping, one for each rule. The loop keeps
-        them; a trainer leaves them out.
+    - `step`: the number of steps so far. The loop sets it.
+    - `stopping`: the counters of early stopping, one for each rule. The loop sets
+        them; a trainer ignores them.
     """
 
     step: eqx.AbstractVar[Step]
@@ -23,10 +23,10 @@ class AbstractState(eqx.Module):
 class Record[M](TypedDict):
     """The record of a run, each leaf with a leading axis of steps.
 
-    - `metrics`: what `train_step` returned beside the state.
-    - `record`: what the trainer's `record` chose; `None` where it was not given.
+    - `metrics`: the metrics that `train_step` returned.
+    - `record`: the values that the trainer's `record` returned; `None` if it has none.
     - `stopped_at`: the step at which a run with `EarlyStopping` ended, shape `()`;
-        `None` for one without.
+        `None` for a run without.
     """
 
     metrics: M

@@ -1,4 +1,4 @@
-"""Checks that a state belongs to its trainer, before anything is compiled."""
+"""Checks that a state belongs to its trainer."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ _SHOWN = 4
 def check_state(state: Any, expected: Any, trainer: Any) -> None:
     """Refuse a state that differs in its arrays from those that `initialize` returns.
 
-    **Raises:** `TypeError` for one of another class, `ValueError` that lists the arrays
-    that differ.
+    **Raises:** `TypeError` for a state of another class, `ValueError` that lists the
+    arrays that differ.
     """
     name = type(trainer).__name__
     if type(state) is not type(expected):
         raise TypeError(
-            f"`state` must be a {type(expected).__name__}, as `initialize` of this "
-            f"{name} returns, but got a {type(state).__name__}. It belongs to another "
+            f"`state` must be a {type(expected).__name__} from `initialize` of this "
+            f"{name}, but got a {type(state).__name__}. It belongs to another "
             "kind of trainer."
         )
     if wrong := _differences(state, expected):
         raise ValueError(
-            f"`state` must be like those of `initialize` of this {name}, but got one "
-            f"in which {wrong}. It belongs to a trainer with other settings; begin "
+            f"`state` must match the result of `initialize` of this {name}, but got "
+            f"one in which {wrong}. It belongs to a trainer with other settings; begin "
             "with `trainer.initialize(key)`."
         )
 
@@ -65,7 +65,7 @@ def _differences(state: Any, expected: Any) -> str:
 
 
 def _arrays(state: Any) -> dict[str, str]:
-    # The counters of early stopping belong to the run, and are not in a new state.
+    # The counters of early stopping belong to the run; a new state has none.
     leaves = jax.tree_util.tree_leaves_with_path(with_fields(state, stopping=()))
     return {
         f"state{jax.tree_util.keystr(path)}": f"{leaf.dtype}{list(leaf.shape)}"

@@ -11,63 +11,62 @@ import numpy as np
 
 from .._check import no_type_check
 from .._types import Tree
-from ._batches import MOST, Group, copied
+from ._batches import MAX_BATCHES, Group, copy_batch
 from ._feed import AbstractFeed, Data
 
 
-# For so many seconds batches are gathered even if the device has nothing to do: of a
-# slow source too, several share the cost of a call.
-_GATHERING = 0.05
+# Batches are gathered for this long even if the device is idle, so that several batches
+# of a slow source share the cost of a call.
+_GATHER_SECONDS = 0.05
 _END = object()
 _EMPTY = (
-    "`batches` must yield at least one batch, but it is empty. A generator that was "
-    "gone through once is: make a new one for each run."
+    "`batches` must yield at least one batch, but it is empty. A generator is empty "
+    "after its first use: make a new one for each run."
 )
 
 
 @final
 class Stream(AbstractFeed):
-    """The batches of an iterable, fetched while the steps before are computed.
+    """The batches of an iterable, which are fetched while earlier steps are computed.
 
-    They are fetched in the thread that trains: jax's own computations run beside it,
-    and a source that computes with jax has the settings of the caller.
+    They are fetched in the thread that trains: jax computes in threads of its own, and
+    a source that computes with jax has the settings of the caller.
 
     **Arguments:**
 
     - `batches`: the iterable.
-    - `waiting`: opens a context in which the user's own code runs and may be
-        interrupted.
+    - `user_code`: opens a context in which the user's code can be interrupted.
     - `place`: puts a batch on the devices of the run.
-    - `careful`: whether no batch may be taken before it is certain to be used.
+    - `one_by_one`: whether a batch is fetched from an iterator only when it is needed.
     """
 
     def __init__(
         self,
         batches: Iterable[Tree],
-        waiting: Callable[[], Any],
+        user_code: Callable[[], Any],
         place: Callable[[Tree], Tree],
-        careful: bool,
+        one_by_one: bool,
     ):
         self._batches = iter(batches)
-        self._careful = careful and self._batches is batches
-        self._waiting = waiting
+        self._one_by_one = one_by_one and self._batches is batches
+        self._user_code = user_code
         self._place = place
         self._groups = collections.deque[Group]()
         self._data: Any = None
-        self._wanted = 0
+        self._remaining = 0
         self._skipped: Any = _END
         self._slow = False
         self._error: BaseException | None = None
 
     def begin(self, skip: int, steps: int) -> None:
-        """Leave out the batches that a restored run had used, and fetch the next one.
+        """Skip the batches that a restored run has used, and fetch the next one.
 
-        **Raises:** `ValueError` where there is none.
+        **Raises:** `ValueError` if there is none.
         """
-        with self._waiting():
+        with self._user_code():
             for batch in itertools.islice(self._batches, skip):
                 self._skipped = batch
-        self._wanted = steps
+        self._remaining = steps
         if steps > 0 and not self.ready() and skip == 0:
             raise ValueError(_EMPTY)
 
@@ -81,7 +80,7 @@ class Stream(AbstractFeed):
     @property
     @no_type_check
     def left(self) -> int:
-        """The number of batches in `data` that were not used."""
+        """The number of unused batches in the result of `data`."""
         group = self._groups[0]
         return group.size - group.used
 
@@ -89,8 +88,8 @@ class Stream(AbstractFeed):
     def ready(self) -> bool:
         """Fetch a batch if there is none, and return whether there is one now.
 
-        **Raises:** the error that the source raised when it was last asked, once the
-        batches before it are used; Ctrl-C at once.
+        **Raises:** the error of the source, once the batches before it are used;
+        `KeyboardInterrupt` at once.
         """
         if isinstance(self._error, Exception) and self._groups:
             return True
@@ -100,7 +99,7 @@ class Stream(AbstractFeed):
 
     @no_type_check
     def used(self, steps: int) -> None:
-        """Take note that a chunk used `steps` batches."""
+        """Record that a chunk used `steps` batches."""
         group = self._groups[0]
         group.used += steps
         if group.used == group.size:
@@ -110,60 +109,62 @@ class Stream(AbstractFeed):
     @no_type_check
     def look_ahead(self, busy: Callable[[], bool]) -> None:
         """Fetch more batches while the device is busy, at most for one full call."""
-        began = time.perf_counter()
-        while not self._careful and self._error is None:
-            gathering = not self._slow and time.perf_counter() - began < _GATHERING
-            full = len(self._groups) > 1 and not self._groups[-1].room
+        start = time.perf_counter()
+        while not self._one_by_one and self._error is None:
+            gathering = not self._slow and time.perf_counter() - start < _GATHER_SECONDS
+            full = len(self._groups) > 1 and not self._groups[-1].has_room
             if full or not (gathering or busy()):
                 return
-            asked = time.perf_counter()
+            fetching = time.perf_counter()
             try:
                 found = self._fetch()
             except BaseException as error:
-                # What the device computes meanwhile is to be seen and saved first.
+                # Raised later, so that the steps in progress are shown and saved first.
                 self._error = error
                 return
-            self._slow = time.perf_counter() - asked > _GATHERING
+            self._slow = time.perf_counter() - fetching > _GATHER_SECONDS
             if not found:
                 return
 
     def example(self) -> Tree:
-        """Return a batch, for a restored run that has no step left to make."""
+        """Return a batch, for a restored run that has no steps left."""
         if self._skipped is _END:
             self._skipped = next(self._batches, _END)
-        return None if self._skipped is _END else jax.device_put(copied(self._skipped))
+        if self._skipped is _END:
+            return None
+        return jax.device_put(copy_batch(self._skipped))
 
     @no_type_check
     def _fetch(self) -> bool:
-        if self._wanted == 0:
+        if self._remaining == 0:
             return False
-        with self._waiting():
+        with self._user_code():
             batch = next(self._batches, _END)
         if batch is _END:
-            self._wanted = 0
+            self._remaining = 0
             return False
-        self._wanted -= 1
+        self._remaining -= 1
         group = self._groups[-1] if self._groups else None
         if group is None or not group.add(batch):
-            self._groups.append(Group(batch, 1 if self._careful else MOST))
+            self._groups.append(Group(batch, 1 if self._one_by_one else MAX_BATCHES))
         return True
 
 
-def peeked(batches: Iterable[Tree]) -> tuple[Tree, Iterable[Tree]]:
-    """Return the first batch, and batches that begin with it.
+def peek(batches: Iterable[Tree]) -> tuple[Tree, Iterable[Tree]]:
+    """Return a copy of the first batch, and an iterable of all batches.
 
-    **Raises:** `ValueError` where there is none.
+    **Raises:** `ValueError` if there is none.
     """
     source = iter(batches)
     first: Any = next(source, _END)
     if first is _END:
         raise ValueError(_EMPTY)
     whole = itertools.chain([first], source)
-    return copied(first), whole if source is batches else _Once(whole)
+    return copy_batch(first), whole if source is batches else _Once(whole)
 
 
 class _Once:
-    """An iterable that is not its own iterator, as the source that it continues."""
+    """An iterable that is not its own iterator, like the source of its batches."""
 
     def __init__(self, source: Iterator[Tree]):
         self._source = source

@@ -1,4 +1,4 @@
-"""Runs under a trace: by `jit`, `vmap`, `grad` or a task."""
+"""Detection of runs that are traced by `jit`, `vmap`, `grad` or a task."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from ._callbacks import Callbacks
 
 
 def is_traced(*trees: Any) -> bool:
-    """Return whether a run on `trees`, or this very place, is being traced.
+    """Return whether a trace is in progress, or `trees` hold traced arrays.
 
-    What the trees close over counts: an optimiser made with a traced learning rate.
+    Arrays in closures count too, such as the traced learning rate of an optimiser.
     """
     leaves = jax.tree.leaves(trees)
     if any(isinstance(x, Tracer) for x in [*leaves, jnp.zeros(())]):
@@ -22,22 +22,22 @@ def is_traced(*trees: Any) -> bool:
 
 
 def check_traced(trainer: Any, callbacks: Callbacks, batches: Any) -> None:
-    """Refuse what needs the host.
+    """Refuse observers and streams, which need the host, in a traced run.
 
-    **Raises:** `RuntimeError` for observers and for batches of a stream.
+    **Raises:** `RuntimeError`.
     """
     name = type(trainer).__name__
     if observers := callbacks.observers:
         names = ", ".join(type(observer).__name__ for observer in observers)
         raise RuntimeError(
             f"a {name} with observers ({names}) is being traced by `jit`, `vmap`, "
-            "`grad` or a task, where no host can watch. Attach observers to the "
+            "`grad` or a task, where observers cannot run. Attach observers to the "
             "outermost trainer only: build this one without `callbacks`, `logger` and "
             "`progress_bar`."
         )
     if batches is not None:
         raise RuntimeError(
-            f"a {name} is being traced by `jit`, `vmap`, `grad` or a task, where no "
-            "host can fetch batches. Stream outside of them, or pass all of the data "
+            f"a {name} is being traced by `jit`, `vmap`, `grad` or a task, where "
+            "batches cannot be fetched. Stream outside of them, or pass all data "
             "at once: `trainer.train(state, key, data)`."
         )

@@ -1,4 +1,4 @@
-"""Observers: watchers of a run on the host."""
+"""Observers, which watch a run on the host."""
 
 from ._base import (
     AbstractObserver as AbstractObserver,
@@ -6,7 +6,7 @@ from ._base import (
     Selection as Selection,
 )
 from ._checkpoint import Checkpointer as Checkpointer
-from ._folder import load_checkpoint as load_checkpoint
+from ._load import load_checkpoint as load_checkpoint
 from ._logger import Logger as Logger
 from ._params import load_params as load_params, save_params as save_params
 from ._progress import ProgressBar as ProgressBar

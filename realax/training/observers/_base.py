@@ -1,4 +1,4 @@
-"""The contract of what watches a run."""
+"""The contract of observers."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
@@ -12,9 +12,9 @@ from ._run import Run
 
 
 class Handle[T]:
-    """A mutable place for what an observer opens: a bar, a file, a client.
+    """A mutable box for a resource of an observer, such as a bar, a file or a client.
 
-    Hold one in a static field:
+    Keep it in a static field:
     `handle: Handle = eqx.field(static=True, default_factory=Handle)`.
     """
 
@@ -24,7 +24,7 @@ class Handle[T]:
         self.value = value
 
     def take(self) -> T | None:
-        """Empty the handle and return what was in it."""
+        """Empty the handle and return its value."""
         value, self.value = self.value, None
         return value
 
@@ -32,7 +32,7 @@ class Handle[T]:
 if TYPE_CHECKING:
     type _Number = SupportsIndex | float | None
 else:
-    _Number = Any  # at run time the check below says better what is wrong
+    _Number = Any  # at run time the check below has the better message
 
 
 def _every(value: _Number) -> int | None:
@@ -44,47 +44,48 @@ type Selection = Callable[[Any, Any], Tree]
 
 
 class AbstractObserver(eqx.Module):
-    """A watcher of a run on the host, between chunks of compiled steps.
+    """Watches a run on the host, between chunks of compiled steps.
 
-    All methods have a default that does nothing, so that an observer writes only those
-    that it needs. None of them is compiled: what is to be computed in each step is
-    another object, which `select` returns. Values that change during a run belong into
-    a `Handle`.
+    All methods have a default that does nothing, so that an observer defines only those
+    that it needs. None of them is compiled: the computation in each step is another
+    object, which `select` returns. Values that change during a run belong in a
+    `Handle`.
 
-    An observer never changes what a run computes; `restore` only lets it begin later.
+    An observer never changes what a run computes; `restore` only changes where the run
+    starts.
 
     **Arguments:**
 
-    - `every`: chunks end at multiples of this many steps; `None`: anywhere.
+    - `every`: chunks end at multiples of this many steps; if `None`, anywhere.
 
-    **Raises:** `TypeError` or `ValueError` where `every` is no number, or below 1.
+    **Raises:** `TypeError` or `ValueError` if `every` is no whole number or is below 1.
     """
 
     every: int | None = eqx.field(converter=_every, default=None, kw_only=True)
-    # Whether it saves states. Such an observer restores one before any other starts,
-    # and is called after the others, so that no log ends before a checkpoint.
+    # True for an observer that saves states. It restores one before the others start,
+    # and is called after them, so that no log ends before a checkpoint.
     saves: ClassVar[bool] = False
 
     @property
     def since(self) -> int | None:
-        """The step at which a restored run had once begun; `None` for a new run."""
+        """The step at which a restored run originally began; `None` for a new run."""
         return None
 
     def restore(self, run: Run, state: Any) -> Any:
-        """Return the state from which to start; only asked of an observer that saves.
+        """Return the state from which to start.
 
-        It is called once, before any observer starts.
+        It is called once, before any observer starts, if the class sets `saves`.
 
         **Arguments:**
 
         - `run`: the run that is about to begin.
-        - `state`: the state from which it would start.
+        - `state`: the state from which it starts otherwise.
         """
         del run
         return state
 
     def on_start(self, run: Run, state: Any) -> None:
-        """Act before the first step.
+        """Prepare for the first step.
 
         **Arguments:**
 
@@ -94,7 +95,7 @@ class AbstractObserver(eqx.Module):
         del run, state
 
     def select(self, run: Run) -> Selection | None:
-        """Return what is computed of each step for `on_chunk`; `None` for nothing.
+        """Return the function that is computed in each step for `on_chunk`, or `None`.
 
         It is called once, after `on_start`. The result `(state, metrics) -> tree` is
         compiled into the step, with the state after the step and its metrics. Return a
@@ -105,25 +106,25 @@ class AbstractObserver(eqx.Module):
         return None
 
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
-        """Act after a chunk of steps.
+        """Process a chunk of steps.
 
         **Arguments:**
 
         - `steps`: the values of `state.step` after each step of the chunk: 1 after a
             run's first.
-        - `selected`: the results of what `select` returned: numpy arrays with a leading
-            axis of `len(steps)`.
+        - `selected`: the results of the function from `select`: numpy arrays with a
+            leading axis of `len(steps)`.
         - `state`: the state after the chunk's last step.
         """
         del steps, selected, state
 
     def on_end(self, state: Any, error: BaseException | None) -> None:
-        """Act at the end, also of a run that was broken off.
+        """Finish, after a complete run and after one that an error ended.
 
         **Arguments:**
 
         - `state`: the last state that all observers have seen.
-        - `error`: what broke the run, for example `KeyboardInterrupt`; else `None`. It
-            is raised again afterwards.
+        - `error`: the error that ended the run, such as `KeyboardInterrupt`, which is
+            raised again afterwards; `None` for a complete run.
         """
         del state, error

@@ -1,15 +1,18 @@
-"""Which calls of `train` a folder of checkpoints has seen."""
+"""The calls of `train` that a folder of checkpoints records."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class Calls:
-    """Where calls of `train` began and ended, so that a script of several is run again.
+    """The steps at which calls of `train` began and ended.
 
-    - `ends`: for the step at which a call began, the one at which it ended and the one
-        at which it was to end: sooner by early stopping, or by the end of a stream.
-    - `states`: for each of those steps a digest of the state.
+    With them, a script of several calls can be run again.
+
+    - `ends`: maps the step at which a call began to the step at which it ended and the
+        one at which it was requested to end. The first is smaller after early stopping
+        or at the end of a stream.
+    - `states`: maps each of those steps to a digest of the state.
     """
 
     def __init__(self, meta: Mapping[str, Any] | None = None):
@@ -19,39 +22,45 @@ class Calls:
         self.states: dict[int, str] = {int(k): v for k, v in states.items()}
 
     def meta(self) -> dict[str, Any]:
-        """What a file holds of them."""
+        """Return the entries of a file that hold the calls."""
         return {"ends": self.ends, "states": self.states}
 
     def begin(self, step: int, digest: str) -> None:
-        """A call begins at `step`: there the one before it has ended."""
+        """Record that a call begins at `step`, where the one before it ended."""
         self.states[step] = digest
         before = [start for start in self.ends if start < step]
         if before and step not in self._chain():
             self.ends[max(before)] = [step, step]
 
-    def end_of(self, start: int, asked: int) -> int | None:
-        """Where the call from `start` to `asked` has ended, if it has."""
-        end, wanted = self.ends.get(start, (None, None))
-        return end if wanted == asked else None
+    def end_of(self, start: int, requested: int) -> int | None:
+        """Return the step at which the call from `start` to `requested` has ended.
 
-    def go_on(self, start: int) -> None:
-        """The call from `start` makes a step, and has not ended."""
+        It is `None` if no such call has ended.
+        """
+        end, wanted = self.ends.get(start, (None, None))
+        return end if wanted == requested else None
+
+    def resume(self, start: int) -> None:
+        """Record that the call from `start` makes a step, and so has not ended."""
         self.ends.pop(start, None)
 
-    def end(self, start: int, step: int, asked: int, digest: str) -> None:
-        """The call from `start` ends. Calls that no longer follow each other go."""
-        self.ends[start] = [step, asked]
+    def end(self, start: int, step: int, requested: int, digest: str) -> None:
+        """Record that the call from `start` ends at `step`.
+
+        Calls that no longer follow one another are forgotten.
+        """
+        self.ends[start] = [step, requested]
         self.states[step] = digest
         chain = self._chain()
         self.ends = {k: v for k, v in self.ends.items() if k in chain}
         self.states = {k: v for k, v in self.states.items() if k in chain}
 
     def steps(self) -> set[int]:
-        """The steps at which calls have ended."""
+        """Return the steps at which calls have ended."""
         return {end for end, _ in self.ends.values()}
 
     def _chain(self) -> set[int]:
-        """The steps that are reached from the first one, call by call."""
+        """Return the steps that are reached from the first one, call by call."""
         step, found = min(self.ends, default=None), set[int]()
         while step is not None and step not in found:
             found.add(step)

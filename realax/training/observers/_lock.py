@@ -1,4 +1,4 @@
-"""One run owns the files that it writes."""
+"""Locks, by which one run owns the files that it writes."""
 
 import contextlib
 import errno
@@ -10,10 +10,10 @@ import socket
 from filelock import FileLock, Timeout
 
 from ..._errors import warn_user
-from ..._storage._files import cannot_write
+from ..._storage._atomic import cannot_write
 
 
-# What systems answer where a file system, such as some network folders, has no locks.
+# The errors of file systems without locks, such as some network folders.
 _NO_LOCKS = {
     errno.ENOSYS,
     errno.ENOLCK,
@@ -23,9 +23,9 @@ _NO_LOCKS = {
 
 
 class Claim:
-    """A lock of the operating system, which frees it when its owner dies.
+    """A lock of the operating system, which releases it when its owner dies.
 
-    - `held`: whether there is one; not where the file system has no locks.
+    - `held`: whether it is locked; false if the file system has no locks.
     """
 
     def __init__(self, lock: FileLock | None, owner: pathlib.Path):
@@ -34,10 +34,11 @@ class Claim:
 
     @property
     def held(self) -> bool:
+        """Whether it is locked."""
         return self._lock is not None
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         lock, self._lock = self._lock, None
         if lock is not None:
             with contextlib.suppress(OSError):
@@ -46,21 +47,21 @@ class Claim:
 
 
 def claim(folder: pathlib.Path, name: str, what: str, argument: str) -> Claim:
-    """Own something as long as this process lives, or until it is released.
+    """Lock something until it is released or this process ends.
 
-    Of one process only one owner is let in too.
+    A second claim in the same process is refused too.
 
     **Arguments:**
 
-    - `folder`, `name`: where the lock is to be: in the file `.<name>.lock`; who owns it
-        is told in `.<name>.owner`.
-    - `what`: what is owned, for messages, such as "the log runs/a.jsonl".
-    - `argument`: by which the user chose it.
+    - `folder`, `name`: the lock is the file `.<name>.lock` in this folder; the file
+        `.<name>.owner` names its owner.
+    - `what`: the thing that is locked, for messages, such as "the log runs/a.jsonl".
+    - `argument`: the argument by which the user chose it.
 
-    **Raises:** `RuntimeError` that names the owner where there is one already;
-    `OSError` where nothing can be written.
+    **Raises:** `RuntimeError` that names the owner if there is one already; `OSError`
+    if nothing can be written.
     """
-    # Two files, because Windows lets nobody read a locked one.
+    # Two files, because on Windows nobody can read a locked one.
     owner = folder / f".{name}.owner"
     path = folder / f".{name}.lock"
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
@@ -68,15 +69,15 @@ def claim(folder: pathlib.Path, name: str, what: str, argument: str) -> Claim:
         lock.acquire()
     except Timeout:
         raise RuntimeError(
-            f"{what} belongs to a run that is going on: {_owner_in(owner)}. Wait until "
-            f"that one has ended, or choose another `{argument}` for this one."
+            f"{what} belongs to a run that is in progress: {_owner_in(owner)}. Wait "
+            f"until it has ended, or choose another `{argument}` for this one."
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise cannot_write(error, argument, folder) from error
         warn_user(
-            f"{what} can not be locked, because its file system has no locks "
-            f"({error.strerror}). The run goes on; take care that no second one "
+            f"{what} cannot be locked, because its file system has no locks "
+            f"({error.strerror}). The run continues; make sure that no second run "
             "writes there."
         )
         return Claim(None, owner)
@@ -94,4 +95,4 @@ def _owner_in(path: pathlib.Path) -> str:
         found = json.loads(path.read_text())
         return f"process {found['process']} on host {found['host']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process, which has not said yet which one it is"
+        return "another process, whose number is not known yet"

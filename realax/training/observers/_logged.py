@@ -1,4 +1,4 @@
-"""What a logger takes of each step."""
+"""The row that a logger selects of each step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ type MetricsFn = Callable[[Any, Any], tuple[Any, Any, Any]]
 
 
 class Logged(eqx.Module):
-    """Selects the row of each step, and its number.
+    """Selects the row of each step, and the number to log it under.
 
-    - `trainer`: the trainer as it is compiled, which says what to log by default.
+    - `trainer`: the trainer as it is compiled, whose `log_row` is the default row.
     - `metrics_fn`: `(state, metrics) -> (row, checkpoint, step)`, or `None`.
-    - `saving`: whether checkpoints are made, for which all metrics are selected.
+    - `saving`: whether checkpoints are saved, which need all metrics.
     """
 
     trainer: Any
@@ -26,9 +26,9 @@ class Logged(eqx.Module):
     saving: bool = eqx.field(static=True)
 
     def __call__(self, state: Any, metrics: Any) -> Tree:
-        """Return the row and its step; all metrics too where they are needed.
+        """Return the row and its step, and all metrics if checkpoints are saved.
 
-        **Raises:** `TypeError` for what `metrics_fn` must not return.
+        **Raises:** `TypeError` if `metrics_fn` returns anything else.
         """
         row, _, step = self.choose(state, metrics)
         if not isinstance(row, dict):
@@ -56,7 +56,7 @@ class Logged(eqx.Module):
         }
 
     def choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
-        """Return the row, what to save as a checkpoint, and the step."""
+        """Return the row, the tree to save as a checkpoint, and the step."""
         if self.metrics_fn is None:
             row = self.trainer.log_row(state, metrics)
             return row, self.trainer.best_params(state), state.step
@@ -70,5 +70,5 @@ class Logged(eqx.Module):
 
 
 def checkpoint_of(logged: Logged, state: Any, metrics: Any) -> Any:
-    """Return what is to be saved of a step."""
+    """Return the tree to save as a checkpoint of a step."""
     return logged.choose(state, metrics)[1]

@@ -1,4 +1,4 @@
-"""Logging: every step, to a file, TensorBoard, wandb."""
+"""Logging of every step to a file, TensorBoard and wandb."""
 
 import contextlib
 import operator
@@ -13,57 +13,59 @@ import numpy as np
 from ..._arguments import arguments, flag, function, optional, path, whole
 from ..._compile import compiled
 from ..._errors import describe
-from ..._storage._files import make_folder
+from ..._storage._atomic import make_folder
 from ..._types import Tree
 from ._base import AbstractObserver, Handle
 from ._jsonl import JsonLines, Row
 from ._logged import Logged, MetricsFn, checkpoint_of
 from ._params import store_params
 from ._run import Run
-from ._sinks import Sink, TensorBoard, Wandb
+from ._sinks import Sink
+from ._tensorboard import TensorBoard
+from ._wandb import Wandb
 
 
 class _Open:
-    """What a logger holds: wandb's run, and the sinks of the run that is on."""
+    """The run of wandb, and the sinks of the run in progress."""
 
     wandb: Wandb | None = None
     logged: Logged | None = None
     sinks: tuple[Sink, ...] = ()
-    runs: bool = False
-    started: bool = False  # the sinks: by the first rows
-    refused: int = 0  # runs that began meanwhile, and are yet to be ended
+    running: bool = False
+    started: bool = False  # whether the first rows have started the sinks
+    refused: int = 0  # runs that were refused meanwhile and have not ended yet
 
 
 class Logger(AbstractObserver):
-    """Logs every step of a run: in order, none lost, none twice.
+    """Logs every step of a run once and in order.
 
-    Rows are written at the end of each chunk of steps. The local file is the record;
-    wandb mirrors it, and may fail without harm to the run. Where a `Checkpointer`
-    restores a run, everything logged after the restored step is dropped: exactly from
-    the file, by its purge step in TensorBoard, by the run's id at wandb online;
-    offline, a new run begins that names the one before it in its `config`. A run that
-    has no step to make leaves its log as it is.
+    Rows are written at the end of each chunk of steps. The local file is the complete
+    record; wandb mirrors it, and a failure of wandb does not stop the run. If a
+    `Checkpointer` restores a run, the rows after the restored step are dropped: by
+    truncation of the file, by the purge step of TensorBoard, and by the run's id at
+    wandb online. Offline, a new run of wandb begins that names the one before it in its
+    `config`. A run that has no step to make leaves its log unchanged.
 
-    One run owns its file and its folder: a second one is refused at once. Lines of the
-    file that are no rows are kept in `<log_file>.damaged`.
+    One run owns its file and its folder, and a second run is refused. Damaged lines of
+    the file are moved to `<log_file>.damaged`.
 
     **Arguments:**
 
     - `wandb_log`: whether to log to wandb. Call `init` before the run and `finish`
         after the last one.
-    - `metrics_fn`: `(state, metrics) -> (row to log, what to checkpoint, step)`, traced
-        into the compiled step. If `None`, the trainer's own `log_row` and
-        `best_params`.
-    - `ckpt_file`: what `metrics_fn` chose is saved as `<ckpt_file>_<step>.eqx`;
-        `load_params` reads it.
-    - `ckpt_freq`: at multiples of so many steps.
-    - `log_file`: a file of JSON lines, one for each step; begun anew by a run that
-        starts at step 0.
+    - `metrics_fn`: `(state, metrics) -> (row, checkpoint, step)`, traced into the
+        compiled step: the row to log, the tree to save, and the step to log it under.
+        If `None`, the trainer's own `log_row` and `best_params`.
+    - `ckpt_file`: the tree to save is written to `<ckpt_file>_<step>.eqx`, which
+        `load_params` reads.
+    - `ckpt_freq`: save at multiples of this many steps.
+    - `log_file`: a file of JSON lines, one for each step. A run that starts at step 0
+        overwrites it.
     - `log_dir`: a folder for TensorBoard; `pip install "realax[tensorboard]"`.
     - `host_log_transform`: `(row) -> row`, called on the host with numbers and lists.
     - `verbose`: whether to print the last row of each chunk.
 
-    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+    **Raises:** `ValueError` or `TypeError` that names the argument and says what to do.
     """
 
     metrics_fn: MetricsFn | None = eqx.field(kw_only=True)
@@ -99,15 +101,15 @@ class Logger(AbstractObserver):
         host_log_transform: Callable[[Row], Row] | None = None,
         verbose: bool = False,
     ):
-        def place(given: str | pathlib.Path | None) -> pathlib.Path | None:
+        def as_path(given: str | pathlib.Path | None) -> pathlib.Path | None:
             return None if given is None else pathlib.Path(given)
 
         self.metrics_fn = metrics_fn
         self.wandb_log = wandb_log
-        self.ckpt_file = place(ckpt_file)
+        self.ckpt_file = as_path(ckpt_file)
         self.ckpt_freq = operator.index(ckpt_freq)
-        self.log_file = place(log_file)
-        self.log_dir = place(log_dir)
+        self.log_file = as_path(log_file)
+        self.log_dir = as_path(log_dir)
         self.host_log_transform = host_log_transform
         self.verbose = verbose
         self.every = None if ckpt_file is None else self.ckpt_freq
@@ -118,14 +120,16 @@ class Logger(AbstractObserver):
 
         **Arguments:**
 
-        - `kws`: for `wandb.init`, such as `project`, `config`, `mode="offline"`.
+        - `kws`: the arguments of `wandb.init`, such as `project`, `config` and
+            `mode="offline"`.
 
-        **Raises:** what `wandb.init` raises: a missing login, for example.
+        **Raises:** the errors of `wandb.init`, such as that of a missing login.
         """
         if self.wandb_log:
-            near = self.log_file or self.ckpt_file
-            memory = None if near is None else near.with_name(f"{near.name}.wandb.json")
-            self._opened.wandb = Wandb(memory, kws)
+            file, id_file = self.log_file or self.ckpt_file, None
+            if file is not None:
+                id_file = file.with_name(f"{file.name}.wandb.json")
+            self._opened.wandb = Wandb(id_file, kws)
 
     def finish(self) -> None:
         """End the run of wandb."""
@@ -141,23 +145,23 @@ class Logger(AbstractObserver):
 
     @override
     def on_start(self, run: Run, state: Any) -> None:
-        """Take possession of the files that are written."""
+        """Lock the files that are written."""
         del state
         opened = self._opened
-        if opened.runs:
+        if opened.running:
             opened.refused += 1
             raise RuntimeError(
-                "this `Logger` watches another run at the moment. Build one for each, "
-                "with files of its own."
+                "this `Logger` watches another run at the moment. Build one for each "
+                "run, with files of its own."
             )
         if self.wandb_log and opened.wandb is None:
             raise RuntimeError(
-                "`Logger(wandb_log=True)` must be begun before a run: "
+                "`Logger(wandb_log=True)` must be initialised before a run: "
                 '`logger.init(project="...", config={...})`.'
             )
         if self.ckpt_file is not None:
             make_folder(self.ckpt_file.parent, "ckpt_file")
-        opened.runs = True
+        opened.running = True
         opened.started = False
         since = run.since
         opened.sinks = tuple(
@@ -174,14 +178,14 @@ class Logger(AbstractObserver):
 
     @override
     def select(self, run: Run) -> Logged:
-        """Return what makes the row of each step."""
+        """Return the selection of the row of each step."""
         saving = self.ckpt_file is not None
         self._opened.logged = Logged(run.bare, self.metrics_fn, saving)
         return self._opened.logged
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
-        """Write the rows of a chunk, then what is to be saved."""
+        """Write the rows of a chunk, and save at multiples of `ckpt_freq`."""
         opened, rows = self._opened, self._rows(steps, selected)
         if not opened.started:
             for sink in opened.sinks:
@@ -201,15 +205,15 @@ class Logger(AbstractObserver):
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
-        """Close the files."""
+        """Close and release the files."""
         del state, error
         opened = self._opened
         if opened.refused:
             opened.refused -= 1
             return
-        opened.runs = False
+        opened.running = False
         sinks, opened.sinks = opened.sinks, ()
-        with contextlib.ExitStack() as stack:  # the others too where one fails
+        with contextlib.ExitStack() as stack:  # closes the others even if one fails
             for sink in sinks:
                 stack.callback(sink.close)
 

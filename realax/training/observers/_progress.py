@@ -15,7 +15,7 @@ from ._run import Run
 
 
 class _Open:
-    """A bar, and the metric that it shows."""
+    """An open bar, and the metric that it shows."""
 
     def __init__(self, bar: Any, metric: str):
         self.bar = bar
@@ -23,18 +23,19 @@ class _Open:
 
 
 class ProgressBar(AbstractObserver):
-    """Shows the steps, their speed, the time left and a metric.
+    """Shows the steps, their speed, the time left and a metric in a tqdm bar.
 
-    A tqdm bar, in terminals and notebooks. Nothing is written where the standard error
-    is neither.
+    The bar is shown in terminals and notebooks. Nothing is written if the standard
+    error is neither.
 
     **Arguments:**
 
-    - `metric`: which of the metrics to show, its mean where it is an array; the
-        trainer's objective if `None`. What lies deeper is reached by dots:
-        `"eval_data.length"`.
+    - `metric`: the metric to show, its mean if it is an array; the trainer's objective
+        if `None`. Dots lead to deeper entries: `"eval_data.length"`.
+    - `every`: chunks, after which the bar advances, end at multiples of this many
+        steps; if `None`, anywhere.
 
-    **Raises:** `ValueError` with the closest matches where there is no such metric.
+    **Raises:** `ValueError` with the closest matches if there is no such metric.
     """
 
     metric: str | None
@@ -52,9 +53,9 @@ class ProgressBar(AbstractObserver):
     @override
     def on_start(self, run: Run, state: Any) -> None:
         """Open the bar at the state's step."""
-        from tqdm.auto import tqdm  # imports what a notebook needs: late
+        from tqdm.auto import tqdm  # imported late, because it imports notebook widgets
 
-        # `None` hides the bar where nobody looks; in a notebook tqdm would hide it too.
+        # `None` hides the bar unless stderr is a terminal, which a notebook is not.
         bar = tqdm(
             total=run.end,
             initial=int(state.step),
@@ -66,7 +67,7 @@ class ProgressBar(AbstractObserver):
 
     @override
     def select(self, run: Run) -> MetricOf:
-        """Return the metric that is shown, as one number."""
+        """Return the metric to show, as one number."""
         return MetricOf(self._metric_of(run))
 
     def _metric_of(self, run: Run) -> str:
@@ -74,7 +75,7 @@ class ProgressBar(AbstractObserver):
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         del state
         if (opened := self.handle.value) is not None:
             opened.bar.set_postfix(
@@ -84,7 +85,7 @@ class ProgressBar(AbstractObserver):
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, and leave it on the screen."""
         del state, error
         if (opened := self.handle.take()) is not None:
             opened.bar.close()

@@ -1,4 +1,4 @@
-"""The run that observers watch."""
+"""The description of a run that observers watch."""
 
 import dataclasses
 import functools
@@ -10,13 +10,14 @@ from ..._types import PRNGKeyArray
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that is about to begin.
+    """A description of a run that is about to begin.
 
     - `trainer`: the trainer, with its callbacks.
     - `bare`: the trainer as it is compiled, without callbacks.
     - `key`: the run's key.
     - `begin`: the step of the state with which the run was called.
-    - `end`: the step at which it ends, unless a rule or its data end it before.
+    - `end`: the step at which it ends, unless a rule or the end of its data is
+        earlier.
     - `digest`: computes `data_digest`; `None` for a stream.
     """
 
@@ -34,7 +35,7 @@ class Run:
 
     @property
     def since(self) -> int | None:
-        """The step at which a restored run had once begun; `None` for a new run."""
+        """The step at which a restored run originally began; `None` for a new run."""
         found = (observer.since for observer in self.trainer.callbacks.observers)
         return next((since for since in found if since is not None), None)
 

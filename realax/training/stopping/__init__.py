@@ -1,4 +1,4 @@
-"""Stopping: rules that end a run before its last step."""
+"""Stopping rules, which end a run before its last step."""
 
 from ._base import (
     AbstractCounters as AbstractCounters,

@@ -1,4 +1,4 @@
-"""The contract of rules that end a run."""
+"""The contract of stopping rules."""
 
 import abc
 import functools
@@ -12,21 +12,21 @@ from jaxtyping import Array, Bool
 class AbstractCounters(eqx.Module):
     """The counters of a stopping rule, which are a part of the trainer's state.
 
-    Their leaves are arrays, whose types and shapes stay the same from step to step.
+    Their leaves are arrays, whose types and shapes are the same in every step.
     """
 
     @property
     @abc.abstractmethod
     def label(self) -> str:
-        """The name of what is counted. Counters with equal labels count the same."""
+        """A name for the quantity counted, equal for counters that can be exchanged."""
 
 
 class AbstractStopping[C: AbstractCounters](eqx.Module):
     """A rule that ends a run: its counters, and a condition on them.
 
     All methods are traced into the compiled step, so that the end of a run does not
-    depend on how it is cut into chunks. The counters are saved with the state; the
-    condition belongs to the rule, so that a stopped run goes on under another one.
+    depend on its division into chunks. The counters are saved with the state; the
+    condition belongs to the rule, so that a stopped run can continue with another one.
     """
 
     @abc.abstractmethod
@@ -35,7 +35,8 @@ class AbstractStopping[C: AbstractCounters](eqx.Module):
 
         **Arguments:**
 
-        - `objective`: the trainer's: the name of a metric, and `"min"` or `"max"`.
+        - `objective`: the objective of the trainer: the name of a metric, and `"min"`
+            or `"max"`.
         """
 
     @abc.abstractmethod
@@ -60,26 +61,26 @@ type Rules = tuple[AbstractStopping[Any], ...]
 def with_counters(
     counters: Counters, rules: Rules, objective: tuple[str, str]
 ) -> Counters:
-    """Return counters for `rules`: those of `counters` that count the same, or new.
+    """Return the counters for `rules`, new ones only if no label in `counters` matches.
 
     **Arguments:**
 
-    - `counters`: of the state with which a run begins.
-    - `rules`: of the trainer.
-    - `objective`: the trainer's.
+    - `counters`: the counters of the state from which a run starts.
+    - `rules`: the rules of the trainer.
+    - `objective`: the objective of the trainer.
     """
     left = list(counters)
     found = list[AbstractCounters]()
     for rule in rules:
         new = rule.begin(objective)
-        alike = next((one for one in left if one.label == new.label), None)
-        if alike is not None:
-            left = [one for one in left if one is not alike]
-        found.append(new if alike is None else alike)
+        match = next((one for one in left if one.label == new.label), None)
+        if match is not None:
+            left = [one for one in left if one is not match]
+        found.append(new if match is None else match)
     return tuple(found)
 
 
 def is_over(rules: Rules, counters: Counters) -> Bool[Array, ""]:
-    """Return whether one of the rules says that the run is over."""
+    """Return whether the run is over by one of the rules."""
     over = [rule.over(one) for rule, one in zip(rules, counters, strict=True)]
     return functools.reduce(jnp.logical_or, over, jnp.asarray(False))

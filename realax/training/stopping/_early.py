@@ -12,14 +12,14 @@ from ._base import AbstractCounters, AbstractStopping
 
 
 class Progress(AbstractCounters):
-    """How well a run goes by one metric.
+    """The progress of a run in one metric.
 
-    - `best`: the best value of the metric so far that was better by `min_delta`.
-    - `reached`: the best value of all.
+    - `best`: the last value of the metric that improved by more than `min_delta`.
+    - `reached`: the best value so far.
     - `since`: the number of steps since `best`.
-    - `metric`, `mode`: the metric, and which way is better.
+    - `metric`, `mode`: the metric, and `"min"` or `"max"`.
 
-    Values have the sign with which smaller is better.
+    Values are negated for `"max"`, so that smaller is better.
     """
 
     best: Float[Array, ""]
@@ -38,30 +38,31 @@ class EarlyStopping(AbstractStopping[Progress]):
     """Ends a run when a metric has reached a target, or no longer improves.
 
     The decision is made inside the compiled step, so that the result does not depend on
-    chunks: from then on the state does not change, and the run ends.
-    `data["stopped_at"]` is
-    the step at which a run ended, and its metrics end there. Under `jit` and `vmap`,
-    where lengths are fixed, each run has counters of its own, and the last row of
-    metrics is repeated; a run that was over before its first step has rows of zeros.
+    the division into chunks. `data["stopped_at"]` is the step at which a run ended, and
+    its metrics end there. Under `jit` and `vmap`, where lengths are fixed, each run has
+    counters of its own, the state no longer changes, and the last row of metrics is
+    repeated; a run that was over before its first step has rows of zeros.
 
-    The counters are part of the state, `state.stopping`: two runs of 50 steps stop
-    where one of 100 does, and a stopped run stays stopped. Another metric or mode
-    begins to count anew.
+    The counters are part of the state, `state.stopping`: two runs of 50 steps stop at
+    the same step as one of 100, and a stopped run stays stopped. Counting begins anew
+    with another metric or mode.
 
     **Arguments:**
 
-    - `metric`: the entry of the metrics to look at, its mean where it is an array, with
-        dots to what lies deeper, such as `"eval_data.length"`; the trainer's objective
-        if `None`. Of evolution on a task that draws random numbers that is the
-        generation's mean, and else the best individual so far: `"mean_fitness"` and
-        `"best_fitness"` name them.
+    - `metric`: the entry of the metrics to watch, its mean if it is an array, with dots
+        to deeper entries, such as `"eval_data.length"`; the trainer's objective if
+        `None`. In evolution, the objective is `"mean_fitness"`, the mean of the
+        generation, for a task that draws random numbers, and otherwise
+        `"best_fitness"`, that of the best individual so far.
     - `target`: the run ends when the metric has reached this value.
-    - `patience`: the run ends after so many steps without a better value than before.
-    - `min_delta`: by how much a value must be better to count as such, at least 0.
-    - `mode`: which way is better; that of the trainer's objective if `None`.
+    - `patience`: the run ends after this many steps without an improvement.
+    - `min_delta`: a value must be better by more than this to be an improvement; at
+        least 0.
+    - `mode`: `"min"` if smaller values are better, `"max"` if larger ones; the mode of
+        the trainer's objective if `None`.
 
-    **Raises:** `ValueError` where neither `target` nor `patience` is given, or where
-    there is no such metric.
+    **Raises:** `ValueError` if neither `target` nor `patience` is given, or if there is
+    no such metric.
     """
 
     metric: str | None = eqx.field(static=True, kw_only=True)
@@ -105,7 +106,7 @@ class EarlyStopping(AbstractStopping[Progress]):
 
         **Arguments:**
 
-        - `objective`: the trainer's.
+        - `objective`: the objective of the trainer.
         """
         worst = jnp.asarray(jnp.inf, jnp.result_type(float))
         return Progress(
