@@ -15,7 +15,7 @@ from evosax.algorithms import Open_ES, algorithms
 import realax as rx
 from realax.training.evo._algorithm import algorithm_names, resolve
 
-from .helpers import same
+from .helpers import QUICK, same
 
 
 FAULTS = [
@@ -72,7 +72,10 @@ def _distance(params: Any) -> float:
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)
     first = trainer.initialize(jr.key(0))
-    run = jax.jit(jax.vmap(lambda fault: trainer.train(first, jr.key(1), fault)))
+    run = jax.jit(
+        jax.vmap(lambda fault: trainer.train(first, jr.key(1), fault)),
+        compiler_options=QUICK,
+    )
     states, data = run(jnp.arange(WITH_FAULTS))
     params = eqx.filter_vmap(trainer.params)(states)
     for i, fault in enumerate([*FAULTS, "none"]):
