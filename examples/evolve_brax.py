@@ -6,6 +6,7 @@ under `runs/`. Takes about two minutes on two cores, half a minute of it to comp
 """
 
 import pathlib
+import sys
 
 import equinox as eqx
 import jax.random as jr
@@ -16,6 +17,7 @@ import realax as rx
 
 ENV = "walker2d"
 FOLDER = pathlib.Path("runs")
+GENERATIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 100
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
     start = rx.MLPPolicy(obs_dims, action_dims, width=32, depth=2, key=jr.key(0))
 
     trainer = rx.EvosaxTrainer(
-        train_steps=100,
+        train_steps=GENERATIONS,
         strategy="OpenES",
         task=task,
         params_like=start,

@@ -15,7 +15,7 @@ from evosax.algorithms import Open_ES, algorithms
 import realax as rx
 from realax.training.evo._names import algorithm_names, resolve
 
-from .helpers import same
+from .helpers import QUICK, same
 
 
 FAULTS = [
@@ -72,11 +72,13 @@ def _distance(params: Any) -> float:
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)
 
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.vmap
     def run(fault: Any) -> Any:
         first = trainer.initialize(jr.key(0), fault)
         return first, *trainer.train(first, jr.key(1), fault)
 
-    firsts, states, data = jax.jit(jax.vmap(run))(jnp.arange(WITH_FAULTS))
+    firsts, states, data = run(jnp.arange(WITH_FAULTS))
     params = eqx.filter_vmap(trainer.params)(states)
     for i, fault in enumerate([*FAULTS, "none"]):
         first, state = jax.tree.map(lambda x, i=i: x[i], (firsts, states))

@@ -936,19 +936,20 @@ def test_no_process_is_probed(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path: pathlib.Path) -> None:
-    """Killed at random moments and started again, a run ends as it would have."""
-    steps, generator = 150_000, random.Random(0)
+def test_kills_change_nothing(tmp_path: pathlib.Path) -> None:
+    """Killed at random moments and started again, a run ends as it would have.
+
+    `benchmarks/faults.py` does so for as long as one likes.
+    """
+    steps, generator = 40_000, random.Random(0)
     final, log = _undisturbed(tmp_path / "a", steps)
-    kills = 0
-    while kills < 20:
+    for _ in range(4):
         process = _start(tmp_path / "b", steps)
         _wait_for_a_chunk(process, tmp_path / "b")
-        time.sleep(generator.uniform(0, 0.4))
+        time.sleep(generator.uniform(0, 0.3))
         assert process.poll() is None, "it ended before the last kill"
         process.kill()
         process.communicate()
-        kills += 1
     assert 0 < _rows(tmp_path / "b") < steps
     final_b, log_b = _undisturbed(tmp_path / "b", steps)
     assert final_b.read_bytes() == final.read_bytes()
@@ -956,7 +957,7 @@ def test_twenty_kills_change_nothing(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_inside_a_save(tmp_path: pathlib.Path) -> None:
+def test_kills_inside_a_save(tmp_path: pathlib.Path) -> None:
     code = (
         "import sys, numpy as np, realax as rx\n"
         "x = np.ones(10_000_000, np.float32)\n"
@@ -965,8 +966,10 @@ def test_twenty_kills_inside_a_save(tmp_path: pathlib.Path) -> None:
         "    print(i, flush=True)\n"
     )
     generator = random.Random(1)
-    unfinished = 0
-    for _ in range(20):
+    kills = unfinished = 0
+    while kills < 4 or unfinished == 0:
+        kills += 1
+        assert kills <= 20, "no kill hit a save"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
@@ -985,7 +988,6 @@ def test_twenty_kills_inside_a_save(tmp_path: pathlib.Path) -> None:
             tmp_path / "file", {"x": np.ones(10_000_000, np.float32)}
         )
         assert len(np.unique(loaded["x"])) == 1
-    assert unfinished >= 5, "no kill hit a save"
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "log"])

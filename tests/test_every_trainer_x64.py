@@ -38,17 +38,30 @@ def test_strategies(strategy: str) -> None:
     assert state.best_fitness.dtype == jnp.float64
 
 
-@pytest.mark.parametrize("precision", [jnp.bfloat16, jnp.float16, jnp.float32])
-@pytest.mark.parametrize("lanes", [0, 3])
-def test_policies_of_less_precision(precision: Any, lanes: int) -> None:
+@pytest.mark.parametrize(
+    ("precision", "recurrent", "lanes"),
+    [  # each pair of values at least once
+        (jnp.bfloat16, True, 0),
+        (jnp.bfloat16, False, 3),
+        (jnp.float16, True, 3),
+        (jnp.float16, False, 0),
+        (jnp.float32, True, 3),
+        (jnp.float32, False, 0),
+    ],
+)
+def test_policies_of_less_precision(
+    precision: Any, recurrent: bool, lanes: int
+) -> None:
     task = rx.GymnaxTask("CartPole-v1", 20, lanes=lanes, normalize_obs=lanes == 0)
-    policy: Any = rx.RNNPolicy(4, 2, 4, key=jr.key(0))
-    mlp: Any = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
-    for one in policy, mlp:
-        to = lambda x: x.astype(precision) if eqx.is_inexact_array(x) else x
-        trainer = rx.EvosaxTrainer(2, "SNES", task, jax.tree.map(to, one), popsize=4)
-        state, data = trainer.init_and_train(jr.key(0))
-        evolved = getattr(trainer.params(state), "policy", trainer.params(state))
-        arrays = jax.tree.leaves(eqx.filter(evolved, eqx.is_inexact_array))
-        assert {x.dtype for x in arrays} == {jnp.dtype(precision)}
-        assert jnp.all(data["metrics"]["fitness"] >= 1)
+    policy: Any = (
+        rx.RNNPolicy(4, 2, 4, key=jr.key(0))
+        if recurrent
+        else rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    )
+    to = lambda x: x.astype(precision) if eqx.is_inexact_array(x) else x
+    trainer = rx.EvosaxTrainer(2, "SNES", task, jax.tree.map(to, policy), popsize=4)
+    state, data = trainer.init_and_train(jr.key(0))
+    evolved = getattr(trainer.params(state), "policy", trainer.params(state))
+    arrays = jax.tree.leaves(eqx.filter(evolved, eqx.is_inexact_array))
+    assert {x.dtype for x in arrays} == {jnp.dtype(precision)}
+    assert jnp.all(data["metrics"]["fitness"] >= 1)

@@ -9,9 +9,10 @@ import pytest
 from .helpers import ROOT, python
 
 
-def run(name: str, folder: pathlib.Path) -> str:
+def run(name: str, folder: pathlib.Path, *arguments: str) -> str:
     """Run an example inside an empty folder: its output."""
-    result: Any = python(str(ROOT / "examples" / name), cwd=folder, timeout=900)
+    file = str(ROOT / "examples" / name)
+    result: Any = python(file, *arguments, cwd=folder, timeout=900)
     assert result.returncode == 0, result.stderr
     return str(result.stdout)
 
@@ -50,10 +51,11 @@ def test_digits(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_brax(tmp_path: pathlib.Path) -> None:
-    output = run("evolve_brax.py", tmp_path)
+    # Fifteen generations; all hundred take minutes.
+    output = run("evolve_brax.py", tmp_path, "15")
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
     assert numbers is not None
-    assert float(numbers[2]) > 2 * float(numbers[1])
+    assert float(numbers[2]) > 1.25 * float(numbers[1])
     for suffix in ("eqx", "png"):
         (file,) = (tmp_path / "runs").glob(f"*.{suffix}")
         assert file.stat().st_size > 1000 and file.name in output

@@ -108,11 +108,18 @@ def test_targets_in_parallel_compile_once() -> None:
 
 
 def test_maximised_and_by_mode() -> None:
-    task = rx.GymnaxTask("CartPole-v1", max_steps=50)
-    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    class Hill(rx.AbstractTask[Any]):
+        """A hill of height 45 that a run climbs from 35."""
+
+        maximize: bool = eqx.field(static=True, default=True)
+
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            return 45 - 10 * jnp.mean(params**2), None
 
     def steps(stop: Any) -> int:
-        trainer = rx.EvosaxTrainer(40, "SNES", task, policy, popsize=8, callbacks=stop)
+        trainer = rx.EvosaxTrainer(
+            40, "SNES", Hill(), jnp.ones(3), popsize=8, callbacks=stop
+        )
         return int(trainer.init_and_train_(jr.key(0)).step)
 
     assert steps(rx.EarlyStopping(target=40.0)) < 40
