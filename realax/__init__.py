@@ -1,9 +1,9 @@
-"""realax: train any JAX model by evolution, and whatever else, in a few lines."""
+"""realax: train any JAX model by evolution or gradients in a few lines."""
 
 from jaxtyping import install_import_hook as _install_import_hook
 
 from . import _check as _check  # before the hook, which uses it
-from ._storage import _fingerprint as _fingerprint  # unchecked: checks would be slow
+from ._storage import _fingerprint as _fingerprint  # before the hook: checks are slow
 
 
 with _install_import_hook("realax", "realax._check.lazily"):
@@ -33,9 +33,12 @@ with _install_import_hook("realax", "realax._check.lazily"):
         make as make,
     )
     from .training import (
+        AbstractCounters as AbstractCounters,
         AbstractObserver as AbstractObserver,
         AbstractState as AbstractState,
+        AbstractStopping as AbstractStopping,
         AbstractTrainer as AbstractTrainer,
+        Callbacks as Callbacks,
         Checkpointer as Checkpointer,
         EarlyStopping as EarlyStopping,
         ESMetrics as ESMetrics,
@@ -49,8 +52,8 @@ with _install_import_hook("realax", "realax._check.lazily"):
         OptaxTrainer as OptaxTrainer,
         ProgressBar as ProgressBar,
         Record as Record,
+        Run as Run,
         evolve as evolve,
-        host_field as host_field,
         load_checkpoint as load_checkpoint,
         load_params as load_params,
         optimize as optimize,
