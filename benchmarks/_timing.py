@@ -1,4 +1,4 @@
-"""How the scripts time what they compare."""
+"""Timing of two alternatives, shared by the scripts."""
 
 import statistics
 import time
@@ -12,14 +12,14 @@ import jax.random as jr
 def alternate(
     runs: tuple[Callable[[Any], Any], Callable[[Any], Any]], rounds: int, steps: int
 ) -> tuple[float, float, float]:
-    """The median seconds of a step of each of two runs, in alternation.
+    """Time two runs in alternation, and return the median seconds of a step of each.
 
     **Arguments:**
 
     - `runs`: two functions of a key; each call is `steps` steps.
     - `rounds`: how often each is timed, after one call that compiles it.
 
-    **Returns:** Both medians, and the median of the second's ratio to the first.
+    **Returns:** Both medians, and the median ratio of the second to the first.
     """
     times: tuple[list[float], list[float]] = [], []
     for round in range(rounds + 1):

@@ -1,8 +1,8 @@
-"""What a task's compiler options give: brax as it asks to be compiled, and as it is.
+"""Compare brax with and without the compiler options that its task asks for.
 
-Populations evolved by Open_ES from the same state, in alternation. Prints the medians
-of a generation and the ratio. Takes about six minutes; names as arguments choose
-environments.
+Evolves populations by Open_ES from the same state, in alternation, and prints the
+medians of a generation and their ratio. Takes about six minutes. Names as arguments
+choose environments.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ POPSIZE = 64
 
 
 class AsItIs(rx.AbstractTask[Any]):
-    """A task without its options."""
+    """A `BraxTask` without its compiler options."""
 
     task: rx.BraxTask[Any]
     maximize: bool = eqx.field(static=True, default=True)

@@ -1,10 +1,11 @@
-"""What a second device gives, and what it costs: two CPU devices against one.
+"""Compare two CPU devices with one: the gain of a second device, and its cost.
 
-Rastrigin's function, which costs nothing, so that what is measured are the devices'
-messages to each other; and brax, where populations are evolved by Open_ES from the same
-state, in lanes and as the masked scan. In alternation in one process that has two CPU
-devices. Prints the medians of a generation and their ratio. Takes about seven minutes;
-names as arguments choose environments, "function" the first table.
+The first table is of Rastrigin's function, whose evaluation costs nothing, so that the
+difference is the communication between devices. The second is of brax, in lanes and as
+the masked scan, evolved by Open_ES from the same state. All runs alternate in one
+process with two CPU devices. Prints the medians of a generation and their ratio. Takes
+about seven minutes. Names as arguments choose environments; "function" chooses the
+first table.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""What each algorithm's defaults give: evosax's own, and realax's where it has others.
+"""Compare each algorithm's defaults: evosax's, and realax's where they differ.
 
-Ten numbers are to move from 3 to 1 under a sum of squares (40 at the start), with a
-population of 32, in 300 generations; the median over 5 seeds of the value at
-`trainer.params(state)`. Prints a table. Takes about four minutes.
+Ten numbers are to move from 3 to 1 under a sum of squares (40 at the start), in 300
+generations of 32. Prints a table of the value at `trainer.params(state)`, the median of
+5 seeds. Takes about four minutes.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def bowl(x: jax.Array, key: Any, data: None = None) -> tuple[jax.Array, None]:
 
 
 def outcome(strategy: Any) -> float:
-    """The median value, over 5 seeds, of what was evolved."""
+    """Return the median value of the evolved parameters over 5 seeds."""
     trainer = rx.EvosaxTrainer(300, strategy, bowl, jnp.full(10, 3.0), popsize=32)
     states = jax.vmap(trainer.init_and_train_)(jr.split(jr.key(0), 5))
     params = jax.vmap(trainer.params)(states)

@@ -1,10 +1,9 @@
-"""What the fingerprint of a run costs: of every environment, by name and by instance.
+"""Measure the fingerprint of every environment, by name and by instance.
 
-For every suite that is installed, each environment is described by
-`realax._fingerprint.configuration`: the first call of it, and the fastest of five more.
-Nothing is compiled for a step of it, but making brax's takes minutes.
-`python benchmarks/fingerprint.py gymnax` takes one suite. The last rows are digests of
-data.
+Calls `realax._storage._fingerprint.configuration` on the tasks of each suite that is
+installed: the first call, and the fastest of five more. No step is compiled, but
+building brax's environments takes minutes. `python benchmarks/fingerprint.py gymnax`
+measures one suite. The last rows are digests of data.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ LEFT_OUT = ("MNISTBandit-bsuite", "Sokoban-v0")
 
 
 def seconds(function: Callable[[], Any]) -> tuple[float, float]:
-    """Of processor time: of the first call, and the least of five more."""
+    """Return the processor time of the first call, and the least of five more."""
     taken = list[float]()
     for _ in range(6):
         start = time.process_time()
@@ -38,7 +37,7 @@ def seconds(function: Callable[[], Any]) -> tuple[float, float]:
 
 
 def tasks(suite: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Names, and what makes a task."""
+    """Yield the name of each task of a suite, and a function that builds it."""
     for full in registered_environments(suite):
         name = full.split("::")[1]
         if name in LEFT_OUT:
@@ -64,7 +63,7 @@ def tasks(suite: str) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def quietly(make: Callable[[], Any]) -> Any:
-    """What `make` returns, without what suites print."""
+    """Call `make` without the output and the warnings of suites."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         return make()

@@ -1,9 +1,9 @@
-"""How long until the first generation on brax, and with compiled programs kept.
+"""Measure the time to the first generation on brax, with and without kept programs.
 
-Seconds from the start of a process to the end of one generation of 64 on hopper: in a
-process without `rx.enable_compilation_cache`, in one that fills an empty folder, and in
-the next, which finds it filled. Fresh processes in alternation, the medians. Takes
-about five minutes.
+Prints the seconds from the start of a process to the end of one generation of 64 on
+hopper: in a process without `rx.enable_compilation_cache`, in one that fills an empty
+folder, and in the next one, which finds it filled. Medians of fresh processes in
+alternation. Takes about five minutes.
 """
 
 import os
@@ -20,7 +20,7 @@ WAYS = ("without", "fills the folder", "finds it filled")
 
 
 def first_generation(folder: str) -> None:
-    """What the process does; the last thing it prints is when it was done."""
+    """Run one generation, and print the time of its end last."""
     import jax
     import jax.random as jr
 
@@ -36,7 +36,7 @@ def first_generation(folder: str) -> None:
 
 
 def seconds(folder: str) -> float:
-    """How long a process takes for its first generation."""
+    """Return the seconds that a process takes for its first generation."""
     start = time.time()
     command = [sys.executable, __file__, "child", folder]
     environ = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}

@@ -1,14 +1,14 @@
-"""What `EvosaxTrainer` costs beside a `lax.scan` over evosax's ask and tell, by hand.
+"""Compare `EvosaxTrainer` with a `lax.scan` over evosax's ask and tell, by hand.
 
-Rastrigin's function, the same algorithm, parameters, start and keys; both compiled as
-whole runs that keep nothing, in alternation, the medians and their ratio printed; that
-both end at the same numbers is checked first. SNES keeps its first deviation
-(`lr_std_init` 0), because a converged one divides by zero in both. The hand-written
-loop has no guard against bad numbers, no repetitions, and its best individual is what
-evosax itself keeps; the trainer knows its own beside that.
+Both minimise Rastrigin's function with the same algorithm, parameters, start and keys,
+and are compiled as whole runs that keep nothing. They alternate; the medians and their
+ratio are printed. Before, both are checked to end at the same numbers. SNES keeps its
+first deviation (`lr_std_init` 0), because a converged one divides by zero in both. The
+hand-written loop has no guard against bad numbers and no repetitions, and its best
+individual is the one that evosax keeps; the trainer keeps its own in addition.
 
-Small loops are decided by which of them XLA splits over the cores, and it splits them
-at thresholds. `taskset -c 0 python benchmarks/generation.py` compares without that.
+The result for small loops depends on which of them XLA splits over the cores, at
+thresholds. `taskset -c 0 python benchmarks/generation.py` compares without splitting.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""What `OptaxTrainer` costs beside a `lax.scan` over optax's updates, written by hand.
+"""Compare `OptaxTrainer` with a `lax.scan` over optax's updates, written by hand.
 
-The same model, loss, optimiser and keys; both compiled as whole runs, in alternation,
-the medians and their ratio printed. The hand-written loop has no guard against bad
-numbers, keeps no best parameters and no norm of the gradient.
+Both have the same model, loss, optimiser and keys, and are compiled as whole runs. They
+alternate; the medians and their ratio are printed. The hand-written loop has no guard
+against bad numbers, and keeps no best parameters and no norm of the gradient.
 """
 
 from collections.abc import Callable

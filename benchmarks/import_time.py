@@ -1,7 +1,7 @@
-"""What `import realax` costs beside `import equinox, optax, evosax`.
+"""Compare `import realax` with `import equinox, optax, evosax`.
 
-Alternating fresh processes, bytecode cached by a first round that is not counted.
-Prints the median and fastest of each, and their ratios. Takes about a minute.
+Fresh processes alternate; a first round, which is not counted, caches the bytecode.
+Prints the median and the fastest of each, and their ratios. Takes about a minute.
 """
 
 import statistics
@@ -17,7 +17,7 @@ STATEMENTS = {
 
 
 def seconds(statement: str) -> float:
-    """How long a statement takes in a process of its own."""
+    """Return the seconds that a statement takes in a process of its own."""
     code = (
         f"import time; start = time.perf_counter(); {statement}; "
         "print(time.perf_counter() - start)"

@@ -1,10 +1,10 @@
-"""Evolution against published marks, with the settings that they were reached with.
+"""Compare evolution with published marks, at the settings of those runs.
 
 gymnax-blines (https://github.com/RobertTLange/gymnax-blines) evolves a 64x64 relu
 network by OpenES: adam, population 100, 20 rollouts each, centred ranks, learning rate
-and deviation decaying by 0.999 a generation. Here 100 generations and 3 seeds; then
-each evolved mean plays 164 new episodes. Prints a table. Takes about twenty minutes on
-two cores; `python benchmarks/published_marks.py CartPole-v1` runs one environment.
+and deviation decaying by 0.999 a generation. Here 100 generations and 3 seeds; each
+evolved mean then plays 164 new episodes. Prints a table. Takes about twenty minutes on
+two cores. `python benchmarks/published_marks.py CartPole-v1` runs one environment.
 """
 
 import sys
@@ -28,9 +28,9 @@ GENERATIONS, POPSIZE, ROLLOUTS, SEEDS, EPISODES = 100, 100, 20, 3, 164
 
 
 def evolve(name: str, std: float, rate: float, seed: int) -> tuple[float, float]:
-    """Evolve one policy: its mean return on new episodes, and the seconds it took."""
-    # Pendulum's speed is up to 8 where its other observations are up to 1. And as
-    # theirs, the search starts at zero.
+    """Evolve a policy; return its mean return on new episodes and the seconds taken."""
+    # Pendulum's speed is up to 8 where its other observations are up to 1. The search
+    # starts at zero, as theirs does.
     task = rx.GymnaxTask(name, normalize_obs=True)
     policy_key, run_key, test_key = jr.split(jr.key(seed), 3)
     policy = rx.MLPPolicy(

@@ -1,15 +1,16 @@
-"""What an evaluation of policies costs: lanes, the masked scan and evosax's problems.
+"""Compare evaluations of policies: lanes, the masked scan and evosax's problems.
 
-The same random policies, population, repetitions and horizon. Lanes are the default of
-`task.evaluate`; the masked scan is `lanes=0`. evosax's observation normalisation is
-off, and what it stacks of the trajectories is dropped by the compiler. Useful steps are
-those of live episodes, and the same number is taken for all: evosax draws other starts
-from the same distribution. The limit is a bare `vmap` of policy and `step` in a scan,
-nothing ended, masked or begun: the share is how much of its speed lanes reach.
+All have the same random policies, population, repetitions and horizon. Lanes are the
+default of `task.evaluate`; the masked scan is `lanes=0`. evosax's normalisation of
+observations is off, and the compiler drops the trajectories that it stacks. Useful
+steps are those of live episodes. Their number is taken to be the same for all, although
+evosax draws other starts from the same distribution. The limit is a bare `vmap` of
+policy and `step` in a scan, in which no episode ends or begins; the share is the
+fraction of its speed that lanes reach.
 
-In alternation in one process, the medians. `python benchmarks/rollouts.py Acrobot-v1`
-runs one case; hopper takes minutes. Two large ones, `hopper 4096` and `ant 4096`, are
-left out on a CPU unless they are named.
+Runs alternate in one process; medians are printed. `python benchmarks/rollouts.py
+Acrobot-v1` runs one case; hopper takes minutes. Two large cases, `hopper 4096` and
+`ant 4096`, are left out on a CPU unless they are named.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ WIDTH, DEPTH, BARE_STEPS = 32, 2, 500
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is played, and how often each way is timed."""
+    """A population on an environment, and the number of timed rounds."""
 
     make: Callable[..., Any]
     popsize: int
@@ -50,7 +51,7 @@ class Case:
 
 
 class HalfAndHalf(Environment):
-    """Half of the episodes end at their first step, the others never do."""
+    """Half of the episodes end at their first step, and the others never end."""
 
     @override
     def init(self, key: Any) -> tuple[Any, InfoContainer]:
@@ -103,7 +104,7 @@ LARGE = {
 
 
 class Network:
-    """The population's own networks as evosax wants a policy."""
+    """The population's networks in the form of a policy of evosax."""
 
     def __init__(self, task: Any, policy: Any):
         self.task = task
@@ -120,7 +121,7 @@ class Network:
 
 
 def evosax_run(case: Case, task: Any, population: Any) -> Callable[[Any], Any]:
-    """Their evaluation of the same policies."""
+    """Build evosax's evaluation of the same policies."""
     from evosax.problems import BraxProblem, GymnaxProblem
 
     one = jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, population)
@@ -144,7 +145,7 @@ def our_run(case: Case, task: Any, population: Any) -> Callable[[Any], Any]:
 
 
 def bare_run(case: Case, task: Any, population: Any) -> Callable[[Any], Any]:
-    """Policies and steps, and nothing else."""
+    """Build a scan of policies and steps, and nothing else."""
     environment = task.environment()
     space = environment.action_space
     arrays, static = eqx.partition(population, eqx.is_array)

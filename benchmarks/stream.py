@@ -1,9 +1,9 @@
-"""What `fit_stream` costs beside a loop over batches, written by hand.
+"""Compare `fit_stream` with a loop over batches, written by hand.
 
-The same model, loss, optimiser and batches of numpy arrays; by hand, each step is a
-call of a jitted function. Steps of about 0.2 ms and of about 5 ms, one case with a
-source that takes its time too, in alternation, the medians and their ratio printed.
-Takes about two minutes.
+Both have the same model, loss, optimiser and batches of numpy arrays. By hand, each
+step is a call of a jitted function. Steps take about 0.2 to 5 ms, and the source of one
+case takes time as well. Runs alternate; the medians and their ratio are printed. Takes
+about two minutes.
 """
 
 import time

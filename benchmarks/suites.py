@@ -1,9 +1,9 @@
-"""Which environments of each suite play, and why the others do not.
+"""List the environments of each suite that can be played, and why others cannot.
 
-For every suite that jax-envelope adapts and that is installed, each environment is made
-by `rx.make`, and a random policy plays one short episode in it. Prints a table. Takes
-minutes where brax or MuJoCo are compiled; `python benchmarks/suites.py jumanji` takes
-one suite, and a second argument so many of its environments.
+For every suite that jax-envelope adapts and that is installed, `rx.make` builds each
+environment, and a random policy plays one short episode in it. Prints a table. Takes
+minutes where brax or MuJoCo are compiled. `python benchmarks/suites.py jumanji` tries
+one suite; a second argument limits the number of its environments.
 """
 
 import sys
@@ -21,7 +21,7 @@ STEPS = 20
 
 
 def play(name: str) -> str:
-    """What happens in an episode of at most `STEPS` steps."""
+    """Play an episode of at most `STEPS` steps, and describe it."""
     kws: dict[str, Any] = {"max_steps": STEPS}
     if name == "brax::swimmer":
         kws["backend"] = "generalized"

@@ -1,7 +1,7 @@
 """Balance a pole: evolve a small network on gymnax's CartPole, then test it.
 
-Shows a `GymnaxTask`, a policy as the thing that is evolved, and an honest test on new
-episodes. Takes about half a minute.
+Shows a `GymnaxTask`, the evolution of a policy, and a test on episodes that evolution
+has not seen. Takes about half a minute.
 """
 
 import equinox as eqx

@@ -1,8 +1,8 @@
-"""Remember one bit: what a recurrent policy can do and a feed-forward one can not.
+"""Remember one bit: a recurrent policy can, and a feed-forward policy cannot.
 
-gymnax's MemoryChain shows a bit at the first step and asks for it after the last: +1
-for the right answer, -1 for the wrong one. Shows `RNNPolicy`, whose memory starts anew
-with each episode. Takes about a quarter of a minute.
+gymnax's MemoryChain shows a bit at the first step and asks for it after the last one.
+The right answer gives +1, the wrong one -1. Shows `RNNPolicy`, whose memory is empty at
+the beginning of each episode. Takes about a quarter of a minute.
 """
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from realax.tasks.rl_policy import BasePolicy, MLPPolicy, RNNPolicy
 
 
 def score(policy: BasePolicy) -> float:
-    """The mean return of an evolved policy over 1000 new episodes."""
+    """Evolve a policy, and return its mean return over 1000 new episodes."""
     task = rx.GymnaxTask("MemoryChain-bsuite", max_steps=10)
     policy, _ = rx.evolve(
         policy,

@@ -15,7 +15,7 @@ import realax as rx
 def rastrigin(
     x: Float[Array, " dims"], key: PRNGKeyArray, data: None = None
 ) -> tuple[Float[Array, ""], None]:
-    """Many local minima in a bowl; the deepest is 0, at 0."""
+    """Rastrigin's function: many local minima in a bowl. The deepest is 0, at 0."""
     del key, data
     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10), None
 

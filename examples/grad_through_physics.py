@@ -1,8 +1,8 @@
 """Improve a policy by the analytic gradient of its return, through the physics.
 
-A planar drone with two rotors, written as an `envelope.Environment` in plain jax, is to
-fly to the origin and hover. The environment task itself is the loss: it says that it is
-maximised, and the gradient of one episode's return goes through all of its steps.
+A planar drone with two rotors learns to fly to the origin and hover. It is written as
+an `envelope.Environment` in plain jax. The environment task itself is the loss: it is
+maximised, and the gradient of an episode's return flows through all of its steps.
 Takes about ten seconds.
 """
 
@@ -18,7 +18,7 @@ import realax as rx
 
 
 class Drone(Environment):
-    """State: x, z, angle, and their velocities. Action: what each rotor adds."""
+    """State: x, z, angle, and their velocities. Action: extra thrust of each rotor."""
 
     seconds_per_step: float = 0.05
 

@@ -1,4 +1,4 @@
-"""Every example runs as its own process and reaches what it says."""
+"""Every example runs in a process of its own, and reaches the result that it claims."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ from .helpers import ROOT, python
 
 
 def run(name: str, folder: pathlib.Path, *arguments: str) -> str:
-    """Run an example inside an empty folder: its output."""
+    """Run an example in an empty folder, and return its output."""
     file = str(ROOT / "examples" / name)
     result: Any = python(file, *arguments, cwd=folder, timeout=900)
     assert result.returncode == 0, result.stderr

@@ -1,38 +1,59 @@
-"""Every Python block of the README runs, in order, in one namespace for each file."""
+"""Every Python block of the README and of the guides runs, page by page, in order."""
 
-import contextlib
+import pathlib
 import re
-from collections.abc import Generator
-from typing import Any
 
 import pytest
 
 from .helpers import ROOT
 
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
-def test_there_are_blocks() -> None:
-    assert len(BLOCKS) >= 3
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(
+    page: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An empty folder: checkpoints of an earlier run would be resumed.
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        # A traceback then shows the line of the page.
+        above = "\n" * text[: block.start(1)].count("\n")
+        exec(compile(above + block[1], page, "exec"), namespace)
 
 
-@pytest.fixture(scope="module")
-def namespace(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Any]]:
-    # In a folder of its own: what a run before saved would be gone on with.
-    with contextlib.chdir(tmp_path_factory.mktemp("readme")):
-        yield {"__name__": "readme"}
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(ROOT / name / "README.md" for name in ("examples", "benchmarks"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links(page: pathlib.Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        assert (page.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_block(number: int, namespace: dict[str, Any]) -> None:
-    exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), namespace)
+def test_readme_is_short() -> None:
+    text = README.read_text()
+    assert text.count("\n") < 120
+    assert text.count("```python") >= 3
 
 
 def test_the_two_commands() -> None:
-    commands = re.findall(r"^python3\.12 -m venv .*$", README, flags=re.MULTILINE)
+    text = README.read_text()
+    commands = re.findall(r"^python3\.12 -m venv .*$", text, flags=re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("python examples/evolve_brax.py")
     assert commands[1].endswith(".venv/bin/pytest")
-    assert README.index(commands[1]) < 900, "the README opens with them"
+    assert text.index(commands[1]) < 900, "the README opens with them"
+
+
+@pytest.mark.parametrize("folder", ["examples", "benchmarks"])
+def test_every_script_is_listed(folder: str) -> None:
+    listed = set(re.findall(r"`(\w+\.py)`", (ROOT / folder / "README.md").read_text()))
+    scripts = {path.name for path in (ROOT / folder).glob("[!_]*.py")}
+    assert scripts <= listed, scripts - listed
