@@ -11,12 +11,12 @@ import equinox as eqx
 import jax
 
 from .._arguments import arguments, one_of, optional, whole
-from .._compile import refusal
 from .._errors import closest
 from .._frozen import Frozen, cached, freeze, identity
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
+from ._env import Environment, EnvTask, Params, check_kwargs
+from ._rollout import Trajectory
 from ._spaces import Layout, layout_of
 
 
@@ -130,8 +130,7 @@ class BraxTask(EnvTask[Params]):
             return {}
         if any(name in os.environ.get("XLA_FLAGS", "") for name in _WITHOUT_YNN):
             return {}
-        # The option is called experimental: a later XLA may not have it.
-        return {} if refusal(_WITHOUT_YNN) else dict(_WITHOUT_YNN)
+        return dict(_WITHOUT_YNN)
 
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it."""

@@ -60,7 +60,7 @@ def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
         reason = stopped()
         if reason is not None:
             raise TypeError(
-                f"an episode can not be differentiated here: {reason} To keep it fixed "
+                f"an episode cannot be differentiated here: {reason} To keep it fixed "
                 "while other things are differentiated, pass "
                 "`jax.lax.stop_gradient` of what it is played with."
             )

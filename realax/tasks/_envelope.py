@@ -12,7 +12,8 @@ from .._errors import closest
 from .._frozen import Frozen, cached, freeze, identity
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
+from ._env import Environment, EnvTask, Params, check_kwargs
+from ._rollout import Trajectory
 from ._spaces import Layout, layout_of
 
 

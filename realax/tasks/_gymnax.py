@@ -17,7 +17,8 @@ from .._frozen import Frozen, cached, freeze, identity
 from .._trees import strong
 from .._types import EXECUTION, Tree
 from ._checks import EPISODES, environment, same_shapes
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
+from ._env import Environment, EnvTask, Params, check_kwargs
+from ._rollout import Trajectory
 from ._spaces import Layout, layout_of
 
 
