@@ -1,9 +1,9 @@
-"""realax: train any JAX model by evolution, and whatever else, in a few lines."""
+"""realax: train any JAX model by evolution or gradients in a few lines."""
 
 from jaxtyping import install_import_hook as _install_import_hook
 
 from . import _check as _check  # before the hook, which uses it
-from ._storage import _fingerprint as _fingerprint  # unchecked: checks would be slow
+from ._storage import _fingerprint as _fingerprint  # before the hook: checks are slow
 
 
 with _install_import_hook("realax", "realax._check.lazily"):

@@ -1,4 +1,4 @@
-"""Checks of public arguments: first of all, in one line, by the name the user typed."""
+"""Checks of public arguments, made first, with errors that name the argument."""
 
 import functools
 import inspect
@@ -17,25 +17,28 @@ from ._frozen import Frozen
 
 
 type Check = Callable[[str, Any], Any]
-# A number of things, as `whole` takes it: 8.0 is 8.
+# A number of things that `whole` accepts: 8.0 counts as 8.
 type Count = SupportsIndex | float
 
 
 def arguments[**A, R](
     **checks: Check,
 ) -> Callable[[Callable[A, R]], Callable[A, R]]:
-    """Decorate a public function whose arguments are checked before all else.
+    """Decorate a public function so that its arguments are checked before it runs.
 
-    The run-time type checker stands behind these checks: its messages are long, name
+    These checks run before the run-time type checker, whose messages are long, name
     types of the library, and are absent with `JAXTYPING_DISABLE=1`.
 
     **Arguments:**
 
-    - `checks`: for an argument's name a function `(phrase, value) -> value`. It returns
-        the value to pass on, or raises an error that begins with the phrase, such as
-        "`steps` of `evolve`".
+    - `checks`: a function `(phrase, value) -> value` for each argument to check. The
+        function returns the value to pass on, or raises an error that begins with
+        `phrase`, such as "`steps` of `evolve`".
 
-    **Raises:** `TypeError` for an unknown keyword, with the closest matches.
+    **Returns:** A decorator. The decorated function raises `TypeError` for an unknown
+    keyword and names the closest known ones.
+
+    **Raises:** `TypeError` where `checks` names an argument that the function lacks.
     """
 
     def decorate(function: Callable[A, R]) -> Callable[A, R]:
@@ -52,7 +55,7 @@ def arguments[**A, R](
         @functools.wraps(function)
         def checked(*args: A.args, **kwargs: A.kwargs) -> R:
             name = title
-            if method and args:  # of the user's own class, not of the abstract one
+            if method and args:  # name the user's class, not the abstract one
                 name = f"{type(args[0]).__name__}.{function.__name__}"
             for keyword in kwargs:
                 if keyword not in signature.parameters and not free:
@@ -78,7 +81,7 @@ def arguments[**A, R](
 
 
 def optional(check: Check) -> Check:
-    """`check`, for a value that may also be `None`."""
+    """Return a check that accepts `None` and applies `check` to other values."""
 
     def checked(phrase: str, value: Any) -> Any:
         return None if value is None else check(phrase, value)
@@ -87,7 +90,7 @@ def optional(check: Check) -> Check:
 
 
 def whole(least: int = 1) -> Check:
-    """A number of things: an integer of any kind, or a float that is whole."""
+    """Return a check for an integer, or a float such as 8.0, of at least `least`."""
 
     def check(phrase: str, value: Any) -> int:
         expected = f"{phrase} must be a whole number of at least {least}"
@@ -110,7 +113,15 @@ def whole(least: int = 1) -> Check:
 
 
 def number(least: float = -math.inf, above: float = -math.inf) -> Check:
-    """One finite number, of Python, numpy or jax; traced ones pass as they are."""
+    """Return a check for one finite number of Python, numpy or jax.
+
+    Traced numbers pass unchecked.
+
+    **Arguments:**
+
+    - `least`: the smallest number that passes.
+    - `above`: a bound that the number must exceed.
+    """
 
     def check(phrase: str, value: Any) -> Any:
         expected = f"{phrase} must be a finite number"
@@ -136,17 +147,17 @@ def number(least: float = -math.inf, above: float = -math.inf) -> Check:
 
 
 def flag(phrase: str, value: Any) -> bool:
-    """`True` or `False`, of Python or numpy."""
+    """Check a value that must be `True` or `False`, of Python or numpy."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{phrase} must be True or False, but got {describe(value)}.")
     return bool(value)
 
 
 def keywords(phrase: str, value: Any) -> Mapping[str, Any] | None:
-    """A dictionary of values by name, or `None` for an empty one."""
+    """Check a dictionary of values by name. `None` stands for an empty one."""
     if value is None:
         return None
-    if isinstance(value, Frozen):  # a field, from `dataclasses.replace`
+    if isinstance(value, Frozen):  # `dataclasses.replace` passes the stored field
         return value.thaw()
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise TypeError(
@@ -157,24 +168,24 @@ def keywords(phrase: str, value: Any) -> Mapping[str, Any] | None:
 
 
 def text(phrase: str, value: Any) -> str:
-    """A piece of text, such as a name."""
+    """Check a string, such as a name."""
     if not isinstance(value, str):
-        raise TypeError(f"{phrase} must be a piece of text, but got {describe(value)}.")
+        raise TypeError(f"{phrase} must be a string, but got {describe(value)}.")
     return value
 
 
 def path(phrase: str, value: Any) -> pathlib.Path:
-    """A place among files: text or a path."""
+    """Check a path, given as a string or a path object."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(
-            f"{phrase} must be a path or a piece of text, but got {describe(value)}. "
+            f"{phrase} must be a path or a string, but got {describe(value)}. "
             "For example: `'runs/first'`."
         )
     return pathlib.Path(value)
 
 
 def one_of(*choices: str) -> Check:
-    """One of several words."""
+    """Return a check for one of several strings."""
 
     def check(phrase: str, value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -188,7 +199,7 @@ def one_of(*choices: str) -> Check:
 
 
 def function(signature: str) -> Check:
-    """Something to call, such as `(key) -> parameters`."""
+    """Return a check for a callable with a signature such as `(key) -> params`."""
 
     def check(phrase: str, value: Any) -> Any:
         if not callable(value):
@@ -201,13 +212,13 @@ def function(signature: str) -> Check:
 
 
 def instance(kind: type, example: str) -> Check:
-    """An object of a class, with an example of one."""
+    """Return a check for an instance of a class, with an example for the message."""
 
     def check(phrase: str, value: Any) -> Any:
         if not isinstance(value, kind):
-            what = "the class itself" if value is kind else describe(value)
+            got = "the class itself" if value is kind else describe(value)
             raise TypeError(
-                f"{phrase} must be a `{kind.__name__}`, but got {what}. For example: "
+                f"{phrase} must be a `{kind.__name__}`, but got {got}. For example: "
                 f"`{example}`."
             )
         return value
@@ -216,7 +227,7 @@ def instance(kind: type, example: str) -> Check:
 
 
 def one_key(phrase: str, value: Any) -> Any:
-    """One typed key."""
-    del phrase  # everywhere `key`
+    """Check one typed random key."""
+    del phrase  # the argument is called `key` in every function
     check_key(value)
     return value

@@ -1,4 +1,4 @@
-"""Functions behind what compiles or completes them."""
+"""Functions that `jax.jit`, `eqx.filter_jit` or `functools.partial` wrap."""
 
 import functools
 from collections.abc import Callable
@@ -8,24 +8,24 @@ import equinox as eqx
 import jax
 
 
-# What `jax.jit` and `eqx.filter_jit` return. They compute what they wrap. Another
-# decorator may change it, and is never looked through.
-def _nothing() -> None:
+def _no_op() -> None:
     return None
 
 
-_JITS: tuple[type, ...] = (type(jax.jit(_nothing)), type(eqx.filter_jit(_nothing)))
+# Wrappers of these types compute the same as the function inside. Any other decorator
+# may change the result and is therefore never unwrapped.
+_JITS: tuple[type, ...] = (type(jax.jit(_no_op)), type(eqx.filter_jit(_no_op)))
 
 
 def is_jitted(function: Any) -> bool:
-    """Whether `function` is what `jax.jit` or `eqx.filter_jit` returned."""
+    """Return whether `function` was returned by `jax.jit` or `eqx.filter_jit`."""
     return isinstance(function, _JITS)
 
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind `jax.jit`, `eqx.filter_jit` and `functools.partial`.
+    """Return the function inside `jax.jit`, `eqx.filter_jit` and `functools.partial`.
 
-    Other decorators are left alone: they may change what a function computes.
+    Other decorators stay in place, because they may change what a function computes.
     """
     while True:
         if isinstance(function, functools.partial):
@@ -37,6 +37,6 @@ def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The name of a function or task for messages, in backticks."""
+    """Return the name of a function or task in backticks, for messages."""
     name = getattr(function, "__qualname__", None) or type(function).__name__
     return f"`{name}`"

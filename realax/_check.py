@@ -5,22 +5,23 @@ from collections.abc import Callable
 
 
 def no_type_check[F](function: F) -> F:
-    """`function` as it is. The import hook knows this decorator by its name.
+    """Return `function` unchanged and exempt it from run-time type checks.
 
-    For functions that are made inside others while a program runs on the host: the hook
-    takes 0.1 ms to make the checks of one, each time anew. And for the few that every
-    step on the host goes through. Unlike the one of `typing`, it hides no types from
+    The import hook recognises this decorator by its name. Two kinds of functions need
+    it: those defined inside others while a run works on the host, because the hook
+    takes 0.1 ms to build the checks at each definition, and the few that each step on
+    the host calls. Unlike `typing.no_type_check`, it keeps the types visible to static
     checkers.
     """
     return function
 
 
 def lazily[**A, R](function: Callable[A, R]) -> Callable[A, R]:
-    """`function`, checked by beartype from its first call on.
+    """Return `function` with beartype checks that are built at its first call.
 
-    Making the checks of a whole library takes a quarter of a second; a script calls a
-    tenth of it. A function that is made inside another stays unchecked: it is another
-    one each time, and its checks would be made each time.
+    Building the checks of the whole library takes a quarter of a second, and a script
+    calls a tenth of the functions. A function defined inside another stays unchecked:
+    each definition is a new function, whose checks would be built again.
     """
     if "<locals>" in function.__qualname__:
         return function

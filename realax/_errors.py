@@ -1,11 +1,10 @@
-"""The wording of errors that several places raise."""
+"""Errors and warnings that several modules share, and their wording."""
 
 import difflib
-import operator
 import pathlib
 import warnings
 from collections.abc import Iterable
-from typing import Any, SupportsIndex
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,8 +13,8 @@ import jaxtyping
 import numpy as np
 
 
-# Frames that are not the user's: of this library, and of what wraps its methods.
-_FRAMES = (
+# Stack frames outside the user's code: this library and the wrappers of its methods.
+_INTERNAL_FRAMES = (
     str(pathlib.Path(__file__).parent),
     str(pathlib.Path(eqx.__file__).parent),
     str(pathlib.Path(jaxtyping.__file__).parent),
@@ -23,17 +22,17 @@ _FRAMES = (
 )
 
 
-# Longer than that, what an object says of itself is no part of a line.
-_LONG = 60
+# Objects with a longer `repr` are described by their type.
+_MAX_REPR = 60
 
 
 def warn_user(text: str) -> None:
-    """A `RuntimeWarning` that points at the user's own line."""
-    warnings.warn(text, RuntimeWarning, skip_file_prefixes=_FRAMES)
+    """Issue a `RuntimeWarning` that points at the line of the user's own code."""
+    warnings.warn(text, RuntimeWarning, skip_file_prefixes=_INTERNAL_FRAMES)
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the entries of `known` nearest to `name`."""
+    """Return a sentence that names the entries of `known` closest to `name`."""
     known = sorted(known)
     if not known:
         return "It takes none."
@@ -45,10 +44,12 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def check_key(key: Any, argument: str = "key") -> None:
-    """Refuse what is no key, legacy `uint32` keys, batches, and keys of `rbg`.
+    """Check that a value is one typed key that is not of an `rbg` kind.
 
-    **Raises:** `TypeError` for what is no typed key, `ValueError` for more than one
-    key, or one whose draws under `vmap` are others than alone.
+    Keys of the kinds `rbg` and `unsafe_rbg` draw other numbers under `jax.vmap`.
+
+    **Raises:** `TypeError` for other values and for legacy `uint32` keys, `ValueError`
+    for several keys and for keys of an `rbg` kind.
     """
     if not eqx.is_array(key):
         raise TypeError(
@@ -58,52 +59,44 @@ def check_key(key: Any, argument: str = "key") -> None:
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(
             f"`{argument}` must be a typed key from `jax.random.key(seed)`, but got a "
-            f"legacy key, of dtype {key.dtype} and shape {key.shape}. Replace "
+            f"legacy key of dtype {key.dtype} and shape {key.shape}. Replace "
             "`jax.random.PRNGKey(seed)` by `jax.random.key(seed)`."
         )
     if key.shape != ():
         raise ValueError(
-            f"`{argument}` must be one key of shape (), but got {key.shape}. For "
+            f"`{argument}` must be one key of shape (), but got shape {key.shape}. For "
             "several seeds, map over them: `jax.vmap(trainer.init_and_train)(keys)`."
         )
     if (kind := str(jax.random.key_impl(key))) in ("rbg", "unsafe_rbg"):
         raise ValueError(
-            f"`{argument}` must be a key with which `jax.vmap` draws the same numbers "
-            f"as without, but got one of kind {kind!r}. Make it by "
+            f"`{argument}` must be a key that draws the same numbers with and without "
+            f"`jax.vmap`, but got one of kind {kind!r}. Make it with "
             '`jax.random.key(seed, impl="threefry2x32")`.'
         )
 
 
 def check_data(data: Any, argument: str = "data") -> None:
-    """Refuse arrays that jax can not hold: of objects, of text, of dates.
+    """Check that no array holds objects, text or dates, which jax cannot store.
 
-    **Raises:** `TypeError` that names the array by its path.
+    **Raises:** `TypeError` that names the path of the first such array.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
             raise TypeError(
                 f"`{argument}` must hold arrays of numbers, but got one of dtype "
-                f"{leaf.dtype} at `{jax.tree_util.keystr(path) or '(root)'}`. Where "
-                "rows differ in length, pad them; `numpy.asarray(rows, float)` says "
-                "which entry is no number."
+                f"{leaf.dtype} at `{jax.tree_util.keystr(path) or '(root)'}`. Pad rows "
+                "of different lengths; `numpy.asarray(rows, float)` names an entry "
+                "that is not a number."
             )
 
 
-def count(name: str, value: SupportsIndex, least: int = 1) -> int:
-    """A number of things as an `int`. **Raises:** `ValueError` below `least`."""
-    number = operator.index(value)
-    if number < least:
-        raise ValueError(f"`{name}` must be at least {least}, but got {number}.")
-    return number
-
-
 def describe(value: Any) -> str:
-    """What a value is, for the end of a sentence."""
+    """Return a short description of a value, for the end of a sentence."""
     if eqx.is_array(value):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     kind, text = type(value), repr(value)
-    if len(text) > _LONG or "\n" in text:
+    if len(text) > _MAX_REPR or "\n" in text:
         return f"a {kind.__module__}.{kind.__qualname__}"
     return f"{text} of type {kind.__name__}"

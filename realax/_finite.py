@@ -1,4 +1,4 @@
-"""Checks, in a compiled step, that numbers stay finite."""
+"""A traced check that numbers stay finite in a step."""
 
 import functools
 from typing import Any
@@ -11,25 +11,32 @@ from ._types import Tree
 
 
 def stays_finite(before: Tree, after: Tree) -> Bool[Array, ""]:
-    """Whether no number that was finite in `before` ceases to be in `after`."""
+    """Return whether each number that is finite in `before` is finite in `after`.
+
+    **Arguments:**
+
+    - `before`, `after`: trees of arrays with the same structure and shapes.
+
+    **Returns:** A traced boolean.
+    """
     pairs = [
         (old, new)
         for old, new in zip(*map(jax.tree.leaves, (before, after)), strict=True)
         if jnp.issubdtype(new.dtype, jnp.inexact)
     ]
 
-    def look() -> Bool[Array, ""]:
+    def compare() -> Bool[Array, ""]:
         lost = [jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new)) for old, new in pairs]
         return ~jnp.any(jnp.stack([jnp.asarray(False), *lost]))
 
-    # A scalar product is several times faster than looking at each number, and is not
-    # finite where one of them is not. Only then is it worth while to look. One for all
-    # arrays of a shape: each costs a call, however small they are.
-    alike = dict[Any, list[Array]]()
+    # A scalar product is several times faster than a comparison of each number, and it
+    # is not finite if one of the numbers is not. Only then does the comparison run.
+    # Arrays of one shape share a product, because each product costs a call.
+    by_shape = dict[Any, list[Array]]()
     for _, new in pairs:
-        alike.setdefault((new.shape, new.dtype), []).append(new)
-    glance = jnp.zeros(())
-    for (shape, dtype), arrays in alike.items():
+        by_shape.setdefault((new.shape, new.dtype), []).append(new)
+    screen = jnp.zeros(())
+    for (shape, dtype), arrays in by_shape.items():
         tiny = jnp.full(shape, jnp.finfo(dtype).tiny, dtype)
-        glance += jnp.vdot(functools.reduce(jnp.add, arrays), tiny)
-    return jax.lax.cond(jnp.isfinite(glance), lambda: jnp.asarray(True), look)
+        screen += jnp.vdot(functools.reduce(jnp.add, arrays), tiny)
+    return jax.lax.cond(jnp.isfinite(screen), lambda: jnp.asarray(True), compare)

@@ -13,7 +13,10 @@ from jax.core import Tracer
 
 
 def cached[**A, R](build: Callable[A, R]) -> Callable[A, R]:
-    """`functools.lru_cache` for what is built of arrays, in each precision anew."""
+    """Cache the results of `build` separately for each default float precision.
+
+    Results hold arrays, whose dtype follows `jax_enable_x64`.
+    """
 
     @functools.lru_cache(maxsize=256)
     def build_in(precision: Any, *args: A.args, **kwargs: A.kwargs) -> R:
@@ -28,33 +31,36 @@ def cached[**A, R](build: Callable[A, R]) -> Callable[A, R]:
 
 
 def identity[T](x: T) -> T:
-    """`x` itself: one function object, so that defaults compare equal."""
+    """Return `x`. Defaults compare equal because they are this one function."""
     return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Typed:
-    """A value that equals only one of its own type."""
+    """A value that equals only values of its own type."""
 
-    kind: type  # 2, 2.0 and True are equal, and not the same
+    kind: type  # 1, 1.0 and True are equal in Python
     value: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Keyword arguments that compare by value, to key a cache or be a static field."""
+    """Keyword arguments that compare by value, for cache keys and static fields."""
 
     items: tuple[tuple[str, Hashable], ...]
 
     def thaw(self) -> dict[str, Any]:
-        """A dictionary equal to the one that was frozen."""
+        """Return a dictionary equal to the one that was frozen."""
         return {name: _thaw(value) for name, value in self.items}
 
 
 def freeze(kws: "Mapping[str, Any] | Frozen | None") -> Frozen:
-    """`kws` as a value; `None` is no keyword at all, and what is frozen stays so.
+    """Return keyword arguments as a hashable value that compares by value and type.
 
-    Values are the same where their types are too: 2, 2.0 and True are three.
+    `None` stands for no keywords, and a `Frozen` is returned unchanged. Values of
+    different types differ, such as 1, 1.0 and True.
+
+    **Raises:** `TypeError` for a traced array.
     """
     if isinstance(kws, Frozen):
         return kws
@@ -72,7 +78,7 @@ class _FrozenArray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ById:
-    """A value without a useful hash, such as an array: equal to itself alone."""
+    """A value without a useful hash, such as an array, compared by identity."""
 
     value: Any
 
@@ -87,8 +93,8 @@ def _freeze(value: Any) -> Hashable:
     if isinstance(value, Tracer):
         raise TypeError(
             "keywords that decide what is compiled must be plain values, but got a "
-            f"traced {value.aval}. What shall be mapped over or differentiated belongs "
-            "into the array leaves, such as `es_params` and `env_params`."
+            f"traced {value.aval}. Values to map over or to differentiate belong "
+            "into array leaves, such as `es_params` and `env_params`."
         )
     if eqx.is_array(value) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
         if value.shape == ():
@@ -117,4 +123,4 @@ def _thaw(value: Any) -> Any:
         case Typed() | _ById() | _FrozenArray():
             return value.value
         case _:
-            raise TypeError(f"{value!r} was not frozen.")
+            raise TypeError(f"{value!r} is not a frozen value.")

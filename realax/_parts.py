@@ -1,4 +1,4 @@
-"""The parts of any Python object: fields, items, and what functions close over."""
+"""The parts of any Python object: fields, items, and values in closures."""
 
 import dataclasses
 import enum
@@ -21,25 +21,31 @@ from ._callables import is_jitted
 
 type Part = tuple[str, Any]
 
-# Plain values have no parts.
+# Values of these types have no parts.
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 CONTAINERS = (Mapping, list, tuple, set, frozenset)
 _BUILT_IN = (dict, list, tuple, set, frozenset)
 
 
-def looked_through(value: Any) -> Any:
-    """The function behind `jit` and run-time type checks, which computes the same."""
-    while is_jitted(value) or _is_check(value):
+def strip_wrappers(value: Any) -> Any:
+    """Return the function inside `jit` and run-time type checks.
+
+    Both wrappers compute the same as the function inside. Any other value is returned
+    unchanged.
+    """
+    while is_jitted(value) or _is_type_check(value):
         value = value.__wrapped__
     return value
 
 
 def parts_of(value: Any) -> list[Part]:
-    """The named parts of an object; none of plain values, arrays, classes and modules.
+    """Return the parts of an object with their names.
 
-    Of a function, its defaults and what it closes over; of a bound method, its object.
+    The parts of a function are its defaults, its attributes and the values in its
+    closure; those of a bound method are its function and its object. Plain values,
+    numeric arrays, classes and modules have none.
     """
-    value = looked_through(value)
+    value = strip_wrappers(value)
     if isinstance(value, PLAIN) or is_numeric(value):
         return []
     if isinstance(value, type | types.ModuleType):
@@ -53,66 +59,69 @@ def parts_of(value: Any) -> list[Part]:
     if inspect.ismethod(value):
         return [("__func__", value.__func__), ("__self__", value.__self__)]
     if isinstance(value, types.FunctionType):
-        return _of_function(value)
+        return _function_parts(value)
     if isinstance(value, property):
         return [("fget", value.fget)]
     if isinstance(value, staticmethod | classmethod):
         return [("__func__", value.__func__)]
     if isinstance(value, CONTAINERS):
-        own = [] if type(value) in _BUILT_IN else fields_of(value)
+        own = [] if type(value) in _BUILT_IN else _fields(value)
         return [*_items(value), *own]
     if isinstance(value, np.ndarray):
         return [("items", value.tolist()), ("shape", value.shape)]
     if isinstance(value, PyTreeDef):
-        return _of_structure(value)
-    return fields_of(value)
+        return _treedef_parts(value)
+    return _fields(value)
 
 
 def is_unordered(value: Any) -> bool:
-    """Whether the items of a container come in another order in each process."""
+    """Return whether the order of a container's items can differ between processes."""
     if isinstance(value, Mapping):
-        return not all(map(_is_named, value))
+        return not all(map(_has_stable_repr, value))
     return isinstance(value, set | frozenset)
 
 
-def fields_of(value: Any) -> list[Part]:
-    """The fields of a dataclass, and the attributes and slots of any object."""
+def _fields(value: Any) -> list[Part]:
+    """Return the dataclass fields, attributes and slots of an object.
+
+    Cached properties are left out, because they follow from the other attributes.
+    """
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
         names = list[str]()
-    slots, cached = _declared(type(value))
-    held = {name for name in _held(value) if name[:2] != "__" or name == "__wrapped__"}
-    names += sorted((held | {*slots}) - cached - {*names})
-    found = [(name, _read(value, name, slots)) for name in names]
+    slots, cached = _slots_and_cached(type(value))
+    own = {x for x in _attributes(value) if x[:2] != "__" or x == "__wrapped__"}
+    names += sorted((own | {*slots}) - cached - {*names})
+    found = [(name, _field_value(value, name, slots)) for name in names]
     return [(name, item) for name, item in found if item is not _MISSING]
 
 
-def _held(value: Any) -> dict[str, Any]:
-    # No `getattr`: that may run code of the user's.
+def _attributes(value: Any) -> dict[str, Any]:
+    # `getattr` could run the user's code.
     try:
         return object.__getattribute__(value, "__dict__")
     except AttributeError:
         return {}
 
 
-def _read(value: Any, name: str, slots: Mapping[str, Any]) -> Any:
-    held = _held(value)
-    if name in held:
-        return held[name]
+def _field_value(value: Any, name: str, slots: Mapping[str, Any]) -> Any:
+    own = _attributes(value)
+    if name in own:
+        return own[name]
     if name in slots:
         try:
             return slots[name].__get__(value)
-        except AttributeError:  # not filled yet
+        except AttributeError:  # the slot has no value yet
             return _MISSING
     default = inspect.getattr_static(type(value), name, _MISSING)
     return _MISSING if hasattr(default, "__get__") else default
 
 
-def _declared(cls: type) -> tuple[dict[str, Any], set[str]]:
-    """The slots by name, and the properties that are kept once they were computed."""
-    if cls in _known:
-        return _known[cls]
+def _slots_and_cached(cls: type) -> tuple[dict[str, Any], set[str]]:
+    """Return the slots of a class by name, and the names of its cached properties."""
+    if cls in _members:
+        return _members[cls]
     slots, cached = dict[str, Any](), set[str]()
     for one in cls.__mro__:
         own = vars(one)
@@ -121,16 +130,16 @@ def _declared(cls: type) -> tuple[dict[str, Any], set[str]]:
                 cached.add(name)
             elif isinstance(item, types.MemberDescriptorType) and "__slots__" in own:
                 slots.setdefault(name, item)
-    _known[cls] = slots, cached
+    _members[cls] = slots, cached
     return slots, cached
 
 
-# Weakly, or classes made in functions would stay for ever.
-_known = weakref.WeakKeyDictionary[type, tuple[dict[str, Any], set[str]]]()
+# Weak references allow classes defined inside functions to be freed.
+_members = weakref.WeakKeyDictionary[type, tuple[dict[str, Any], set[str]]]()
 
 
 def closes_over_tracer(*values: Any) -> bool:
-    """Whether a traced array hides in `values`: in a leaf, a closure, a field."""
+    """Return whether `values` contain a traced array in a leaf, closure or field."""
     if trace_state_clean():
         return False
     seen = dict[int, Any]()
@@ -141,23 +150,23 @@ def closes_over_tracer(*values: Any) -> bool:
             return True
         if id(value) in seen:
             continue
-        seen[id(value)] = value  # kept, or another object might get its id
+        seen[id(value)] = value  # a reference, so that no other object gets its id
         parts = [part for _, part in parts_of(value)]
         cls = value if isinstance(value, type) else type(value)
-        if "<locals>" in cls.__qualname__:  # its methods close over things too
-            parts += [x for x in vars(cls).values() if isinstance(x, _FUNCTIONS)]
+        if "<locals>" in cls.__qualname__:  # its methods may have closures
+            parts += [x for x in vars(cls).values() if isinstance(x, _FUNCTION_TYPES)]
         waiting.extend(part for part in parts if type(part) not in PLAIN)
     return False
 
 
-_FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod)
+_FUNCTION_TYPES = (types.FunctionType, property, staticmethod, classmethod)
 
 
 _MISSING = object()
 
 
 def is_numeric(value: Any) -> bool:
-    """Whether `value` is an array that has bytes to compare, and no objects."""
+    """Return whether `value` is an array of bytes to compare, and not of objects."""
     return eqx.is_array(value) and not (
         isinstance(value, np.ndarray) and value.dtype.hasobject
     )
@@ -171,17 +180,17 @@ def _items(value: Any) -> list[Part]:
     return [(f"[{key!r}]", value[key]) for key in sorted(value, key=str)]
 
 
-def _is_named(key: Any) -> bool:
-    """Whether `repr` says the same of a key in every process."""
+def _has_stable_repr(key: Any) -> bool:
+    """Return whether the `repr` of a dictionary key is the same in each process."""
     if isinstance(key, tuple):
-        return all(map(_is_named, key))
+        return all(map(_has_stable_repr, key))
     return isinstance(key, (*PLAIN, enum.Enum))
 
 
-def _of_function(function: types.FunctionType) -> list[Part]:
+def _function_parts(function: types.FunctionType) -> list[Part]:
     names = function.__code__.co_freevars
     cells = zip(names, function.__closure__ or (), strict=True)
-    # `__class__` is how a method finds its own class.
+    # The cell `__class__` holds a method's own class, for `super`.
     parts = [(name, _contents(cell)) for name, cell in cells if name != "__class__"]
     for i, item in enumerate(function.__defaults__ or ()):
         parts.append((f"default[{i}]", item))
@@ -192,7 +201,7 @@ def _of_function(function: types.FunctionType) -> list[Part]:
     return [(name, part) for name, part in parts if part is not _MISSING]
 
 
-def _of_structure(structure: Any) -> list[Part]:
+def _treedef_parts(structure: Any) -> list[Part]:
     node = structure.node_data()
     if node is None:  # a leaf
         return []
@@ -203,16 +212,16 @@ def _of_structure(structure: Any) -> list[Part]:
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell has no value yet
         return _MISSING
 
 
-def _is_check(value: Any) -> bool:
+def _is_type_check(value: Any) -> bool:
     if not (isinstance(value, types.FunctionType) and hasattr(value, "__wrapped__")):
         return False
     made_in = value.__code__.co_filename
-    return made_in.startswith("<@beartype") or made_in == _JAXTYPED
+    return made_in.startswith("<@beartype") or made_in == _JAXTYPING_FILE
 
 
-# The file in which jaxtyping makes the functions that check others.
-_JAXTYPED = jaxtyped.__code__.co_filename
+# The file in which jaxtyping defines the functions that check others.
+_JAXTYPING_FILE = jaxtyped.__code__.co_filename

@@ -1,4 +1,4 @@
-"""Trees as flat vectors, and back."""
+"""Conversion of trees to flat vectors and back."""
 
 import dataclasses
 import math
@@ -21,12 +21,12 @@ class _Leaf:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Template[P]:
-    """How a flat vector becomes a user's own tree again.
+    """Converts a user's tree to a flat vector and back.
 
-    Only inexact arrays of the tree enter the vector. What else it holds is kept:
-    other arrays as `rest`, given back by `flatten`; everything that is not an array
-    (activation functions, sizes, names) in here. Two templates of equal trees are
-    equal, so that they may be static fields of states and trainers.
+    The vector holds only the inexact arrays of the tree. The other leaves are kept:
+    `flatten` returns other arrays as `rest`, and the template stores everything that
+    is not an array (activation functions, sizes, names). Two templates of equal trees
+    are equal, so that a template can be a static field of a state or a trainer.
     """
 
     treedef: Any
@@ -39,23 +39,24 @@ class Template[P]:
         for leaf in self._trained:
             if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
                 raise TypeError(
-                    f"{phrase} must hold real arrays where it is trained, but got a "
-                    f"{leaf.dtype} array of shape {leaf.shape}. Hold its real and "
+                    f"{phrase} must hold real arrays to be trained, but got a "
+                    f"{leaf.dtype} array of shape {leaf.shape}. Store its real and "
                     "imaginary parts as two arrays."
                 )
         try:
             hash((self.treedef, self.leaves))
         except TypeError as error:
             raise TypeError(
-                f"what is not an array in {phrase} must be hashable, because it "
-                f"decides what is compiled: {error}. Use arrays, functions, numbers, "
-                "strings, and tuples of them."
+                f"leaves of {phrase} that are not arrays must be hashable, because "
+                f"they decide what is compiled: {error}. Use arrays, functions, "
+                "numbers, strings, and tuples of them."
             ) from error
         if self.size == 0:
             raise ValueError(
                 f"{phrase} must hold at least one floating-point array, but got "
                 f"{_summary(leaves)}. Python numbers and integer arrays are kept "
-                "as they are; write `jnp.zeros(...)` for what shall be trained."
+                "as they are; write trained parameters as arrays, such as "
+                "`jnp.zeros(...)`."
             )
 
     @property
@@ -68,7 +69,11 @@ class Template[P]:
         return sum(math.prod(leaf.shape) for leaf in self._trained)
 
     def split(self, tree: P) -> tuple[Tree, tuple[Array, ...]]:
-        """`tree` with `None` for all that is not trained, and its other arrays."""
+        """Split `tree` into its trained arrays and its other arrays.
+
+        **Returns:** `(trained, rest)`: `tree` with `None` in place of each leaf that is
+        not trained, and the other arrays in order.
+        """
         arrays = eqx.filter(tree, eqx.is_array)
         trained, rest = eqx.partition(arrays, eqx.is_inexact_array)
         return jax.tree.map(jnp.asarray, trained), tuple(
@@ -76,7 +81,7 @@ class Template[P]:
         )
 
     def join(self, trained: Tree, rest: Tree) -> P:
-        """The tree that `split` took apart, from arrays in the same order."""
+        """Rebuild the tree from the two results of `split`, in the same order."""
         trained, others = iter(jax.tree.leaves(trained)), iter(rest)
         leaves = list[Any]()
         for leaf in self.leaves:
@@ -87,7 +92,10 @@ class Template[P]:
         return jax.tree.unflatten(self.treedef, leaves)
 
     def flatten(self, tree: P) -> tuple[Float[Array, " size"], tuple[Array, ...]]:
-        """The trained scalars of `tree` in jax's default float dtype, and the rest."""
+        """Return the trained scalars of `tree` as one vector, and its other arrays.
+
+        The vector has jax's default float dtype.
+        """
         trained, rest = self.split(tree)
         dtype = jnp.result_type(float)
         flat = jnp.concatenate(
@@ -96,13 +104,15 @@ class Template[P]:
         return flat, rest
 
     def unflatten(self, flat: Float[Array, "*batch size"], rest: Tree) -> P:
-        """The tree whose trained scalars are `flat`, each leaf in its own dtype.
+        """Rebuild the tree of the trained scalars `flat`, each leaf in its own dtype.
 
         **Arguments:**
 
         - `flat`: one vector, or a batch with any leading axes.
-        - `rest`: the other arrays, as `flatten` returned them, with the leading axes
-            of `flat`.
+        - `rest`: the other arrays that `flatten` returned, with the leading axes of
+            `flat`.
+
+        **Returns:** The tree, whose arrays have the leading axes of `flat`.
         """
         batch = flat.shape[:-1]
         start, parts = 0, list[Any]()

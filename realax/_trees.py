@@ -1,4 +1,4 @@
-"""Small operations on trees of arrays."""
+"""Small operations on trees of arrays and on modules."""
 
 import dataclasses
 from typing import Any
@@ -12,10 +12,10 @@ from ._types import Tree
 
 
 def strong(tree: Tree) -> Tree:
-    """`tree` with every leaf an array of a strong dtype.
+    """Return `tree` with each leaf as an array of a strong dtype.
 
-    A weakly typed first state has another type than the one a step returns, and
-    compiles the same program twice.
+    A step returns a state of strong dtypes. A first state of weak dtypes would
+    therefore compile the same program a second time.
     """
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), tree
@@ -23,7 +23,7 @@ def strong(tree: Tree) -> Tree:
 
 
 def where(condition: Array, yes: Tree, no: Tree) -> Tree:
-    """`jnp.where` over the arrays of two trees of the same structure."""
+    """Select with `jnp.where` between the arrays of two trees of one structure."""
 
     def choose(a: Any, b: Any) -> Any:
         return jnp.where(condition, a, b) if eqx.is_array_like(a) else a
@@ -32,9 +32,9 @@ def where(condition: Array, yes: Tree, no: Tree) -> Tree:
 
 
 def with_fields[M: eqx.Module](module: M, **values: Any) -> M:
-    """A copy of a module with other values in some of its fields.
+    """Return a copy of a module with other values in some of its fields.
 
-    Neither its `__init__` nor its checks run again.
+    Neither `__init__` nor the checks of the module run again.
     """
     copy = object.__new__(type(module))
     for field in dataclasses.fields(module):

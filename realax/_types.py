@@ -1,4 +1,4 @@
-"""Aliases that the whole library shares."""
+"""Type aliases that the whole library shares."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
     from jaxtyping import Key, PyTree as Tree, UInt32
 
-    # Any key at run time: `check_key` says better what is wrong with one.
+    # Any key passes at run time, because `check_key` gives the clearer errors.
     PRNGKeyArray = Key[Array, "..."] | UInt32[Array, "..."]
 
 type Scalar = Float[Array, ""]
@@ -22,8 +22,8 @@ type Step = Int[Array, ""]
 # (params, key, data) -> (fitness or loss, aux)
 type TaskFn = Callable[[Any, PRNGKeyArray, Any], tuple[Any, Any]]
 
-# Metadata of fields that say how a run is executed and not what it computes: a
-# checkpoint made with others resumes, with a warning.
+# Metadata of fields that decide how a run is executed and not what it computes. A
+# checkpoint with other values of such fields resumes, with a warning.
 EXECUTION = {"execution": True}
 
 __all__ = ["EXECUTION", "PRNGKeyArray", "Scalar", "Step", "TaskFn", "Tree"]

@@ -1,4 +1,4 @@
-"""Wrong arguments: one line, by the name that was typed, before any compilation."""
+"""Wrong arguments: errors of one line that name the argument before compilation."""
 
 import dataclasses
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def shaper(**kws: Any) -> Any:
 
 
 NAN = jnp.asarray([1.0, jnp.nan])
-# What is called, with what, and two parts of what it says.
+# The function, its keywords, and two parts of the message.
 WRONG: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     # Counts.
     (evosax_trainer, {"train_steps": "many"}, "`train_steps` of `Evo", "got 'many'"),
@@ -80,7 +80,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (evolve, {"train_steps": 3}, "`evolve` has no", "'steps'"),
     (optimize, {"learn_rate": 3}, "`optimize` has no", "'learning_rate'"),
     (shaper, {"centred_rank": True}, "`FitnessShaper` has no", "'centered_rank'"),
-    # Things of another kind.
+    # Values of other types.
     (evosax_trainer, {"strategy": 3}, "`strategy` of `EvosaxTrainer`", "got 3"),
     (evosax_trainer, {"strategy": CMA_ES}, "`strategy`", "got the class CMA_ES"),
     (evosax_trainer, {"task": 3}, "`task` of `EvosaxTrainer`", "a function"),
@@ -170,20 +170,20 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
 ]
 
 
-def said(call: Callable[..., Any], kws: dict[str, Any]) -> str:
-    """What is said of a wrong call, which raises the right kind of error."""
+def message_of(call: Callable[..., Any], kws: dict[str, Any]) -> str:
+    """Return the message of a wrong call, which raises the right type of error."""
     try:
         call(**kws)
     except (TypeError, ValueError) as error:
         assert type(error) in (TypeError, ValueError), type(error)
         return str(error)
-    return "nothing"
+    return "no error"
 
 
 @pytest.mark.parametrize(("call", "kws", "name", "words"), WRONG)
 def test_wrong_calls(call: Any, kws: dict[str, Any], name: str, words: str) -> None:
     with compilations() as compiled:
-        text = said(call, kws)
+        text = message_of(call, kws)
     assert name in text and words in text and "\n" not in text, text
     assert len(text) < 400, text
     assert not {"jit(_run)", "jit(_initialize)", "jit(_chunk)"} & set(compiled)
@@ -193,9 +193,9 @@ def test_without_the_run_time_type_checker() -> None:
     code = (
         "import os; os.environ['JAXTYPING_DISABLE'] = '1'\n"
         "import tests.conftest\n"
-        "from tests.test_arguments import WRONG, said\n"
+        "from tests.test_arguments import WRONG, message_of\n"
         "for call, kws, name, words in WRONG:\n"
-        "    text = said(call, kws)\n"
+        "    text = message_of(call, kws)\n"
         "    if name not in text or words not in text or '\\n' in text:\n"
         "        print(name, kws, text)\n"
         "print('all', len(WRONG))\n"
@@ -204,7 +204,7 @@ def test_without_the_run_time_type_checker() -> None:
     assert result.stdout == f"all {len(WRONG)}\n", result.stdout + result.stderr
 
 
-def test_what_is_accepted() -> None:
+def test_values_that_are_accepted() -> None:
     for number in (8.0, np.int64(8), np.float32(8), jnp.asarray(8)):
         assert evosax_trainer(popsize=number).popsize == 8
     trainer = evosax_trainer(train_steps=np.int32(4), n_devices=1.0, callbacks=None)
@@ -222,7 +222,7 @@ def test_what_is_accepted() -> None:
     assert evosax_trainer(strategy=SNES(8, jnp.zeros(2))).popsize == 8
 
 
-def test_tracers_pass() -> None:
+def test_traced_values_pass() -> None:
     def run(rate: Any, std: Any, start: Any) -> Any:
         one = optimize(learning_rate=rate, prms=start, use_scan=False)[0]
         two = evosax_trainer(es_params={"std_init": std}, params_like=start)
@@ -247,13 +247,13 @@ def test_replace(make: Any) -> None:
     assert same(bare.init_and_train_(jr.key(0)).step, jnp.asarray(7, jnp.int32))
 
 
-def test_replacing_by_the_older_name() -> None:
+def test_replacing_by_an_alias() -> None:
     trainer = dataclasses.replace(optax_trainer(), epochs=5)
     assert trainer.train_steps == trainer.epochs == 5
     assert optax_trainer(opt_kws={"b1": 0.5}).opt_kws == {"b1": 0.5}
 
 
-def test_replacing_what_the_parameters_depend_on() -> None:
+def test_replacing_fields_that_the_parameters_depend_on() -> None:
     trainer = evosax_trainer(es_params={"std_init": 0.5})
     for other in {"popsize": 16}, {"params_like": jnp.ones(2), "popsize": 4}:
         with pytest.raises(ValueError, match="with this `popsize`.* es_params=None"):
@@ -264,7 +264,7 @@ def test_replacing_what_the_parameters_depend_on() -> None:
     assert same(bigger.es_params, evosax_trainer(popsize=16).es_params)
 
 
-def test_another_task_brings_its_direction() -> None:
+def test_the_direction_follows_the_task() -> None:
     class Hill(rx.AbstractTask[Any]):
         maximize: bool = True
 
@@ -284,7 +284,7 @@ def test_another_task_brings_its_direction() -> None:
         ([np.asarray("2026-01-01", "datetime64[D]")], r"at `\[0\]`"),
     ],
 )
-def test_data_that_jax_can_not_hold(data: Any, words: str) -> None:
+def test_data_that_jax_cannot_hold(data: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         check_data(data)
 
@@ -294,7 +294,7 @@ def test_data_that_jax_can_hold() -> None:
     check_data(jr.key(0))
 
 
-def test_what_record_returns() -> None:
+def test_the_result_of_record() -> None:
     check_record({"a": jnp.ones(2), "name": "a model"})
     for wrong in ("text", None, {"a": "text"}, jnp.tanh):
         with pytest.raises(TypeError, match=r"^`record` must return arrays .* got "):

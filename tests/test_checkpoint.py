@@ -175,10 +175,10 @@ def test_reading_by_hand(tmp_path: pathlib.Path) -> None:
     wide = eqx.tree_at(lambda s: s.best_flat, like, jnp.zeros((2, 2)))
     with pytest.raises(
         rx.MisfitError,
-        match=r"`state\.best_flat`: float32\[2, 2\] is asked for, float32\[3\] is",
+        match=r"`state\.best_flat`: expected float32\[2, 2\], but got float32\[3\]",
     ):
         rx.load_checkpoint(tmp_path, wide)
-    with pytest.raises(rx.MisfitError, match="`state.nothing`: .* none is in the file"):
+    with pytest.raises(rx.MisfitError, match="`state.nothing`: .* the file has none"):
         rx.load_checkpoint(tmp_path, jnp.ones(1), at="state.nothing")
     with pytest.raises(FileNotFoundError, match="no checkpoint that can be read"):
         (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""What is compiled, what of it is kept, and that it computes what was written."""
+"""Compiled functions: their results, and the programs that are kept."""
 
 # pyright: reportPrivateUsage=false
 
@@ -34,7 +34,7 @@ def alive(refs: list[weakref.ref[Any]]) -> int:
 
 
 def fresh(refs: list[weakref.ref[Any]], *shape: int) -> Callable[..., Any]:
-    """A task that nobody has seen, over an array of its own."""
+    """Return a new task with a new array in its closure."""
     target = jnp.ones(shape)
     refs.append(weakref.ref(target))
     return lambda x, key=None, data=None: (jnp.sum((x - target) ** 2), None)
@@ -49,8 +49,8 @@ def test_programs_are_bounded_and_free_what_they_close_over() -> None:
 
 
 def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two programs a call: a first state and a run. The bound is lower than in earnest,
-    # because a call takes a quarter of a second.
+    # A call compiles two programs: for its initial state and for its run. The bound is
+    # lower than the real one, because a call takes a quarter of a second.
     monkeypatch.setattr(_programs, "PROGRAMS", 8)
     refs: list[weakref.ref[Any]] = []
 
@@ -69,7 +69,7 @@ def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_was_used_last_stays(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+def test_programs_used_last_stay(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
     monkeypatch.setattr(_programs, "PROGRAMS", 2)
     first, second, third = (lambda x, i=i: x + i for i in range(3))
     x = np.float32(0)
@@ -83,15 +83,15 @@ def test_what_was_used_last_stays(monkeypatch: pytest.MonkeyPatch, late: bool) -
     assert (not names) is late
 
 
-def test_equal_values_of_other_types_are_other_programs() -> None:
+def test_equal_values_of_other_types_have_other_programs() -> None:
     def shown(x: Any, value: Any) -> Any:
         return x * value, repr(value)
 
     run = compiled(shown, {})
     values: list[Any] = [True, 1, 1.0, 0.0, -0.0, float("nan"), 1j, False, 0]
     for value in values:
-        number, said = run(jnp.int32(2), value)
-        assert said == repr(value)
+        number, text = run(jnp.int32(2), value)
+        assert text == repr(value)
         expected = jnp.int32(2) * value
         assert (number.dtype, number.weak_type) == (expected.dtype, expected.weak_type)
     with compilations() as names:
@@ -115,7 +115,7 @@ def test_arrays_of_numpy_and_jax_are_traced() -> None:
     ]
 
 
-def test_what_is_no_array_in_a_result_follows_the_shapes() -> None:
+def test_leaves_of_a_result_without_arrays_follow_the_shapes() -> None:
     run = compiled(lambda x: {"sum": x.sum(), "shape": x.shape, "own": [x]}, {})
     for _ in range(2):
         for shape in ((2,), (3, 4)):
@@ -168,17 +168,19 @@ def test_a_function_over_a_traced_array_is_never_kept() -> None:
     assert jax.jit(each)(2.0) == 12
     assert each(jnp.float32(5)) == 30
     new = [key for key in _programs._programs if key not in kept]
-    assert len(new) == 2, "only those of the call outside"
+    assert len(new) == 2, "only the programs of the outer call are kept"
 
 
-def test_what_has_no_hash_is_named() -> None:
+def test_an_error_names_arguments_without_a_hash() -> None:
     words = r"`function\['a'\]` must be an array or hashable.* got \{1, 2\}"
     with pytest.raises(TypeError, match=words) as error:
         compiled(apply, {})({"a": {1, 2}}, 1.0)
     assert "\n" not in str(error.value)
 
 
-def test_errors_at_run_time_are_equinox_own(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_at_run_time_are_equinox_errors(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def positive(x: Any) -> Any:
         return eqx.error_if(x, x < 0, "x must be positive")
 
@@ -190,7 +192,7 @@ def test_errors_at_run_time_are_equinox_own(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
-def test_errors_while_tracing_show_where() -> None:
+def test_errors_while_tracing_show_the_line() -> None:
     def wrong(x: Any) -> Any:
         return x.nothing
 
@@ -224,7 +226,7 @@ def test_a_program_has_the_name_of_its_function() -> None:
     assert names == ["jit(add_one)"]
 
 
-def test_watched_runs_make_their_checks_once(
+def test_observed_runs_build_their_checks_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     made: list[Any] = []
@@ -247,7 +249,7 @@ def test_watched_runs_make_their_checks_once(
 
     monkeypatch.setattr(beartype, "beartype", counted)
     run("a")
-    run("b")  # the first that is compared with one before
+    run("b")  # the first run that is compared with an earlier one
     made.clear()
     run("c")
     assert made == []
@@ -259,16 +261,16 @@ def test_functions_made_inside_others_are_not_checked() -> None:
 
     assert lazily(inside) is inside
     assert lazily(add_one) is not add_one
-    # The hook knows the decorator of those that every step goes through.
-    assert not hasattr(_programs._call, "__wrapped__")
+    # The import hook skips functions that each step calls, by their decorator.
+    assert not hasattr(_programs._run_compiled, "__wrapped__")
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
 
 
 def test_static_fields_compare_by_type() -> None:
-    """1, 1.0 and True are equal in Python, and other programs."""
+    """Python takes 1, 1.0 and True for equal, but each needs its own program."""
 
-    class Told(rx.AbstractTask[Any]):
+    class ScaledByType(rx.AbstractTask[Any]):
         kind: Any = eqx.field(static=True)
         maximize = False
 
@@ -279,7 +281,7 @@ def test_static_fields_compare_by_type() -> None:
     for kind, scale in ((1, 5.0), (1.0, 3.0), (True, 2.0)):
         params, _ = rx.optimize(
             jnp.ones(2),
-            Told(kind),
+            ScaledByType(kind),
             jr.key(0),
             optimizer="sgd",
             learning_rate=0.01,
@@ -289,7 +291,7 @@ def test_static_fields_compare_by_type() -> None:
         assert np.allclose(params, (1 - 0.02 * scale) ** 3, rtol=1e-5)
 
 
-def test_much_that_is_closed_over_costs_nothing() -> None:
+def test_large_closures_cost_nothing() -> None:
     class Closed:
         __slots__ = ("unset",)
 

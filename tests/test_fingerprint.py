@@ -1,4 +1,4 @@
-"""Fingerprints: what counts as the configuration of a run, and what does not."""
+"""Fingerprints: which changes count as another configuration, and which do not."""
 
 import collections
 import dataclasses
@@ -47,7 +47,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _module(source: str, name: str = "users") -> Any:
-    """A module with this source, as if a user had written it."""
+    """Return a module with this source that counts as code of the user."""
     module = types.ModuleType(name)
     module.__file__ = f"/home/user/{name}.py"
     sys.modules[name] = module
@@ -56,13 +56,13 @@ def _module(source: str, name: str = "users") -> Any:
 
 
 def _counts(before: str, after: str) -> bool:
-    """Whether `task` of one source differs from that of the other."""
+    """Return whether `task` of one source differs from that of the other."""
     found = [configuration(_module(source).task) for source in (before, after)]
     return bool(differences(*found))
 
 
 class Holder:
-    """Any object that is no dataclass."""
+    """An object that is not a dataclass."""
 
     def __init__(self, **kws: Any):
         self.__dict__.update(kws)
@@ -71,7 +71,7 @@ class Holder:
 def test_a_module_counts_by_name() -> None:
     start = time.perf_counter()
     found = configuration(Holder(library=jax.numpy, system=sys, gymnax=gymnax))
-    assert time.perf_counter() - start < 5.0, "it walks through all modules"
+    assert time.perf_counter() - start < 5.0, "the contents of modules are visited"
     assert found[".library"] == "module jax.numpy"
     assert len(found) < 20
     assert not _same(Holder(library=jnp), Holder(library=np))
@@ -88,11 +88,11 @@ def _unshared(length: int) -> Any:
     return (1.5,) if length == 0 else (_unshared(length - 1), _unshared(length - 1))
 
 
-def test_what_is_shared_is_described_once() -> None:
+def test_shared_parts_are_described_once() -> None:
     found = configuration(_chain(30))
     assert len(found) < 500
     assert found != configuration(_chain(29))
-    assert _same(_chain(9), _unshared(9)), "sharing does not matter"
+    assert _same(_chain(9), _unshared(9)), "shared and equal parts count the same"
 
 
 def test_the_bound_names_the_path() -> None:
@@ -187,7 +187,7 @@ def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-# Of each kind two that are equal and unshared, and one that is not.
+# A function for each kind: it returns equal, unshared objects for equal numbers only.
 KINDS: dict[str, Any] = {
     "bool": lambda i: bool(i),
     "sign of zero": lambda i: -0.0 if i else 0.0,
@@ -267,7 +267,7 @@ def test_every_kind_of_object(kind: str) -> None:
     assert one == two
     assert one != configuration(other)
     assert content_digest(make(0)) == content_digest(make(0)) != content_digest(other)
-    assert " at 0x" not in json.dumps(one), "the address is another in each process"
+    assert " at 0x" not in json.dumps(one), "addresses differ between processes"
     assert _same(Holder(a=make(0), b=make(0)), Holder(**dict.fromkeys("ab", make(0))))
 
 
@@ -290,7 +290,7 @@ print(json.dumps([configuration(x) for x in [*tasks, *(k(0) for k in KINDS.value
 """
 
 
-def test_the_same_in_another_process(tmp_path: pathlib.Path) -> None:
+def test_another_process_finds_the_same(tmp_path: pathlib.Path) -> None:
     found = list[str]()
     for seed in ("1", "2"):
         script = tmp_path / f"in_{seed}" / "script.py"
@@ -378,15 +378,15 @@ CHANGES: dict[str, tuple[str, str]] = {
     "a decorator": ("1.0 * function", "-1.0 * function"),
     "no decorator": ("@decorator", ""),
     "a class attribute": ("offset = 1", "offset = 2"),
-    "a private one": ("_private = 3", "_private = 4"),
+    "a private attribute": ("_private = 3", "_private = 4"),
     "a flag": ("maximize = False", "maximize = True"),
     "a method of a base": ("return helper(x) +", "return helper(x) -"),
     "a property": ("return 3", "return 4"),
     "a static method": ("2 * x", "3 * x"),
-    "a cell": ("make(1.0)", "make(5.0)"),
+    "a value in a closure": ("make(1.0)", "make(5.0)"),
     "a function of the library": ("return jnp.sum(self", "return jnp.prod(self"),
-    "what is raised": ("raise KeyError", "raise ValueError"),
-    "keywords only": ("data=None, *, power", "data=None, power"),
+    "an exception": ("raise KeyError", "raise ValueError"),
+    "a keyword-only argument": ("data=None, *, power", "data=None, power"),
 }
 SAME: dict[str, tuple[str, str]] = {
     "a comment": ("# A comment.", "# Another one."),
@@ -394,7 +394,7 @@ SAME: dict[str, tuple[str, str]] = {
     "no docstring": ("'''A docstring.'''", ""),
     "a docstring of a class": ("A note.", "Another note."),
     "lines": ("\ndef helper", "\n\n\n\ndef helper"),
-    "what is not used": ("    return x\n", "    return -x\n"),
+    "an unused function": ("    return x\n", "    return -x\n"),
     "parentheses": ("return 3", "return (3)"),
     "jit": ("@decorator", "@jax.jit\n@decorator"),
 }
@@ -408,7 +408,7 @@ def test_changed_code_counts(change: str) -> None:
 
 
 @pytest.mark.parametrize("change", SAME)
-def test_what_computes_the_same_does_not_count(change: str) -> None:
+def test_changes_without_effect_do_not_count(change: str) -> None:
     before, after = SAME[change]
     assert before in TASK
     assert not _counts(TASK, TASK.replace(before, after))
@@ -482,7 +482,7 @@ def test_code_of_another_python_is_not_compared() -> None:
     assert len(differences(then, {"a": "1"})) == 1
 
 
-def test_execution_is_apart() -> None:
+def test_execution_is_kept_apart() -> None:
     def task(**kws: Any) -> Any:
         return rx.GymnaxTask("CartPole-v1", **kws)
 
@@ -502,10 +502,10 @@ def test_execution_is_apart() -> None:
 
 def test_a_logger_counts_by_name() -> None:
     found = configuration(Holder(log=logging.getLogger("users")))
-    assert len(found) < 10, "it knows all other loggers"
+    assert len(found) < 10, "a logger refers to all other loggers"
 
 
-def test_what_can_not_be_compared_is_left_out() -> None:
+def test_objects_that_cannot_be_compared_are_left_out() -> None:
     lock = threading.Lock()
     for value in (lock, (i for i in range(3)), weakref.ref(Holder), sys.stdout):
         assert configuration(Holder(value=value))
@@ -514,7 +514,7 @@ def test_what_can_not_be_compared_is_left_out() -> None:
 def test_leave_out() -> None:
     value = Holder(a=1, b=Holder(a=2))
     found = configuration(value, ("a",))
-    assert ".b.a" in found and ".a" not in found, "of the outermost object only"
+    assert ".b.a" in found and ".a" not in found, "applies to the outermost object only"
 
 
 def _make_task(target: float) -> Any:

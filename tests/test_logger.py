@@ -470,7 +470,7 @@ def test_places_that_can_not_be_written(argument: str, tmp_path: pathlib.Path) -
     for place in places:
         with (
             _without_rights(),
-            pytest.raises(PermissionError, match=f"`{argument}`.*Get the right to wr"),
+            pytest.raises(PermissionError, match=f"`{argument}`.*Get permission to wr"),
         ):
             _start(make(place))
     if argument == "log_file":

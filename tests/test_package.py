@@ -1,4 +1,4 @@
-"""What the package is as a whole: its layers, its imports, its version."""
+"""The package as a whole: its layers, imports and version."""
 
 import ast
 import pathlib
@@ -22,7 +22,7 @@ def _layer(module: tuple[str, ...]) -> int:
 
 
 def _imports(file: pathlib.Path) -> list[tuple[str, ...]]:
-    """The modules of the package that a file imports, as paths inside the package."""
+    """Return the modules of the package that a file imports, as paths inside it."""
     here = file.relative_to(PACKAGE).with_suffix("").parts
     found: list[tuple[str, ...]] = []
     for node in ast.walk(ast.parse(file.read_text())):
@@ -42,7 +42,7 @@ def _imports(file: pathlib.Path) -> list[tuple[str, ...]]:
 def test_imports_go_downward(file: pathlib.Path) -> None:
     here = file.relative_to(PACKAGE).parts
     if here == ("__init__.py",):
-        return  # the package's face looks at everything
+        return  # the package exports from all layers
     for module in _imports(file):
         assert _layer(module) <= _layer(here), f"{file} imports {'.'.join(module)}"
 

@@ -1,4 +1,4 @@
-"""Flat vectors and value-keyed descriptions."""
+"""Flat vectors of trees, keywords compared by value, and finite numbers."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ TREES = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(TREES, st.sampled_from([(), (2,), (2, 3)]))
-def test_a_tree_comes_back(tree: Any, batch: tuple[int, ...]) -> None:
+def test_a_tree_survives_flattening(tree: Any, batch: tuple[int, ...]) -> None:
     tree = [tree, jnp.arange(3.0)]
     template = Template(tree)
     flat, rest = template.flatten(tree)
@@ -80,12 +80,12 @@ def test_numpy_is_accepted() -> None:
         ([jnp.zeros(2), bytearray(b"x")], TypeError, "hashable"),
     ],
 )
-def test_what_can_not_be_trained(tree: Any, error: Any, words: str) -> None:
+def test_trees_that_cannot_be_trained(tree: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         Template(tree)
 
 
-def test_strong_types() -> None:
+def test_strong_dtypes() -> None:
     tree = strong({"a": 1.0, "b": jnp.asarray(2), "c": jnp.zeros(2, jnp.float16)})
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(tree))
     assert tree["c"].dtype == jnp.float16
@@ -109,7 +109,7 @@ def test_keywords_compare_by_type() -> None:
     ones = [1, 1.0, True, (1,), (1.0,), (True,)]
     for values in twos, ones:
         frozen = [freeze({"n": value}) for value in values]
-        # A scalar array is the number that it holds.
+        # A scalar array is frozen as the number that it holds.
         assert len(set(frozen)) == len(values) - sum(
             isinstance(value, np.generic) for value in values
         )
@@ -140,10 +140,10 @@ def test_arrays_of_one_number_compare_by_value(make: Any) -> None:
 @given(
     st.lists(st.sampled_from([0.0, -1.0, 3e38, -3e38, jnp.inf, jnp.nan]), min_size=4)
 )
-def test_what_stays_finite(numbers: list[float]) -> None:
-    # Arrays of the same shape, and others, whose sums may overflow or cancel.
+def test_numbers_that_stay_finite(numbers: list[float]) -> None:
+    # Sums of arrays, of which two have the same shape, may overflow or cancel.
     after = (jnp.array(numbers[:2]), jnp.array(numbers[2:4]), jnp.array(numbers[4:]), 3)
     after = jax.tree.map(jnp.asarray, after)
     finite = bool(np.all(np.isfinite(numbers)))
     assert bool(stays_finite(jax.tree.map(jnp.zeros_like, after), after)) == finite
-    assert stays_finite(after, after), "what was not finite before is no loss"
+    assert stays_finite(after, after), "numbers that were not finite before are ignored"

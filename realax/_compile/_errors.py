@@ -1,4 +1,4 @@
-"""Errors of compiled programs in their own words."""
+"""Errors of compiled programs without the report of jax around them."""
 
 import logging
 from typing import Any, final
@@ -10,19 +10,22 @@ from .._check import no_type_check
 
 
 class readable_errors:
-    """A context in which errors of `eqx.error_if` are raised as such."""
+    """A context that raises errors of `eqx.error_if` as `EquinoxRuntimeError`.
 
-    __slots__ = ("_quiet",)
+    Inside a compiled program, jax wraps such an error into a long one of its own.
+    """
+
+    __slots__ = ("_filter",)
 
     def __enter__(self) -> None:
-        # What jax writes of a failed callback is long, and says less than the error.
-        self._quiet = _Quiet()
-        _LOG.addFilter(self._quiet)
+        # jax logs a long report of the failed callback, which says less than the error.
+        self._filter = _CallbackFilter()
+        _LOG.addFilter(self._filter)
 
     @no_type_check
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         del kind, traceback
-        _LOG.removeFilter(self._quiet)
+        _LOG.removeFilter(self._filter)
         if isinstance(error, jax.errors.JaxRuntimeError | ValueError):
             _, marked, message = str(error).partition("_EquinoxRuntimeError: ")
             if marked:
@@ -34,6 +37,6 @@ _LOG = logging.getLogger("jax._src.callback")
 
 
 @final
-class _Quiet(logging.Filter):
+class _CallbackFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return record.getMessage() != "jax.pure_callback failed"

@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and what tells one run from another."""
+"""Files of arrays, and fingerprints that tell one run from another."""

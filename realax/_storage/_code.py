@@ -1,4 +1,4 @@
-"""The code of functions and classes as a digest, and the globals that it reads."""
+"""Digests of the code of functions and classes, and the globals that it reads."""
 
 import dataclasses
 import dis
@@ -12,10 +12,10 @@ import sysconfig
 import types
 from typing import Any
 
-from .._parts import looked_through
+from .._parts import strip_wrappers
 
 
-# Where code is installed: it counts by its name.
+# Folders of installed code, which is compared by name alone.
 _INSTALLED = tuple(
     f"{os.path.realpath(folder)}{os.sep}"
     for folder in {
@@ -28,40 +28,42 @@ _INSTALLED = tuple(
         str(pathlib.Path(__file__).parent.parent),
     }
 )
-# What Python itself puts into the body of a class.
-_OF_CLASSES = tuple(
+# Assignments that Python itself adds to the body of a class.
+_ADDED_STORES = tuple(
     ("STORE_NAME", name)
     for name in ("__doc__", "__firstlineno__", "__static_attributes__")
 )
-_NOTHING = ("EXTENDED_ARG", "CACHE", "NOP")
+_NO_OPS = ("EXTENDED_ARG", "CACHE", "NOP")
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
-def is_users(code: types.CodeType) -> bool:
-    """Whether code is the user's own, and not of an installed package."""
+def is_user_code(code: types.CodeType) -> bool:
+    """Return whether code belongs to the user and not to an installed package."""
     return _is_users(code.co_filename)
 
 
 def digest_of(code: types.CodeType) -> str:
-    """A digest of what code does: no comments, line numbers or docstring.
+    """Return a digest of code without its comments, line numbers and docstring.
 
-    It begins with the version of Python, since each compiles code in its own way.
+    The digest begins with the version of Python, because each version compiles code
+    differently.
     """
-    return f"{sys.implementation.cache_tag} {_read(code).digest[:12]}"
+    return f"{sys.implementation.cache_tag} {_analyze(code).digest[:12]}"
 
 
 def globals_of(function: types.FunctionType) -> list[tuple[str, Any]]:
-    """The global variables that a function reads, in the order of their names.
+    """Return the global variables that a function reads, sorted by name.
 
-    Of the user's own modules, what the function reads of them.
+    For a module of the user, the attributes that the function reads stand in its
+    place.
     """
     found = dict[str, Any]()
-    for name, *rest in _read(function.__code__).globals:
+    for name, *rest in _analyze(function.__code__).globals:
         if name not in function.__globals__:
             continue
         value = function.__globals__[name]
         for attribute in rest:
-            if not _is_users_module(value) or not hasattr(value, attribute):
+            if not _is_user_module(value) or not hasattr(value, attribute):
                 break
             name, value = f"{name}.{attribute}", getattr(value, attribute)
         found[name] = value
@@ -69,9 +71,9 @@ def globals_of(function: types.FunctionType) -> list[tuple[str, Any]]:
 
 
 def methods_of(cls: type) -> list[tuple[str, Any]]:
-    """The methods and attributes that a class of the user's defines itself."""
+    """Return the methods and attributes that a class of the user defines itself."""
     found = list[tuple[str, Any]]()
-    # An instance has its own values of these.
+    # Instances have their own values of fields, which are compared elsewhere.
     fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
     own = {field.name for field in fields}
     for name, item in sorted(vars(cls).items()):
@@ -81,10 +83,10 @@ def methods_of(cls: type) -> list[tuple[str, Any]]:
             item = item.__func__
         if isinstance(item, functools.cached_property):
             item = item.func
-        item = looked_through(item)
+        item = strip_wrappers(item)
         if isinstance(item, types.FunctionType):
-            # A dataclass has methods that are made from its fields.
-            if is_users(item.__code__) and item.__code__.co_filename != "<string>":
+            # The methods that `dataclass` generates follow from the fields.
+            if is_user_code(item.__code__) and item.__code__.co_filename != "<string>":
                 found.append((name, item))
         elif name[:2] != "__" and name != "_abc_impl" and name not in own:
             if not isinstance(item, _DESCRIPTORS):
@@ -92,16 +94,16 @@ def methods_of(cls: type) -> list[tuple[str, Any]]:
     return found
 
 
-def is_users_class(cls: type) -> bool:
-    """Whether a class is the user's own."""
+def is_user_class(cls: type) -> bool:
+    """Return whether a class belongs to the user."""
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
-    if file is None:  # a notebook or a prompt; or built in
+    if file is None:  # a notebook, a prompt, or a built-in module
         return cls.__module__ == "__main__"
     return _is_users(file)
 
 
-def _is_users_module(value: Any) -> bool:
+def _is_user_module(value: Any) -> bool:
     file = getattr(value, "__file__", None)
     return isinstance(value, types.ModuleType) and file is not None and _is_users(file)
 
@@ -116,14 +118,14 @@ def _is_users(file: str) -> bool:
 @dataclasses.dataclass(frozen=True)
 class _Code:
     digest: str
-    globals: frozenset[tuple[str, ...]]  # names, with the attributes read of them
+    globals: frozenset[tuple[str, ...]]  # each name with the attributes read from it
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(code: types.CodeType) -> _Code:
-    """What code does, instruction by instruction.
+def _analyze(code: types.CodeType) -> _Code:
+    """Digest code, instruction by instruction, and collect the globals that it reads.
 
-    Constants count where they are loaded: that of a docstring is not.
+    A constant counts where an instruction loads it, which leaves docstrings out.
     """
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
     kinds = code.co_flags & (0x04 | 0x08 | 0x20 | 0x80 | 0x200)  # *args, generators
@@ -131,7 +133,7 @@ def _read(code: types.CodeType) -> _Code:
     lines.append(repr(code.co_exceptiontable))
     read = set[tuple[str, ...]]()
     chain: tuple[str, ...] = ()
-    steps = [step for step in dis.get_instructions(code) if step.opname not in _NOTHING]
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _NO_OPS]
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             chain = (step.argval,)
@@ -146,17 +148,17 @@ def _read(code: types.CodeType) -> _Code:
             lines.append(f"{step.opname} {step.arg}")
             continue
         if isinstance(step.argval, types.CodeType):
-            inner = _read(step.argval)
+            inner = _analyze(step.argval)
             read |= inner.globals
             lines.append(f"{step.opname} {inner.digest}")
         elif not (
-            after and after.opname == "STORE_NAME" and after.argval in _OF_CLASSES
+            after and after.opname == "STORE_NAME" and after.argval in _ADDED_STORES
         ):
-            lines.append(f"{step.opname} {_constant(step.argval)}")
+            lines.append(f"{step.opname} {_constant_text(step.argval)}")
     return _Code(hashlib.sha256("\n".join(lines).encode()).hexdigest(), frozenset(read))
 
 
-def _constant(value: Any) -> str:
-    if isinstance(value, frozenset):  # in another order in each process
+def _constant_text(value: Any) -> str:
+    if isinstance(value, frozenset):  # its order differs between processes
         return f"set {sorted(map(repr, value))}"
     return repr(value)

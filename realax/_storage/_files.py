@@ -1,7 +1,7 @@
-"""Trees of arrays in files: never half written, never silently wrong.
+"""Files of arrays, written completely or not at all and verified when read.
 
-A file is a line of its own kind, a SHA-256 of all that follows, a manifest in JSON
-(each array's path in its tree, shape, dtype, place) and the arrays' bytes.
+A file holds a line that names the format, the SHA-256 of the rest, a manifest in JSON
+(path, shape, dtype and offset of each array) and the bytes of the arrays.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ import numpy as np
 from .._types import Tree
 
 
-_KIND = b"realax arrays 1\n"
-_DIGEST = 64
-_LENGTH = 8
+_FORMAT = b"realax arrays 1\n"
+_DIGEST_BYTES = 64
+_LENGTH_BYTES = 8
 
 
 class CorruptFileError(ValueError):
-    """A file that is not what was written: truncated, altered, or of another kind."""
+    """Error for a file that was truncated or altered, or has another format."""
 
 
 class MisfitError(ValueError):
-    """A file whose arrays are not those that are asked for."""
+    """Error for a file whose arrays differ in path, shape or dtype from those given."""
 
 
 class Stored:
-    """What a file holds.
+    """The verified contents of a file.
 
-    - `meta`: what was written beside the arrays; under `"holds"`, if it is there, in
-        words what they are.
-    - `leaves`: for each array's name and path its entry in the manifest.
+    - `meta`: the metadata that was written with the arrays. Its entry `"holds"`, if
+        present, describes them in words.
+    - `leaves`: the manifest's entry for each array, by the array's name and path.
     """
 
     meta: dict[str, Any]
@@ -56,12 +56,12 @@ class Stored:
         self.leaves = {leaf["path"]: leaf for leaf in manifest["leaves"]}
 
     def fill(self, name: str, like: Tree) -> Tree:
-        """The tree `like` with the arrays that were written under `name`.
+        """Return the tree `like` with the arrays that were written under `name`.
 
-        What is not an array in `like` stays. Arrays that `like` has no place for are
-        left out.
+        Leaves of `like` that are not arrays stay. Arrays of the file that have no
+        place in `like` are ignored.
 
-        **Raises:** `MisfitError` that lists every array that differs, by its path.
+        **Raises:** `MisfitError` that lists each array that differs by its path.
         """
         leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
         wrong = list[str]()
@@ -73,31 +73,32 @@ class Stored:
             key = name + jax.tree_util.keystr(path)
             found, wanted = self.leaves.get(key), f"{leaf.dtype}{list(leaf.shape)}"
             if found is None:
-                wrong.append(f"`{key}`: {wanted} is asked for, and none is in the file")
+                wrong.append(f"`{key}`: expected {wanted}, but the file has none")
             elif (text := f"{found['dtype']}{found['shape']}") != wanted:
-                wrong.append(f"`{key}`: {wanted} is asked for, {text} is in the file")
+                wrong.append(f"`{key}`: expected {wanted}, but got {text}")
             else:
                 values.append(self._value(found, leaf))
         if wrong:
             holds = self.meta.get("holds")
-            what = "" if holds is None else f" It holds: {holds}."
+            contents = "" if holds is None else f" It holds: {holds}."
             raise MisfitError(
-                f"{self._path} does not fit.{what} {len(wrong)} of {len(leaves)} "
-                f"leaves differ: {'; '.join(wrong)}. Give the tree that was saved: of "
-                "the same model, trainer and sizes."
+                f"{self._path} does not match the given tree.{contents} {len(wrong)} "
+                f"of {len(leaves)} leaves differ: {'; '.join(wrong)}. Pass a tree of "
+                "the same model, trainer and sizes as the one that was saved."
             )
         return jax.tree.unflatten(treedef, values)
 
     def _value(self, leaf: dict[str, Any], like: Any) -> Any:
         data = self._body[leaf["start"] : leaf["start"] + leaf["bytes"]]
-        # A copy, because arrays lie side by side in the file, whatever their alignment.
+        # The file does not align arrays, so each of them is copied.
         array = np.ndarray(leaf["data_shape"], _dtype(leaf["stored"]), data).copy()
         if isinstance(like, np.ndarray):
             return array
         if isinstance(like, np.generic):
             return array[()]
-        # Where `like` lies and bound to it as `like` is, or the next step would be
-        # compiled once more, or refused for arrays on different devices.
+        # The array goes to the device of `like` and is committed to it if `like` is.
+        # Otherwise jax would compile the next step again, or refuse it because its
+        # arrays are on different devices.
         place = like.sharding if isinstance(like, jax.Array) else None
         device = None if place is None else next(iter(place.device_set))
         with jax.default_device(device):
@@ -116,9 +117,10 @@ def _is_array(leaf: Any) -> bool:
 def write(
     path: pathlib.Path, trees: Mapping[str, Tree], meta: Mapping[str, Any]
 ) -> None:
-    """Write the arrays of `trees` so that `path` is the old file or all of the new one.
+    """Write the arrays of `trees` so that `path` is the old or the complete new file.
 
-    **Raises:** `OSError` where that can not be done; then `path` is as it was.
+    **Raises:** `OSError` if the file cannot be written, and `TypeError` for an array of
+    objects or records. `path` is then unchanged.
     """
     leaves, parts, start = list[dict[str, Any]](), list[memoryview](), 0
     for name, tree in trees.items():
@@ -127,8 +129,9 @@ def write(
                 continue
             if leaf.dtype == object or getattr(leaf.dtype, "names", None) is not None:
                 raise TypeError(
-                    f"`{name}{jax.tree_util.keystr(where)}` holds {leaf.dtype}, which "
-                    "is no number. Leave it out, or turn it into numbers."
+                    f"`{name}{jax.tree_util.keystr(where)}` must be an array of "
+                    f"numbers, but got dtype {leaf.dtype}. Leave it out or convert it "
+                    "to numbers."
                 )
             key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             data = np.asarray(jr.key_data(leaf) if key else leaf)
@@ -148,36 +151,38 @@ def write(
             parts.append(part)
             start += part.nbytes
     manifest = json.dumps({"meta": dict(meta), "leaves": leaves}).encode()
-    chunks = [len(manifest).to_bytes(_LENGTH, "little"), manifest, *parts]
+    chunks = [len(manifest).to_bytes(_LENGTH_BYTES, "little"), manifest, *parts]
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    replace(path, [_KIND, digest.hexdigest().encode(), *chunks])
+    replace(path, [_FORMAT, digest.hexdigest().encode(), *chunks])
 
 
 def read(path: pathlib.Path) -> Stored:
-    """What is in a file.
+    """Read a file and verify it.
 
-    **Raises:** `CorruptFileError` where a single bit is not as it was written.
+    **Returns:** The contents of the file.
+
+    **Raises:** `CorruptFileError` if a single bit differs from what was written.
     """
     data = memoryview(path.read_bytes())
-    head, rest = len(_KIND), len(_KIND) + _DIGEST
-    if bytes(data[:head]) != _KIND:
+    head, rest = len(_FORMAT), len(_FORMAT) + _DIGEST_BYTES
+    if bytes(data[:head]) != _FORMAT:
         raise CorruptFileError(
-            f"{path} is not a file of realax, or its first bytes were altered."
+            f"{path} is not a realax file, or its first bytes were altered."
         )
     if hashlib.sha256(data[rest:]).hexdigest().encode() != bytes(data[head:rest]):
         raise CorruptFileError(
-            f"{path} was truncated or altered: its SHA-256 is not the one it was "
-            "written with."
+            f"{path} was truncated or altered: its SHA-256 differs from the one "
+            "written in it."
         )
-    length = int.from_bytes(data[rest : rest + _LENGTH], "little")
-    body = rest + _LENGTH + length
-    return Stored(path, json.loads(bytes(data[rest + _LENGTH : body])), data[body:])
+    start = rest + _LENGTH_BYTES
+    body = start + int.from_bytes(data[rest:start], "little")
+    return Stored(path, json.loads(bytes(data[start:body])), data[body:])
 
 
 def replace(path: pathlib.Path, chunks: Iterable[Any]) -> None:
-    """Write bytes so that `path` is the old file or all of the new one."""
+    """Write bytes so that `path` is the old or the complete new file."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -185,7 +190,7 @@ def replace(path: pathlib.Path, chunks: Iterable[Any]) -> None:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # there may be no old one
+        with contextlib.suppress(OSError):  # there may be no old file
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -196,7 +201,7 @@ def replace(path: pathlib.Path, chunks: Iterable[Any]) -> None:
 
 
 def sync_folder(folder: pathlib.Path) -> None:
-    """Make the names in a folder last through a power cut, where a system can."""
+    """Make the names in a folder survive a power cut, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -206,10 +211,10 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def remove_unfinished(folder: pathlib.Path, pattern: str) -> None:
-    """Remove what processes left that were killed while they wrote.
+    """Remove the temporary files of processes that were killed while writing.
 
-    For the owner of those files only: nothing tells them from what a living process is
-    writing.
+    Only the owner of the files may call it, because the temporary files of a living
+    process look the same.
     """
     for path in folder.glob(f".{pattern}.*.tmp"):
         with contextlib.suppress(OSError):
@@ -217,7 +222,10 @@ def remove_unfinished(folder: pathlib.Path, pattern: str) -> None:
 
 
 def make_folder(folder: pathlib.Path, argument: str) -> None:
-    """Make a folder where it is missing. **Raises:** `OSError`, as `cannot_write`."""
+    """Make a folder if it is missing.
+
+    **Raises:** The `OSError` of `cannot_write` if that fails or writing is forbidden.
+    """
     effective = os.access in os.supports_effective_ids
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,10 +236,10 @@ def make_folder(folder: pathlib.Path, argument: str) -> None:
 
 
 def cannot_write(error: OSError, argument: str, path: pathlib.Path) -> OSError:
-    """`error` in words: which argument it comes from, and what to do."""
+    """Return an `OSError` that names the argument and says what to do."""
     match error:
         case PermissionError():
-            remedy = "Get the right to write there"
+            remedy = "Get permission to write there"
         case FileExistsError() | NotADirectoryError():
             remedy = "A file is where a folder should be: move it away"
         case IsADirectoryError():
@@ -247,5 +255,5 @@ def cannot_write(error: OSError, argument: str, path: pathlib.Path) -> OSError:
 
 
 def _dtype(name: str) -> Any:
-    # numpy knows by name only those of ml_dtypes that were used before.
+    # numpy finds a type of ml_dtypes by name only after its first use.
     return np.dtype(getattr(ml_dtypes, name, name))

@@ -1,4 +1,4 @@
-"""The configuration of a run as text that can be compared in another process."""
+"""The configuration of a run as texts that other processes can compare."""
 
 import importlib.metadata
 import os
@@ -15,35 +15,38 @@ _PACKAGES = ("realax", "jax", "jaxlib", "equinox", "optax", "evosax", "gymnax", 
 
 
 def configuration(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
-    """A text for everything that `value` consists of, by its path.
+    """Describe each part of `value` by a text under its path.
 
-    Arrays count by their contents; functions by their names, what they close over and
-    their defaults, and those of the user also by their code and the global variables
-    that it reads; modules by name; other objects by their class and their contents.
-    Fields with the metadata `EXECUTION` are left out.
+    Arrays are compared by contents, modules by name, and functions by name, closure and
+    defaults. Functions of the user are also compared by their code and the global
+    variables that it reads. Other objects are compared by class and contents. Fields
+    with the metadata `EXECUTION` are left out.
 
     **Arguments:**
 
     - `value`: a trainer, for example.
-    - `leave_out`: names of fields of `value` that do not count.
+    - `leave_out`: names of fields of `value` to leave out.
 
-    **Raises:** `ValueError` that names the path of more than 100,000 objects.
+    **Returns:** The texts by path.
+
+    **Raises:** `ValueError` for more than 100,000 objects or too deep nesting, with the
+    path.
     """
-    return dict(_described(value, leave_out)[0])
+    return dict(_describe(value, leave_out)[0])
 
 
 def execution(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
-    """A text for each field with the metadata `EXECUTION` in `value`, by its path."""
-    return _described(value, leave_out)[1]
+    """Describe each field of `value` with the metadata `EXECUTION`, by its path."""
+    return _describe(value, leave_out)[1]
 
 
 def content_digest(value: Any) -> str:
-    """A short digest of everything that `value` consists of."""
+    """Return a short digest of all parts of `value`."""
     return Walk().node(value, "").digest.hex()[:12]
 
 
 def environment() -> dict[str, str]:
-    """Versions, devices and settings that can change the bits of a result."""
+    """Return the versions, devices and settings that can change bits of a result."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in _PACKAGES:
         try:
@@ -59,23 +62,23 @@ def environment() -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The differences of two fingerprints, in words."""
+    """Return the differences between two fingerprints, in words."""
     none = "nothing"
     return [
         f"{name.lstrip('.')}: {before.get(name, none)} then, {now.get(name, none)} now"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
-        and not _of_other_pythons(name, before.get(name), now.get(name))
+        and not _from_other_pythons(name, before.get(name), now.get(name))
     ]
 
 
-def _of_other_pythons(name: str, before: str | None, now: str | None) -> bool:
+def _from_other_pythons(name: str, before: str | None, now: str | None) -> bool:
     if not name.endswith(CODE) or before is None or now is None:
         return False
     return before.split()[0] != now.split()[0]
 
 
-def _described(
+def _describe(
     value: Any, leave_out: tuple[str, ...]
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
     walk = Walk()

@@ -1,83 +1,90 @@
-"""A walk through everything that an object consists of."""
+"""Traversal of all parts of an object."""
 
 import dataclasses
 import hashlib
 from typing import Any
 
-from .._parts import is_unordered, looked_through
+from .._parts import is_unordered, strip_wrappers
 from ._texts import CODE as CODE, LARGE, all_parts, leaf_text, own_text
 
 
-# More objects than these are no configuration, but data that should be an array.
-_MOST = 100_000
-# How the programs of a task are compiled belongs to the environment of a run, which
-# names the options of the trainer: they are an attribute of a task, not a field.
+# A configuration of more objects holds data, which should be an array.
+_MAX_OBJECTS = 100_000
+# The compiler options of a task belong to the environment of a run and not to its
+# configuration. They are an attribute of the task, not a field with metadata.
 _OPTIONS = "compiler_options"
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """An object: its own text, if it has one, and its parts by name."""
+    """The description of an object: its own text, if any, and its parts by name."""
 
     text: str | None
     parts: tuple[tuple[str, "Node"], ...]
     digest: bytes
-    size: int  # in objects
+    size: int  # the number of objects in it
 
 
 def is_large(node: Node) -> bool:
-    """Whether a description is long enough to be given once, and then by its digest."""
+    """Return whether a description is so long that repetitions give its digest."""
     return node.size > LARGE
 
 
 def joined(path: str, name: str) -> str:
+    """Return the path of the part `name` of the object at `path`."""
     return f"{path}{name}" if name[0] in "[ " else f"{path}.{name}"
 
 
 class Walk:
-    """A walk through an object, each of its parts once, however often it is shared."""
+    """Describes objects and visits each part once, even if it is shared.
+
+    - `execution`: a text for each field with the metadata `EXECUTION` met so far.
+    """
 
     def __init__(self) -> None:
         self.execution = dict[str, str]()
-        # The objects themselves are kept, or another might get the id of one of them.
-        self._known = dict[int, tuple[Any, Node]]()
-        self._above = list[int]()
+        # References to the objects ensure that no other object gets the same id.
+        self._nodes = dict[int, tuple[Any, Node]]()
+        self._ancestors = list[int]()
         self._count = 0
 
     def node(self, value: Any, path: str, leave_out: tuple[str, ...] = ()) -> Node:
-        """The description of `value`, which is at `path`."""
-        value = looked_through(value)
-        if id(value) in self._known:
-            return self._known[id(value)][1]
-        if id(value) in self._above:
-            height = len(self._above) - self._above.index(id(value))
-            return _made(f"what contains it, {height} above", ())
+        """Describe `value`, which is at `path`.
+
+        **Raises:** `ValueError` for more than 100,000 objects or too deep nesting.
+        """
+        value = strip_wrappers(value)
+        if id(value) in self._nodes:
+            return self._nodes[id(value)][1]
+        if id(value) in self._ancestors:
+            height = len(self._ancestors) - self._ancestors.index(id(value))
+            return _make_node(f"what contains it, {height} above", ())
         self._count += 1
-        if self._count > _MOST:
+        if self._count > _MAX_OBJECTS:
             raise ValueError(
-                f"the configuration of a run can hold at most {_MOST:,} objects, but "
-                f"there are more, at `{path.lstrip('.')[:200]}`. Hold large tables as "
-                "numpy or jax arrays, which count as one."
+                f"the configuration of a run can hold at most {_MAX_OBJECTS:,} "
+                f"objects, but got more at `{path.lstrip('.')[:200]}`. Store large "
+                "tables as numpy or jax arrays, each of which counts as one object."
             )
-        self._above.append(id(value))
+        self._ancestors.append(id(value))
         try:
-            node = self._new(value, path, leave_out)
+            node = self._describe(value, path, leave_out)
         except RecursionError as error:
             raise ValueError(
                 "the configuration of a run is nested too deeply, at "
-                f"`{path.lstrip('.')[:200]}`. Hold it flat, as arrays."
+                f"`{path.lstrip('.')[:200]}`. Store it flat, as arrays."
             ) from error
         finally:
-            self._above.pop()
-        self._known[id(value)] = value, node
+            self._ancestors.pop()
+        self._nodes[id(value)] = value, node
         return node
 
-    def _new(self, value: Any, path: str, leave_out: tuple[str, ...]) -> Node:
+    def _describe(self, value: Any, path: str, leave_out: tuple[str, ...]) -> Node:
         if (text := leaf_text(value)) is not None:
-            return _made(text, ())
+            return _make_node(text, ())
         text, parts = own_text(value), all_parts(value)
         if dataclasses.is_dataclass(value):
-            leave_out += self._executed(value, path)
+            leave_out += self._execution_fields(value, path)
         nodes = [
             (name, self.node(part, joined(path, name)))
             for name, part in parts
@@ -86,10 +93,10 @@ class Walk:
         if is_unordered(value):
             nodes.sort(key=lambda pair: pair[1].digest)
             nodes = [(f"[{i}]", node) for i, (_, node) in enumerate(nodes)]
-        return _made(text, tuple(nodes))
+        return _make_node(text, tuple(nodes))
 
-    def _executed(self, value: Any, path: str) -> tuple[str, ...]:
-        """The names of the fields that say how a run is executed, kept apart."""
+    def _execution_fields(self, value: Any, path: str) -> tuple[str, ...]:
+        """Record the fields with the metadata `EXECUTION` and return their names."""
         names = [
             field.name
             for field in dataclasses.fields(value)
@@ -101,7 +108,7 @@ class Walk:
         return tuple(names)
 
 
-def _made(text: str | None, parts: tuple[tuple[str, Node], ...]) -> Node:
+def _make_node(text: str | None, parts: tuple[tuple[str, Node], ...]) -> Node:
     digest = hashlib.sha256((text or "").encode())
     for name, part in parts:
         digest.update(f"\0{name}\0".encode())
