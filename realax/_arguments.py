@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from ._errors import check_key, closest, describe
 from ._frozen import Frozen
+from ._unpacked import with_named_keywords
 
 
 type Check = Callable[[str, Any], Any]
@@ -42,7 +43,7 @@ def arguments[**A, R](
     """
 
     def decorate(function: Callable[A, R]) -> Callable[A, R]:
-        signature = inspect.signature(function)
+        signature = with_named_keywords(inspect.signature(function))
         title = function.__qualname__.removesuffix(".__init__")
         method = "self" in signature.parameters and function.__name__ != "__init__"
         free = any(
@@ -75,6 +76,7 @@ def arguments[**A, R](
                     bound.arguments[argument] = check(phrase, value)
             return function(*bound.args, **bound.kwargs)
 
+        checked.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
         return checked
 
     return decorate

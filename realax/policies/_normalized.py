@@ -21,11 +21,12 @@ _FARTHEST = 10.0
 
 
 class Moments(eqx.Module):
-    """Sums over the live steps of episodes, any leading axes of episodes first.
+    """Sums over the observations of live steps, any leading axes of episodes first.
 
-    - `count`: how many steps.
-    - `origin`: an episode's first observation.
-    - `total`, `squares`: of the differences from it, which are small numbers.
+    - `count`: the number of steps.
+    - `origin`: the first observation of the episode.
+    - `total`, `squares`: the sums of the differences from it and of their squares.
+        Differences are small, so that their sums lose little in float32.
     """
 
     count: Float[Array, "*episodes"]

@@ -14,6 +14,7 @@ from ._observing import (
     AbstractObservingTask as AbstractObservingTask,
     Evaluation as Evaluation,
 )
+from ._options import EnvOptions as EnvOptions
 from ._rollout import Experience as Experience, Trajectory as Trajectory
 from ._spaces import EnvSpace as EnvSpace
 from ._wrapper import AbstractWrapper as AbstractWrapper

@@ -1,8 +1,8 @@
 """Tasks whose value is the return of an episode."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import equinox as eqx
 import jax
@@ -12,15 +12,18 @@ from typing_extensions import TypeVar
 
 from .._compile import readable_errors
 from .._errors import check_key
-from .._types import PRNGKeyArray, Scalar, Tree
+from .._frozen import Frozen, freeze
+from .._types import EXECUTION, PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
 from ._base import checked_result, map_jobs
+from ._checks import checked_policy
 from ._derivatives import guarded, stops_gradients
 from ._experience import Stream, advance_streams, begin_streams
 from ._lanes import play_in_lanes
 from ._observing import AbstractObservingTask, Evaluation
+from ._options import EnvOptions
 from ._rollout import Episode, Experience, Rollout, Trajectory
-from ._spaces import EnvSpace, Layout
+from ._spaces import EnvSpace, Layout, Layouts
 
 
 if TYPE_CHECKING:
@@ -37,26 +40,64 @@ Params = TypeVar("Params", default=Any, infer_variance=True)
 class EnvTask[P](AbstractObservingTask[P]):
     """The return of a policy's episode on an environment, to be maximised.
 
-    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or what
-    `data_fn` makes of the `Trajectory`. Nothing after an episode's end is counted.
+    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or the
+    result of `data_fn` for the `Trajectory`. Nothing after an episode's end is counted.
 
     Where randomness comes from: the job's `key` splits into three, for the environment,
     for `policy.initialize`, and for the policy's steps, of which step `t` gets
     `fold_in(key, t)`. An episode depends on its own key alone.
 
     This class is abstract: `GymnaxTask`, `BraxTask` and `EnvelopeTask` are its kinds,
-    and `make` finds the right one.
+    and `make` finds the right one. Each takes an environment, its own arguments, and
+    these.
+
+    **Arguments:**
+
+    - `max_steps`: the longest episode, in steps.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
+        the policy.
+    - `data_fn`: makes the aux from an episode's `Trajectory`; only its result is kept.
+    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`: by keyword, as
+        `EnvOptions` describes them.
     """
 
-    max_steps: eqx.AbstractVar[int]
-    model_factory: eqx.AbstractVar[Callable[[Any], Any]]
-    data_fn: eqx.AbstractVar[Callable[[Trajectory], Tree] | None]
-    obs_layout: eqx.AbstractVar[Layout]
-    action_layout: eqx.AbstractVar[Layout]
+    max_steps: int = eqx.field(static=True)
+    model_factory: Callable[[Any], Any]
+    data_fn: Callable[[Trajectory], Tree] | None
+    env_kwargs: Frozen = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
+    normalize_obs: bool = eqx.field(static=True)
+    flatten_obs: bool = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
 
-    lanes: eqx.AbstractVar[int | None]
-    chunk: eqx.AbstractVar[int | None]
-    normalize_obs: eqx.AbstractVar[bool]
+    def __init__(
+        self,
+        layouts: Layouts,
+        max_steps: SupportsIndex,
+        model_factory: Callable[[Any], Any],
+        data_fn: Callable[[Trajectory], Tree] | None,
+        options: EnvOptions,
+    ):
+        """Fill the fields that all kinds share, of arguments that were checked.
+
+        **Raises:** `ValueError` for options that exclude one another.
+        """
+        self.max_steps = int(max_steps)
+        self.model_factory = model_factory
+        self.data_fn = data_fn
+        self.env_kwargs = freeze(options.get("env_kwargs"))
+        self.lanes = cast(int | None, options.get("lanes"))
+        self.chunk = cast(int | None, options.get("chunk"))
+        self.normalize_obs = options.get("normalize_obs", False)
+        self.flatten_obs = options.get("flatten_obs", True)
+        self.obs_layout, self.action_layout = layouts
+        if self.normalize_obs and not self.flatten_obs:
+            raise ValueError(
+                "`normalize_obs` needs flat observations, but got `flatten_obs=False`. "
+                "Normalise inside the policy instead."
+            )
 
     @abc.abstractmethod
     def environment(self) -> Environment:
@@ -100,6 +141,18 @@ class EnvTask[P](AbstractObservingTask[P]):
         """The sizes that a policy needs."""
         action = self.action_layout
         return EnvSpace(self.obs_layout.size, action.size, action.discrete)
+
+    @property
+    def obs_shape(self) -> Tree:
+        """The shape and dtype of an observation as policies get it.
+
+        A `jax.ShapeDtypeStruct`, or with `flatten_obs=False` a tree of them, as the
+        environment's observation is.
+        """
+        rules = self.rules()
+        return jax.eval_shape(
+            lambda: rules.shown(rules.environment.init(jax.random.key(0))[1].obs)
+        )
 
     @property
     def obs_stats(self) -> ObsStats | None:
@@ -207,7 +260,7 @@ class EnvTask[P](AbstractObservingTask[P]):
             self.obs_layout,
             self.action_layout,
             self.max_steps,
-            True,
+            self.flatten_obs,
         )
 
     def policy_of(self, params: Any) -> BasePolicy[Any]:
@@ -215,11 +268,12 @@ class EnvTask[P](AbstractObservingTask[P]):
 
         **Raises:** `TypeError` for anything but a policy.
         """
+        stats = None
         if isinstance(params, NormalizedPolicy):
-            policy = _checked(self.model_factory(params.policy), self.model_factory)
-            return guarded(NormalizedPolicy(policy, params.stats), self._stopped)
-        policy = _checked(self.model_factory(params), self.model_factory)
-        return guarded(policy, self._stopped)
+            params, stats = params.policy, params.stats
+        policy = checked_policy(self.model_factory(params), self.model_factory)
+        whole = policy if stats is None else stats.bind(policy)
+        return guarded(whole, self._stopped)
 
     def _plays_in_lanes(self, keys: Key[Array, "pop reps"]) -> bool:
         return self.data_fn is None and self.lanes != 0 and 0 not in keys.shape
@@ -246,29 +300,3 @@ class EnvTask[P](AbstractObservingTask[P]):
             if self.action_layout.chooses and not isinstance(total, Tracer):
                 jax.block_until_ready(total)  # raises its error, if there is one
             return played
-
-
-def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
-    """Refuse constructor arguments for what is built already, by a `ValueError`."""
-    if not isinstance(env, str) and env_kwargs:
-        raise ValueError(
-            "`env_kwargs` are for an environment given by name, but got an instance of "
-            f"{type(env).__name__}. Pass them to its constructor instead."
-        )
-
-
-def _kind(policy: Any) -> str:
-    if isinstance(policy, type):
-        return f"the class `{policy.__name__}`"
-    return f"a {type(policy).__name__}"
-
-
-def _checked(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
-    if not isinstance(policy, BasePolicy):
-        raise TypeError(
-            "the parameters of an environment task must be a policy, a subclass of "
-            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
-            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
-            "`model_factory` that makes one from the parameters."
-        )
-    return policy
