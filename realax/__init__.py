@@ -33,9 +33,12 @@ with _install_import_hook("realax", "realax._check.lazily"):
         make as make,
     )
     from .training import (
+        AbstractCounters as AbstractCounters,
         AbstractObserver as AbstractObserver,
         AbstractState as AbstractState,
+        AbstractStopping as AbstractStopping,
         AbstractTrainer as AbstractTrainer,
+        Callbacks as Callbacks,
         Checkpointer as Checkpointer,
         EarlyStopping as EarlyStopping,
         ESMetrics as ESMetrics,
@@ -49,8 +52,8 @@ with _install_import_hook("realax", "realax._check.lazily"):
         OptaxTrainer as OptaxTrainer,
         ProgressBar as ProgressBar,
         Record as Record,
+        Run as Run,
         evolve as evolve,
-        host_field as host_field,
         load_checkpoint as load_checkpoint,
         load_params as load_params,
         optimize as optimize,

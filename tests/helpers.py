@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import subprocess
@@ -12,6 +13,10 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+
+import realax as rx
+from realax._storage._fingerprint import content_digest
+from realax.training._base import plain
 
 from .conftest import SETTINGS
 
@@ -41,6 +46,13 @@ def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
         x.shape == y.shape and np.allclose(x, y, rtol, atol, equal_nan=True)
         for x, y in zip(_arrays(a), _arrays(b), strict=True)
     )
+
+
+def run_of(trainer: Any, state: Any) -> rx.Run:
+    """The run that `trainer.train(state, key)` tells its observers of."""
+    begin, digest = int(state.step), functools.partial(content_digest, None)
+    end = begin + trainer.train_steps
+    return rx.Run(trainer, plain(trainer), jax.random.key(0), begin, end, digest)
 
 
 def _arrays(tree: Any) -> list[Any]:

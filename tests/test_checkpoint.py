@@ -23,7 +23,6 @@ import pytest
 import realax as rx
 from realax._storage import _files as storage
 from realax._trees import with_fields
-from realax.training._base import with_steps
 from realax.training.observers import _lock
 
 from .helpers import (
@@ -32,6 +31,7 @@ from .helpers import (
     compilations,
     environment,
     rastrigin,
+    run_of,
     same,
 )
 from .trainers import TRAINERS, Row
@@ -672,12 +672,16 @@ def test_stopping_may_be_added_and_changed(tmp_path: pathlib.Path) -> None:
     assert int(state.step) == 20
 
 
-class _Counter(eqx.Module):
+class _Counter(rx.AbstractCounters):
     """A counter of early stopping, as far as a checkpointer looks at it."""
 
     since: Any
     metric: str = eqx.field(static=True)
     mode: str = eqx.field(static=True)
+
+    @property
+    def label(self) -> str:
+        return f"{self.metric} {self.mode}"
 
 
 def _counting(trainer: Any, **counters: int) -> Any:
@@ -694,16 +698,17 @@ def _stopping_of(state: Any) -> dict[str, int]:
 
 
 def test_counters_are_restored_by_what_they_count(tmp_path: pathlib.Path) -> None:
-    trainer = with_steps(_trainer(tmp_path, 10), 10)
-    checkpointer = trainer.callbacks[0]
+    trainer = _trainer(tmp_path, 10)
+    (checkpointer,) = trainer.callbacks
 
     def restored(**counters: int) -> Any:
         state = _counting(trainer, **counters)
-        state = checkpointer.on_start(trainer, state, jr.key(0))
+        state = checkpointer.restore(run_of(trainer, state), state)
         checkpointer.on_end(state, None)
         return state
 
-    state = checkpointer.on_start(trainer, _counting(trainer), jr.key(0))
+    state = _counting(trainer)
+    checkpointer.restore(run_of(trainer, state), state)
     state = with_fields(
         _counting(trainer, loss_min=3, loss_max=4, n_max=5), step=jnp.asarray(5)
     )
@@ -718,7 +723,7 @@ def test_counters_are_restored_by_what_they_count(tmp_path: pathlib.Path) -> Non
     assert restored().stopping == ()
     twice = _counting(trainer, loss_min=0)
     twice = with_fields(twice, stopping=twice.stopping * 2)
-    twice = checkpointer.on_start(trainer, twice, jr.key(0))
+    twice = checkpointer.restore(run_of(trainer, twice), twice)
     checkpointer.on_end(twice, None)
     assert [int(one.since) for one in twice.stopping] == [3, 0]
 
@@ -755,7 +760,7 @@ def test_one_at_a_time(tmp_path: pathlib.Path) -> None:
     logger = rx.Logger(log_file=tmp_path / "log")
 
     class Nested(rx.AbstractObserver):
-        inner: Any = rx.host_field(kw_only=True)
+        inner: Any = eqx.field(kw_only=True)
 
         def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
             trainer = rx.EvosaxTrainer(

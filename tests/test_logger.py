@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import realax as rx
+from realax.training._carry import Selected
 from realax.training.log import default_es_metrics, default_grad_metrics
-from realax.training.observers import check_selected
 from realax.training.observers._jsonl import JsonLines
 
-from .helpers import ROOT, compilations, environment, rastrigin, same
+from .helpers import ROOT, compilations, environment, rastrigin, run_of, same
 from .typed import observers as typed_observers
 
 
@@ -400,19 +400,20 @@ def test_a_link_is_the_log_that_it_points_to(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_selected_is_checked() -> None:
-    class Talk(rx.AbstractObserver):
-        pass
+    def select(state: Any, metrics: Any) -> Any:
+        return metrics
 
+    selected = Selected("Talk", select)
     with pytest.raises(
-        TypeError, match=r"`Talk.select` returns.*'text' .*at `\['a'\]`"
+        TypeError, match=r"`Talk.select` computes.*'text' .*at `\['a'\]`"
     ):
-        check_selected(Talk(), {"a": "text"})
-    check_selected(Talk(), {"a": jnp.ones(2), "b": 1, "c": None})
+        selected(None, {"a": "text"})
+    selected(None, {"a": jnp.ones(2), "b": 1, "c": None})
 
 
 def test_no_callbacks() -> None:
     trainer = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(2), callbacks=None)
-    assert trainer.callbacks == ()
+    assert len(trainer.callbacks) == 0
 
 
 def test_the_same_logger_twice(tmp_path: pathlib.Path) -> None:
@@ -444,8 +445,10 @@ def _without_rights() -> Generator[None]:
 def _start(observer: Any, step: int = 0) -> Any:
     trainer = rx.EvosaxTrainer(5, "SNES", rastrigin, jnp.ones(2), popsize=4)
     state = trainer.initialize(jr.key(0))
+    run = run_of(trainer, state)
     try:
-        return observer.on_start(trainer, state, jr.key(0))
+        observer.restore(run, state)
+        observer.on_start(run, state)
     finally:
         observer.on_end(state, None)
 

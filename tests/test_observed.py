@@ -35,9 +35,8 @@ class Diary(rx.AbstractObserver):
         if self.fail_at == what:
             raise LookupError(f"{self.name} fails at {what}")
 
-    def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+    def on_start(self, run: rx.Run, state: Any) -> None:
         self._write("start")
-        return state
 
     def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
         assert selected is None
@@ -88,9 +87,10 @@ def test_an_error_at_the_end_ends_the_others() -> None:
 
 def test_a_later_start() -> None:
     class Skip(rx.AbstractObserver):
+        saves = True
         to: int = eqx.field(static=True)
 
-        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+        def restore(self, run: rx.Run, state: Any) -> Any:
             return eqx.tree_at(lambda s: s.step, state, jnp.asarray(self.to))
 
     state, data = _trainer(Skip(7), steps=10).init_and_train(jr.key(0))
@@ -103,10 +103,12 @@ def test_a_later_start() -> None:
 
 def test_a_forgotten_return() -> None:
     class Forgetful(rx.AbstractObserver):
-        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+        saves = True
+
+        def restore(self, run: rx.Run, state: Any) -> Any:
             pass
 
-    with pytest.raises(TypeError, match="`Forgetful.on_start` must return"):
+    with pytest.raises(TypeError, match="`Forgetful.restore` must return"):
         _trainer(Forgetful()).init_and_train(jr.key(0))
 
 
@@ -122,7 +124,9 @@ def test_the_bar_knows_where_a_run_ends(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(tqdm.auto, "tqdm", tell)
 
     class Skip(rx.AbstractObserver):
-        def on_start(self, trainer: Any, state: Any, key: Any) -> Any:
+        saves = True
+
+        def restore(self, run: rx.Run, state: Any) -> Any:
             return eqx.tree_at(lambda s: s.step, state, jnp.asarray(7))
 
     _trainer(Skip(), rx.ProgressBar(), steps=10).init_and_train(jr.key(0))

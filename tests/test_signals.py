@@ -170,7 +170,7 @@ def test_a_complete_run(number: int, start: Callable[[str], Process]) -> None:
         return
     assert out == "ended\nresult 3\n"
     assert "Ctrl-C: the run is complete and its observers are being ended." in err
-    assert "Ctrl-C was not passed on, because it came when the run was complete" in err
+    assert "Ctrl-C was ignored, because the run was already complete" in err
     # The one that the script sends itself, after the run.
     assert code == -signal.SIGINT and err.endswith("KeyboardInterrupt\n")
 

@@ -1,11 +1,9 @@
 """Trainers, the loop that drives them, and what watches it."""
 
 from . import log as log
-from ._base import (
-    AbstractState as AbstractState,
-    AbstractTrainer as AbstractTrainer,
-    Record as Record,
-)
+from ._base import AbstractTrainer as AbstractTrainer
+from ._callbacks import Callbacks as Callbacks, CallbacksLike as CallbacksLike
+from ._state import AbstractState as AbstractState, Record as Record
 from .evo import (
     Algorithm as Algorithm,
     ESMetrics as ESMetrics,
@@ -23,13 +21,16 @@ from .grad import (
 from .observers import (
     AbstractObserver as AbstractObserver,
     Checkpointer as Checkpointer,
-    EarlyStopping as EarlyStopping,
     Handle as Handle,
     Logger as Logger,
-    Observers as Observers,
     ProgressBar as ProgressBar,
-    host_field as host_field,
+    Run as Run,
     load_checkpoint as load_checkpoint,
     load_params as load_params,
     save_params as save_params,
+)
+from .stopping import (
+    AbstractCounters as AbstractCounters,
+    AbstractStopping as AbstractStopping,
+    EarlyStopping as EarlyStopping,
 )

@@ -1,92 +1,44 @@
-"""What a trainer is, and the only loop that drives one."""
+"""The contract of a trainer, and the six ways to run one."""
 
 import abc
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
-from jax.core import Tracer
+import numpy as np
 from jaxtyping import Array
 
 from .._arguments import arguments, one_key
-from .._check import no_type_check
 from .._compile import compiled
-from .._errors import check_data, check_key, describe, warn_user
+from .._errors import check_data, warn_user
+from .._storage._fingerprint import content_digest
 from .._trees import with_fields
-from .._types import PRNGKeyArray, Step, Tree
-from ._checks import check_record
-from ._observed import is_traced, run_observed
-from ._state_check import check_state, check_step
-from .observers import (
-    AbstractObserver,
-    EarlyStopping,
-    Stopped,
-    is_over,
-    with_counters,
-)
+from .._types import PRNGKeyArray, Tree
+from ._callbacks import Callbacks
+from ._checks import a_state, batches as some_batches, check_one
+from ._loop import Program, bare_run, initialize, observed_run
+from ._state import AbstractState, Record
+from ._stream import peeked
+from ._tracing import check_traced, is_traced
+from .log import numbers_of
+from .observers import Run
+from .stopping import with_counters
 
 
-class AbstractState(eqx.Module):
-    """What a trainer carries from step to step: arrays only.
-
-    - `step`: the number of steps so far. The loop counts it.
-    - `stopping`: the counters of early stopping, one for each rule. The loop keeps
-        them too: a trainer leaves them out.
-    """
-
-    step: eqx.AbstractVar[Step]
-    stopping: tuple[Stopped, ...] = eqx.field(default=(), kw_only=True)
-
-
-def _one_state(phrase: str, value: Any) -> Any:
-    if not isinstance(value, AbstractState):
-        raise TypeError(
-            f"{phrase} must be a state, as `initialize` returns, but got "
-            f"{describe(value)}."
-        )
-    return value
-
-
-def _batches(phrase: str, value: Any) -> Any:
-    expected = f"{phrase} must be an iterable of batches"
-    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{expected}, but got {describe(value)}.")
-    if eqx.is_array(value):
-        raise TypeError(
-            f"{expected}, but got {describe(value)}. Pass `data` to `train` for the "
-            "same in each step, or a list of batches: `list(array)`, `[array]`."
-        )
-    return value
-
-
-_checked = arguments(state=_one_state, key=one_key)
-_streamed = arguments(state=_one_state, key=one_key, batches=_batches)
+_checked = arguments(state=a_state, key=one_key)
+_streamed = arguments(state=a_state, key=one_key, batches=some_batches)
 _begun = arguments(key=one_key)
 
 
-class Record[M](TypedDict):
-    """What a run leaves behind, each leaf with a leading axis of steps.
-
-    - `metrics`: what `train_step` returned beside the state.
-    - `record`: what the trainer's `record` chose; `None` where it was not given.
-    - `stopped_at`: the step at which a run with `EarlyStopping` ended, shape `()`;
-        `None` for one without.
-    """
-
-    metrics: M
-    record: Tree
-    stopped_at: Step | None
-
-
 class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
-    """A way of training: a state, a step, and the parameters in the end.
+    """A training method: a state, a step, and the parameters in the end.
 
-    A subclass writes `initialize`, `train_step`, `params` and `objective`; driving them
-    is done here, once. A trainer is a pytree: map over its array leaves, differentiate
-    with respect to them, or put it into another trainer's task.
+    A subclass writes `initialize`, `train_step`, `params` and `objective`; how they are
+    run is written here, once. A trainer is a pytree: map over its array leaves,
+    differentiate with respect to them, or put it into another trainer's task.
 
     The key of the step that starts at `state.step` is `fold_in(key, state.step)`, so
     that a run depends on the trainer, the key and the state, and not on how it was cut
@@ -95,12 +47,12 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     train_steps: eqx.AbstractVar[int]
     record: eqx.AbstractVar[Callable[[S], Tree] | None]
-    callbacks: eqx.AbstractVar[tuple[AbstractObserver, ...]]
+    callbacks: eqx.AbstractVar[Callbacks]
 
     @property
     @abc.abstractmethod
     def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The scalar metric that says how well it goes, and which way is better."""
+        """The scalar metric that measures success, and which way is better."""
 
     @abc.abstractmethod
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> S:
@@ -117,13 +69,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @abc.abstractmethod
     def train_step(self, state: S, key: PRNGKeyArray, data: Tree = None) -> tuple[S, M]:
-        """One step.
+        """Make one step.
 
         **Arguments:**
 
         - `state`: the state so far.
         - `key`: this step's own key.
-        - `data`: what the run was called with.
+        - `data`: the data of this step.
 
         **Returns:** The next state, and the step's metrics: a dictionary of arrays. The
         loop sets `step` one higher, whatever it is here.
@@ -131,7 +83,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @abc.abstractmethod
     def params(self, state: S) -> P:
-        """The trained parameters, of the type that the user gave."""
+        """Return the trained parameters, of the type that the user gave."""
 
     def best_params(self, state: S) -> P:
         """Return the parameters with the best value of the objective.
@@ -151,12 +103,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         - `metrics`: what `train_step` returned beside it: a dictionary.
         """
         del state
-        found: Any = metrics
-        return {
-            name: jnp.asarray(value)
-            for name, value in found.items()
-            if eqx.is_array_like(value) and jnp.ndim(value) == 0
-        }
+        return numbers_of(metrics)
 
     def warning(self, state: S) -> str | None:
         """Return a warning for the user, or `None`, which is the default.
@@ -167,18 +114,16 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return None
 
     def placed(self, tree: Tree) -> Tree:
-        """`tree` with its arrays on the devices that a run uses; as it is, by default.
+        """Return `tree` with its arrays on the devices of the run.
 
-        The trainer's own, a state, a key and data go through here before a run.
+        It is called with the trainer, a state, a key and data before a run. By default
+        they stay where they are.
         """
         return tree
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """The options with which XLA compiles whole runs, values by name.
-
-        None, by default; a trainer that has a task returns the task's.
-        """
+        """XLA's options for the programs of whole runs, by name; none by default."""
         return {}
 
     @_checked
@@ -189,9 +134,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Arguments:**
 
-        - `state`: where to start; from `initialize`, or from an earlier run.
+        - `state`: the state from which to start, of `initialize` or an earlier run.
         - `key`: the run's key. With the same one, two runs of 50 steps are one of 100.
-        - `data`: reaches every step unchanged.
+        - `data`: the data of each step, unchanged.
 
         **Returns:** The final state, and the `Record` of all steps.
 
@@ -202,7 +147,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
     @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
-        """As `train`, in memory that does not grow with the number of steps."""
+        """Train as `train`, in memory that does not grow with the number of steps."""
         state, _ = self._drive(state, key, data, collect=False)
         return state
 
@@ -210,13 +155,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def init_and_train(
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
-        """`train` from a fresh state. The key splits into its own and the run's."""
+        """Train from a new state. The key is split into the state's and the run's."""
         state, run_key = self._begin(key, data)
         return self.train(state, run_key, data)
 
     @_begun
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
-        """`train_` from a fresh state."""
+        """Train from a new state, as `train_`."""
         state, run_key = self._begin(key, data)
         return self.train_(state, run_key, data)
 
@@ -224,12 +169,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def train_stream(
         self, state: S, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
-        """`train` with new data in each step: a step for each batch.
+        """Train with new data in each step: one step for each batch.
 
-        The next batches are fetched while steps are computed; several that have the
-        same shapes are computed in one call of the device. With `EarlyStopping`, an
-        iterator is asked for one batch after another, so that it stands behind the last
-        one that was used.
+        The next batches are fetched while steps are computed; several batches of equal
+        shapes share one call of the device. With `EarlyStopping`, an iterator is asked
+        for one batch at a time, so that no batch is taken that is not used.
 
         **Arguments:**
 
@@ -244,24 +188,24 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return self._drive(state, key, None, collect=True, batches=batches)
 
-    @arguments(key=one_key, batches=_batches)
+    @arguments(key=one_key, batches=some_batches)
     def fit_stream(
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
-        """`train_stream` from a fresh state, as `init_and_train` is `train`."""
-        state, run_key = self._begin(key, None)
+        """Train from a new state, as `train_stream`."""
+        first, batches = peeked(batches)
+        state, run_key = self._begin(key, first)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
-        """The same as `init_and_train`."""
+        """Train from a new state, as `init_and_train`."""
         return self.init_and_train(key, data)
 
     def _begin(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
-        check_key(key)
         check_data(data)
         init_key, run_key = jr.split(key)
-        bare, init_key, data = self.placed((with_steps(_bare(self), 0), init_key, data))
-        return compiled(_initialize, {})(bare, init_key, data), run_key
+        trainer, init_key, data = self.placed((plain(self), init_key, data))
+        return compiled(initialize, {})(trainer, init_key, data), run_key
 
     def _drive(
         self,
@@ -273,59 +217,36 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         batches: Iterable[Tree] | None = None,
     ) -> tuple[S, Any]:
         check_data(data)
-        if state.step.shape != ():
-            raise ValueError(
-                f"`state` must be one state, but got one whose `step` has shape "
-                f"{state.step.shape}. For several, map over them: "
-                "`jax.vmap(trainer.train)(states, keys)`."
-            )
-        rules = tuple(o for o in self.callbacks if isinstance(o, EarlyStopping))
-        watching = tuple(o for o in self.callbacks if not isinstance(o, EarlyStopping))
-        if rules or state.stopping:
-            counters = with_counters(state.stopping, rules, self.objective)
+        check_one(state)
+        callbacks = Callbacks(self.callbacks)
+        if callbacks.rules or state.stopping:
+            counters = with_counters(state.stopping, callbacks.rules, self.objective)
             state = with_fields(state, stopping=counters)
-        bare, state, key, data = self.placed((_bare(self), state, key, data))
-        traced = is_traced(bare, rules, state, key, data)
-        if traced and watching:
-            raise RuntimeError(
-                f"a {type(self).__name__} with observers ({_names(watching)}) is "
-                "being traced by `jit`, `vmap`, `grad` or a task, where no host can "
-                "watch. Attach observers to the outermost trainer only: build this one "
-                "without `callbacks`, `logger` and `progress_bar`."
-            )
-        if traced and batches is not None:
-            raise RuntimeError(
-                f"a {type(self).__name__} is being traced by `jit`, `vmap`, `grad` or "
-                "a task, where no host can fetch batches. Stream outside of them, or "
-                "pass all of the data at once: `trainer.train(state, key, data)`."
-            )
-        if traced or not (self.callbacks or batches is not None):
-            run = compiled(_run, {} if traced else self.compiler_options)
-            state, rows = run(bare, rules, state, key, data, collect)
+        program = Program(plain(self), callbacks.rules, collect)
+        program, state, key, data = self.placed((program, state, key, data))
+        traced = is_traced(program, state, key, data)
+        if traced:
+            check_traced(self, callbacks, batches)
+        if traced or not (callbacks or batches is not None):
+            run = compiled(bare_run, {} if traced else self.compiler_options)
+            state, rows = run(program, state, key, data, self.train_steps)
             # A global variable of the task may have held a traced array all the same.
-            traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))
-            if not traced and (text := self.warning(state)) is not None:
+            if not is_traced(state) and (text := self.warning(state)) is not None:
                 warn_user(text)
-            return state, self._finish(state, rows)
-        end = int(state.step) + self.train_steps
-        state, rows = run_observed(
-            with_steps(self, end),
-            with_steps(bare, 0),
-            _step,
-            (watching, rules),
-            state,
-            key,
-            data,
-            collect,
-            batches,
-        )
+        else:
+            begin, digest = int(state.step), None
+            if batches is None:
+                digest = functools.partial(content_digest, data)
+            end = begin + self.train_steps
+            run = Run(self, program.trainer, key, begin, end, digest)
+            state, rows = observed_run(program, run, callbacks, state, data, batches)
         return state, self._finish(state, rows)
 
     def _finish(self, state: S, rows: Any) -> Any:
-        """A `Record` of stacked rows: what `record` keeps has its own type again."""
+        """Return a `Record` of stacked rows, with the user's types in `record`."""
         if rows is None:
             return None
-        stops = any(isinstance(o, EarlyStopping) for o in self.callbacks)
+        stops = bool(Callbacks(self.callbacks).rules)
         rows = {**rows, "stopped_at": state.step if stops else None}
         if self.record is None:
             return rows
@@ -334,94 +255,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return {**rows, "record": eqx.combine(rows["record"], static)}
 
 
-@no_type_check
-def _is_tracer(leaf: Any) -> bool:
-    return isinstance(leaf, Tracer)
+def plain(trainer: Any) -> Any:
+    """Return the trainer as it is compiled.
 
-
-def _initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
-    return trainer.initialize(key, data)
-
-
-def _run(
-    trainer: Any,
-    rules: tuple[EarlyStopping, ...],
-    state: Any,
-    key: PRNGKeyArray,
-    data: Tree,
-    collect: bool,
-) -> tuple[Any, Any]:
-    def body(state: Any, _: None) -> tuple[Any, Any]:
-        state, kept = _step(trainer, rules, state, key, data)
-        return state, kept if collect else None
-
-    end, rows = jax.lax.scan(body, state, None, length=trainer.train_steps)
-    if rules and collect:
-        # At least the first row, of a run that was over before.
-        last = jnp.maximum(end.step - state.step - 1, 0)
-        last = jnp.minimum(jnp.arange(trainer.train_steps), last)
-        rows = jax.tree.map(lambda row: row[last], rows)
-    return end, rows
-
-
-def _step(
-    trainer: Any,
-    rules: tuple[EarlyStopping, ...],
-    state: Any,
-    key: PRNGKeyArray,
-    data: Tree,
-) -> tuple[Any, dict[str, Any]]:
-    """One step with its own key: the state after it, and what a `Record` keeps of it.
-
-    Once a run is over, its state stands still.
+    It has no callbacks, because fresh ones would compile the same run again. Its
+    `train_steps` is an array, so that one compilation serves runs of every length.
     """
-    fresh = eqx.filter_eval_shape(
-        compiled(_initialize, {}), with_steps(trainer, 0), key, data
+    steps = np.int32(min(trainer.train_steps, np.iinfo(np.int32).max))
+    return eqx.tree_at(
+        lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
     )
-    check_state(state, fresh, trainer)
-
-    def go(state: Any) -> tuple[Any, dict[str, Any]]:
-        result: Any = trainer.train_step(state, jr.fold_in(key, state.step), data)
-        after, metrics = result
-        check_step(after, state, trainer)
-        counters = tuple(
-            rule.update(one, metrics)
-            for rule, one in zip(rules, state.stopping, strict=True)
-        )
-        after = with_fields(after, step=state.step + 1, stopping=counters)
-        chosen = None
-        if trainer.record is not None:
-            chosen = trainer.record(after)
-            check_record(chosen)
-        chosen = eqx.filter(chosen, eqx.is_array_like)
-        return after, {"metrics": metrics, "record": chosen}
-
-    if not rules:
-        return go(state)
-    # Jitted and inlined, so that asking for the shapes does not trace it twice.
-    go = jax.jit(go, inline=True)
-    _, shapes = jax.eval_shape(go, state)
-
-    def stay(state: Any) -> tuple[Any, dict[str, Any]]:
-        return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-    return jax.lax.cond(is_over(rules, state), stay, go, state)
-
-
-def _bare(trainer: Any) -> Any:
-    """`trainer` without observers: fresh ones must not compile the same run again."""
-    if not trainer.callbacks:
-        return trainer
-    return eqx.tree_at(lambda t: t.callbacks, trainer, ())
-
-
-def with_steps(trainer: Any, steps: int) -> Any:
-    """`trainer` with another number of steps.
-
-    What is compiled without them serves runs of every length.
-    """
-    return eqx.tree_at(lambda t: t.train_steps, trainer, steps)
-
-
-def _names(observers: tuple[AbstractObserver, ...]) -> str:
-    return ", ".join(type(observer).__name__ for observer in observers)

@@ -12,7 +12,9 @@ from .._arguments import Check, function, instance, optional
 from .._errors import describe
 from .._template import Template
 from ..policies import NormalizedPolicy
-from .observers import AbstractObserver, Logger
+from ._callbacks import as_callbacks
+from ._state import AbstractState
+from .observers import Logger
 
 
 logger: Check = optional(instance(Logger, 'Logger("runs/first")'))
@@ -20,28 +22,47 @@ record: Check = optional(function("(state) -> tree of arrays"))
 
 
 def observers(phrase: str, value: Any) -> Any:
-    """One observer, or a tuple or list of them; `None` is none."""
-    if value is None:
-        return ()
-    if isinstance(value, AbstractObserver):
-        return value
-    expected = f"{phrase} must be observers, one or a tuple of them"
-    if not isinstance(value, tuple | list):
+    """Observers and rules, one or many, as `Callbacks` takes them."""
+    as_callbacks(phrase, value)
+    return value
+
+
+def a_state(phrase: str, value: Any) -> Any:
+    if not isinstance(value, AbstractState):
         raise TypeError(
-            f"{expected}, but got {describe(value)}. For example: "
-            "`(ProgressBar(), EarlyStopping(patience=100))`."
+            f"{phrase} must be a state, as `initialize` returns, but got "
+            f"{describe(value)}."
         )
-    for i, one in enumerate(value):
-        if not isinstance(one, AbstractObserver):
-            raise TypeError(
-                f"{expected}, but got {describe(one)} as number {i + 1}. Make it a "
-                "subclass of `AbstractObserver`, and pass an instance."
-            )
-    return tuple(value)
+    return value
+
+
+def batches(phrase: str, value: Any) -> Any:
+    expected = f"{phrase} must be an iterable of batches"
+    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{expected}, but got {describe(value)}.")
+    if eqx.is_array(value):
+        raise TypeError(
+            f"{expected}, but got {describe(value)}. Pass `data` to `train` for the "
+            "same in each step, or a list of batches: `list(array)`, `[array]`."
+        )
+    return value
+
+
+def check_one(state: Any) -> None:
+    """Refuse several states in one, as `vmap` returns them.
+
+    **Raises:** `ValueError`.
+    """
+    if state.step.shape != ():
+        raise ValueError(
+            f"`state` must be one state, but got one whose `step` has shape "
+            f"{state.step.shape}. For several, map over them: "
+            "`jax.vmap(trainer.train)(states, keys)`."
+        )
 
 
 def trainable(phrase: str, value: Any) -> Any:
-    """A tree with floating-point arrays, all of them finite where they are known."""
+    """A tree with floating-point arrays, whose known values are finite."""
     tree: Any = value
     if isinstance(value, NormalizedPolicy):
         tree = value.policy
@@ -53,7 +74,7 @@ def trainable(phrase: str, value: Any) -> Any:
 def check_finite(phrase: str, tree: Any) -> None:
     """Refuse NaN and infinity in the arrays of a tree.
 
-    What is being traced is let through, as its numbers are not known yet.
+    Traced arrays pass, because their values are not known yet.
 
     **Raises:** `ValueError` that names the array by its path.
     """
@@ -67,13 +88,13 @@ def check_finite(phrase: str, tree: Any) -> None:
             raise ValueError(
                 f"{phrase} must hold finite numbers, but got {bad} of "
                 f"{np.size(leaf)} that are not, at "
-                f"`{jax.tree_util.keystr(path) or '(root)'}`. Nothing can be learned "
-                "from there: look where they come from."
+                f"`{jax.tree_util.keystr(path) or '(root)'}`. Training cannot "
+                "start there: find out where they come from."
             )
 
 
 def check_record(chosen: Any) -> None:
-    """Refuse what a trainer's `record` returned, if there is no array in it.
+    """Refuse a result of a trainer's `record` that holds no array.
 
     **Raises:** `TypeError`, while tracing.
     """
@@ -85,7 +106,7 @@ def check_record(chosen: Any) -> None:
 
 
 def check_rate(argument: str, rate: Any) -> Any:
-    """What a schedule returned for a step. **Raises:** `ValueError`."""
+    """Return the rate of a schedule for a step. **Raises:** `ValueError`."""
     if not eqx.is_array_like(rate) or jnp.shape(rate) != ():
         raise ValueError(
             f"{argument} must return one number for a step, but got {describe(rate)}."

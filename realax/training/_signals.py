@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered where a run can be broken off and taken up again."""
+"""Ctrl-C and SIGTERM, answered where a run can be interrupted and resumed."""
 
 import contextlib
 import os
@@ -25,8 +25,7 @@ _ENDING = (
     "to stop at once, without its result."
 )
 _COMPLETE = (
-    "Ctrl-C was not passed on, because it came when the run was complete: the result "
-    "is returned."
+    "Ctrl-C was ignored, because the run was already complete: its result is returned."
 )
 _STOPPED = (
     "Ctrl-C again: the process stops at once, in the middle of what it is compiling or "
@@ -40,7 +39,7 @@ _BUSY = (
 
 @contextlib.contextmanager
 def deferred_signals() -> Generator["Signals"]:
-    """Let SIGINT and SIGTERM wait for the object that is yielded to answer them.
+    """Hold back SIGINT and SIGTERM until the yielded object answers them.
 
     A second Ctrl-C does not wait. Handlers of the user's own are left alone, and so are
     threads other than the main one, which get no signals.
@@ -57,7 +56,7 @@ def deferred_signals() -> Generator["Signals"]:
 
 
 class Signals:
-    """What came of SIGINT and SIGTERM during a run, and when it is raised."""
+    """The signals of a run: which ones are pending, and when they are raised."""
 
     def __init__(self) -> None:
         self._pending: list[int] = []
@@ -69,7 +68,7 @@ class Signals:
         self._closing = False
 
     def answer(self) -> None:
-        """Raise what is pending.
+        """Raise the pending signals.
 
         **Raises:** `KeyboardInterrupt`, or `SystemExit` with the code of a process that
         ended by SIGTERM.
@@ -81,12 +80,12 @@ class Signals:
             raise SystemExit(128 + signal.SIGTERM)
 
     def finish(self) -> None:
-        """Say that the run has its result, which Ctrl-C is not to take away."""
+        """Note that the run has its result, which Ctrl-C must not take away."""
         self._finished = True
 
     @contextlib.contextmanager
     def waiting(self) -> Generator[None]:
-        """Where the user's own code runs, and signals are raised as they come."""
+        """Open a context where the user's code runs and signals are raised at once."""
         self._waiting = True
         try:
             self.answer()
@@ -109,7 +108,7 @@ class Signals:
             self._listener = _Listener(self._first, self._stuck)
 
     def close(self, forked: bool = False) -> None:
-        """Put everything back. A forked process has no listening thread to end."""
+        """Restore the handlers. A forked process has no listening thread to end."""
         self._closing = True
         if self._listener is not None:
             self._listener.close(forked)
@@ -121,7 +120,7 @@ class Signals:
             _open.remove(self)
 
     def pass_on(self, failed: bool) -> None:
-        """Raise what nobody has answered, now that the run has ended."""
+        """Raise the signals that were not answered, now that the run has ended."""
         if self._raised or not self._pending:
             return
         if failed or not self._finished:
@@ -166,7 +165,7 @@ class Signals:
 
 
 class _Listener:
-    """A thread that hears Ctrl-C while the main one is inside compiled code."""
+    """A thread that notices Ctrl-C while the main one is inside compiled code."""
 
     def __init__(self, first: Callable[[], None], stuck: Callable[[], None]):
         self._first, self._stuck = first, stuck
@@ -183,9 +182,9 @@ class _Listener:
         self._previous = signal.set_wakeup_fd(self._mouth.fileno())
 
     def acted(self, least: int) -> int:
-        """How many SIGINT there were, at least `least`: the main thread has seen them.
+        """Return how many SIGINT arrived, at least `least`, for the main thread.
 
-        With those that the thread has not read yet, because Python was busy.
+        Those that this thread has not read yet, because Python was busy, count too.
         """
         with self._lock:
             unread = b""
@@ -223,14 +222,14 @@ class _Listener:
                     return
 
     def _acts(self) -> bool:
-        """Whether the main thread comes to see all SIGINT that were heard."""
+        """Return whether the main thread sees all SIGINT that were heard."""
         until = time.monotonic() + _PATIENCE_SECONDS
         while self._acted < self._heard and time.monotonic() < until:
             time.sleep(0.01)
         return self._acted >= self._heard
 
     def _tell_previous(self, numbers: bytes) -> None:
-        """An event loop that listened before is to hear of its own signals."""
+        """Pass signals on to an event loop that listened before."""
         # Windows has sockets there, which `os` can not write to, and no such signals.
         if self._previous != -1 and sys.platform != "win32":
             with contextlib.suppress(OSError):
@@ -242,7 +241,7 @@ _open: list[Signals] = []
 
 
 def _say(text: str) -> None:
-    """A line on stderr at once, below what a terminal or a progress bar shows there."""
+    """Print a line on stderr at once, below what a terminal or a bar shows there."""
     if sys.stderr:
         with contextlib.suppress(OSError, ValueError):
             start = "\n" if sys.stderr.isatty() else ""
@@ -250,7 +249,7 @@ def _say(text: str) -> None:
 
 
 def _forget() -> None:
-    """In a forked process: it shares the socket, where its signals would be heard."""
+    """Close the listeners of a forked process, which share the parent's socket."""
     for signals in reversed(_open.copy()):
         signals.close(forked=True)
 

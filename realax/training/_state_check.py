@@ -1,4 +1,4 @@
-"""Whether a state is one of its trainer's, in words and before anything is compiled."""
+"""Checks that a state belongs to its trainer, before anything is compiled."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def _differences(state: Any, expected: Any) -> str:
         if path not in found:
             wrong.append(f"`{path}` is missing ({wanted[path]})")
         elif path not in wanted:
-            wrong.append(f"`{path}` ({found[path]}) is too much")
+            wrong.append(f"`{path}` ({found[path]}) is unexpected")
         elif found[path] != wanted[path]:
             wrong.append(f"`{path}` is {found[path]} instead of {wanted[path]}")
     more = len(wrong) - _SHOWN

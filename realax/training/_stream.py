@@ -1,73 +1,45 @@
-"""The data of each step: the same for all, or the batches of a stream."""
+"""The batches of a stream as the data of a run."""
 
 import collections
 import itertools
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, final
 
 import jax
 import numpy as np
 
 from .._check import no_type_check
-from .._errors import describe
 from .._types import Tree
+from ._batches import MOST, Group, copied
+from ._feed import AbstractFeed, Data
 
 
-# A call of the device costs some milliseconds on the host. So many batches share one,
-# if they fit into so many bytes.
-_MOST = 128
-_MAX_BYTES = 2**22
 # For so many seconds batches are gathered even if the device has nothing to do: of a
 # slow source too, several share the cost of a call.
 _GATHERING = 0.05
 _END = object()
+_EMPTY = (
+    "`batches` must yield at least one batch, but it is empty. A generator that was "
+    "gone through once is: make a new one for each run."
+)
 
 
-class Constant:
-    """The same data in each step."""
-
-    stacked = False
-    start = 0
-    left = 2**31
-
-    def __init__(self, data: Tree):
-        self.data = data
-
-    def begin(self, skip: int, steps: int) -> None:
-        """Nothing is to be fetched."""
-
-    def ready(self) -> bool:
-        """Whether there are data for another step."""
-        return True
-
-    def made(self, steps: int) -> None:
-        """Nothing is used up."""
-
-    def look_ahead(self, busy: Callable[[], bool]) -> None:
-        """Nothing is to be fetched."""
-
-    def example(self) -> Tree:
-        """Data for their shapes."""
-        return self.data
-
-
-class Stream:
+@final
+class Stream(AbstractFeed):
     """The batches of an iterable, fetched while the steps before are computed.
 
-    All is done in the thread that trains: jax's own computations run beside it, and
-    what a source computes with jax has the settings of the caller.
+    They are fetched in the thread that trains: jax's own computations run beside it,
+    and a source that computes with jax has the settings of the caller.
 
     **Arguments:**
 
     - `batches`: the iterable.
-    - `waiting`: opens a context in which the user's own code runs, and may be broken
-        off.
+    - `waiting`: opens a context in which the user's own code runs and may be
+        interrupted.
     - `place`: puts a batch on the devices of the run.
     - `careful`: whether no batch may be taken before it is certain to be used.
     """
-
-    stacked = True
 
     def __init__(
         self,
@@ -80,7 +52,7 @@ class Stream:
         self._careful = careful and self._batches is batches
         self._waiting = waiting
         self._place = place
-        self._groups = collections.deque[_Group]()
+        self._groups = collections.deque[Group]()
         self._data: Any = None
         self._wanted = 0
         self._skipped: Any = _END
@@ -88,7 +60,7 @@ class Stream:
         self._error: BaseException | None = None
 
     def begin(self, skip: int, steps: int) -> None:
-        """Leave out what a restored run had taken, and fetch the first batch.
+        """Leave out the batches that a restored run had used, and fetch the next one.
 
         **Raises:** `ValueError` where there is none.
         """
@@ -97,38 +69,28 @@ class Stream:
                 self._skipped = batch
         self._wanted = steps
         if steps > 0 and not self.ready() and skip == 0:
-            raise ValueError(
-                "`batches` must yield at least one batch, but it is empty. A generator "
-                "that was gone through once is: make a new one for each run."
-            )
+            raise ValueError(_EMPTY)
 
-    @property
     @no_type_check
-    def data(self) -> Tree:
-        """The batches that come next, on the device, stacked to a fixed number."""
+    def data(self) -> Data:
+        """Return the next batches on the device, stacked to a fixed number."""
         if self._data is None:
             self._data = self._place(jax.device_put(self._groups[0].close()))
-        return self._data
-
-    @property
-    @no_type_check
-    def start(self) -> int:
-        """Which of `data` is the first that was not used."""
-        return self._groups[0].used
+        return Data(self._data, np.int32(self._groups[0].used))
 
     @property
     @no_type_check
     def left(self) -> int:
-        """How many of `data` were not used."""
+        """The number of batches in `data` that were not used."""
         group = self._groups[0]
         return group.size - group.used
 
     @no_type_check
     def ready(self) -> bool:
-        """Fetch a batch, if there is none. Whether there is one now.
+        """Fetch a batch if there is none, and return whether there is one now.
 
-        **Raises:** what the source raised when it was last asked, once the batches that
-        came before are used; Ctrl-C at once.
+        **Raises:** the error that the source raised when it was last asked, once the
+        batches before it are used; Ctrl-C at once.
         """
         if isinstance(self._error, Exception) and self._groups:
             return True
@@ -137,8 +99,8 @@ class Stream:
         return bool(self._groups) or self._fetch()
 
     @no_type_check
-    def made(self, steps: int) -> None:
-        """Some of `data` were used."""
+    def used(self, steps: int) -> None:
+        """Take note that a chunk used `steps` batches."""
         group = self._groups[0]
         group.used += steps
         if group.used == group.size:
@@ -147,7 +109,7 @@ class Stream:
 
     @no_type_check
     def look_ahead(self, busy: Callable[[], bool]) -> None:
-        """Fetch more while the device is busy: at most a full call's worth."""
+        """Fetch more batches while the device is busy, at most for one full call."""
         began = time.perf_counter()
         while not self._careful and self._error is None:
             gathering = not self._slow and time.perf_counter() - began < _GATHERING
@@ -166,10 +128,10 @@ class Stream:
                 return
 
     def example(self) -> Tree:
-        """A batch for its shapes, where a restored run has no step left to make."""
+        """Return a batch, for a restored run that has no step left to make."""
         if self._skipped is _END:
             self._skipped = next(self._batches, _END)
-        return None if self._skipped is _END else jax.device_put(_copied(self._skipped))
+        return None if self._skipped is _END else jax.device_put(copied(self._skipped))
 
     @no_type_check
     def _fetch(self) -> bool:
@@ -183,90 +145,28 @@ class Stream:
         self._wanted -= 1
         group = self._groups[-1] if self._groups else None
         if group is None or not group.add(batch):
-            self._groups.append(_Group(batch, 1 if self._careful else _MOST))
+            self._groups.append(Group(batch, 1 if self._careful else MOST))
         return True
 
 
-class _Group:
-    """Batches of the same shapes, written one after another into one array for each."""
+def peeked(batches: Iterable[Tree]) -> tuple[Tree, Iterable[Tree]]:
+    """Return the first batch, and batches that begin with it.
 
-    def __init__(self, batch: Tree, most: int):
-        leaves, self._treedef = jax.tree_util.tree_flatten_with_path(batch)
-        self.size, self.used = 1, 0
-        self._device = any(map(_stays, leaves))
-        if self._device:
-            self._rows: list[Any] = [
-                leaf if isinstance(leaf, jax.Array) else _array(path, leaf)
-                for path, leaf in leaves
-            ]
-            self._most = 1
-            return
-        arrays = [_array(path, leaf) for path, leaf in leaves]
-        dtypes = [jax.dtypes.canonicalize_dtype(array.dtype) for array in arrays]
-        size = sum(array.nbytes for array in arrays)
-        self._most = max(1, min(most, _MAX_BYTES // max(1, size)))
-        # Not zeros: pages that no batch is written to cost nothing.
-        self._rows = [
-            np.empty((self._most, *array.shape), dtype)
-            for array, dtype in zip(arrays, dtypes, strict=True)
-        ]
-        for row, array in zip(self._rows, arrays, strict=True):
-            row[0] = array
-
-    @property
-    @no_type_check
-    def room(self) -> bool:
-        """Whether another batch fits in."""
-        return self.size < self._most
-
-    @no_type_check
-    def add(self, batch: Tree) -> bool:
-        """Take one more batch in, if it fits."""
-        if not self.room:
-            return False
-        leaves, treedef = jax.tree_util.tree_flatten_with_path(batch)
-        if treedef != self._treedef or any(map(_stays, leaves)):
-            return False
-        arrays = [_array(path, leaf) for path, leaf in leaves]
-        for row, array in zip(self._rows, arrays, strict=True):
-            dtype = jax.dtypes.canonicalize_dtype(array.dtype)
-            if row.shape[1:] != array.shape or row.dtype != dtype:
-                return False
-        for row, array in zip(self._rows, arrays, strict=True):
-            row[self.size] = array
-        self.size += 1
-        return True
-
-    def close(self) -> Tree:
-        """The batches, with a leading axis of fixed length. No more are taken in."""
-        self._most = 0
-        rows = [row[None] for row in self._rows] if self._device else self._rows
-        return jax.tree.unflatten(self._treedef, rows)
+    **Raises:** `ValueError` where there is none.
+    """
+    source = iter(batches)
+    first: Any = next(source, _END)
+    if first is _END:
+        raise ValueError(_EMPTY)
+    whole = itertools.chain([first], source)
+    return copied(first), whole if source is batches else _Once(whole)
 
 
-@no_type_check
-def _stays(entry: tuple[Any, Any]) -> bool:
-    """Whether an array is on an accelerator already, or no numbers of numpy's."""
-    _, leaf = entry
-    if not isinstance(leaf, jax.Array):
-        return False
-    keys = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return keys or next(iter(leaf.devices())).platform != "cpu"
+class _Once:
+    """An iterable that is not its own iterator, as the source that it continues."""
 
+    def __init__(self, source: Iterator[Tree]):
+        self._source = source
 
-def _copied(batch: Tree) -> Tree:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: x if isinstance(x, jax.Array) else np.array(_array(path, x)),
-        batch,
-    )
-
-
-@no_type_check
-def _array(path: Any, leaf: Any) -> np.ndarray:
-    array = np.asarray(leaf)
-    if array.dtype.kind not in "biufcV":
-        raise TypeError(
-            "`batches` must yield trees of arrays and numbers, but got "
-            f"{describe(leaf)} at `{jax.tree_util.keystr(path) or '(root)'}`."
-        )
-    return array
+    def __iter__(self) -> Iterator[Tree]:
+        return iter(self._source)

@@ -58,16 +58,20 @@ def default_grad_metrics(
 def default_metrics(state: Any, metrics: Any) -> tuple[dict[str, Any], Tree, Array]:
     """For any trainer: its metrics that are single numbers, and the whole state.
 
-    Of evolution and gradient training, what `default_es_metrics` and
-    `default_grad_metrics` choose.
+    **Arguments:**
+
+    - `state`: the trainer's state.
+    - `metrics`: the metrics of its step.
+
+    **Returns:** The row, `state`, and `state.step`.
     """
-    if "fitness" in metrics and hasattr(state, "best_params"):
-        return default_es_metrics(state, metrics)
-    if "loss" in metrics and hasattr(state, "best_loss"):
-        return default_grad_metrics(state, metrics)
-    numbers = {
-        name: value
+    return numbers_of(metrics), state, state.step
+
+
+def numbers_of(metrics: Any) -> dict[str, Array]:
+    """Return the metrics that are single numbers."""
+    return {
+        name: jnp.asarray(value)
         for name, value in metrics.items()
         if eqx.is_array_like(value) and jnp.ndim(value) == 0
     }
-    return numbers, state, state.step

@@ -8,14 +8,23 @@ from jaxtyping import Array
 import realax as rx
 
 
+class Below(eqx.Module):
+    """Selects whether the best fitness is below a limit."""
+
+    limit: float
+
+    def __call__(self, state: rx.ESState[Array], metrics: rx.ESMetrics) -> Array:
+        return metrics["best_fitness"] < self.limit
+
+
 class Threshold(rx.AbstractObserver):
     """Remembers the last step at which the best fitness was below a limit."""
 
     limit: float
     last: rx.Handle[int] = eqx.field(static=True, default_factory=rx.Handle[int])
 
-    def select(self, state: rx.ESState[Array], metrics: rx.ESMetrics) -> Array:
-        return metrics["best_fitness"] < self.limit
+    def select(self, run: rx.Run) -> Below:
+        return Below(self.limit)
 
     def on_chunk(self, steps: np.ndarray, selected: np.ndarray, state: object) -> None:
         if selected.any():

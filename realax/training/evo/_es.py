@@ -22,6 +22,7 @@ from ...tasks._base import begun, check_task, is_maximized, options_of
 from ...tasks._minibatch import drawn
 from ...tasks._randomness import draws
 from .._base import AbstractTrainer
+from .._callbacks import Callbacks, CallbacksLike
 from .._checks import logger as a_logger, observers, record as a_record, trainable
 from .._evaluate import (
     device_mesh,
@@ -29,7 +30,7 @@ from .._evaluate import (
     on_every_device,
     put_on_every_device,
 )
-from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
+from ..observers import Logger, ProgressBar
 from ._algorithm import Algorithm, algorithm as an_algorithm
 from ._shaping import FitnessShaper, shaper as a_shaper
 from ._state import ESMetrics, ESState
@@ -101,7 +102,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     es_kws: Frozen = eqx.field(static=True)
     es_params: Any
     record: Callable[[ESState[P]], Tree] | None
-    callbacks: tuple[AbstractObserver, ...]
+    callbacks: Callbacks
 
     @arguments(
         train_steps=whole(),
@@ -132,7 +133,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         es_kws: Mapping[str, Any] | None = None,
         es_params: Tree = None,
         record: Callable[[ESState[P]], Tree] | None = None,
-        callbacks: Observers | None = (),
+        callbacks: CallbacksLike = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
@@ -164,8 +165,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self.es_kws = freeze(es_kws)
         self.es_params = self._strategy.full_params(es_params)
         self.record = record
-        self.callbacks = as_tuple(
-            callbacks or (), logger, ProgressBar() if progress_bar else None
+        self.callbacks = Callbacks(
+            callbacks, logger, ProgressBar() if progress_bar else None
         )
 
     @property

@@ -5,9 +5,10 @@ from typing import Any, Literal, overload
 
 from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
 from ..._types import PRNGKeyArray, Tree
-from .._base import Record
+from .._callbacks import CallbacksLike
 from .._checks import logger as a_logger, observers, trainable
-from ..observers import Logger, Observers
+from .._state import Record
+from ..observers import Logger
 from ._algorithm import Algorithm, algorithm
 from ._es import EvosaxTrainer
 from ._shaping import FitnessShaper, shaper
@@ -32,7 +33,7 @@ def evolve[P](
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers | None = ...,
+    callbacks: CallbacksLike = ...,
 ) -> tuple[P, ESState[P], Record[ESMetrics]]: ...
 @overload
 def evolve[P](
@@ -52,7 +53,7 @@ def evolve[P](
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers | None = ...,
+    callbacks: CallbacksLike = ...,
 ) -> tuple[P, ESState[P]]: ...
 @arguments(
     prms=trainable,
@@ -87,7 +88,7 @@ def evolve[P](
     data: Tree = None,
     logger: Logger | None = None,
     progress_bar: bool = False,
-    callbacks: Observers | None = (),
+    callbacks: CallbacksLike = (),
 ) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
     """Evolve `prms` on a task, with an `EvosaxTrainer` made for the occasion.
 

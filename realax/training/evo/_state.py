@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
 from ...policies import ObsStats
-from .._base import AbstractState
+from .._state import AbstractState
 
 
 class ESMetrics(TypedDict):

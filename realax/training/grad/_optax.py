@@ -29,6 +29,7 @@ from ...tasks._base import (
 )
 from ...tasks._minibatch import drawn
 from .._base import AbstractTrainer
+from .._callbacks import Callbacks, CallbacksLike
 from .._checks import check_rate, logger as a_logger, observers, record as a_record
 from .._optimizer import (
     Optimizer,
@@ -37,7 +38,7 @@ from .._optimizer import (
     needs_rate,
     optimizer as an_optimizer,
 )
-from ..observers import AbstractObserver, Logger, Observers, ProgressBar, as_tuple
+from ..observers import Logger, ProgressBar
 from ._state import GradMetrics, GradState
 
 
@@ -114,7 +115,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     learning_rate: Any
     opt_kws: dict[str, Any]
     record: Callable[[GradState[P]], Tree] | None
-    callbacks: tuple[AbstractObserver, ...]
+    callbacks: Callbacks
 
     @_by_either_name
     @arguments(
@@ -139,7 +140,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         *,
         opt_kws: Mapping[str, Any] | None = None,
         record: Callable[[GradState[P]], Tree] | None = None,
-        callbacks: Observers | None = (),
+        callbacks: CallbacksLike = (),
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
@@ -163,8 +164,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self.learning_rate = _rate(optimizer, learning_rate)
         self.opt_kws = dict(opt_kws or {})
         self.record = record
-        self.callbacks = as_tuple(
-            callbacks or (), logger, ProgressBar() if progress_bar else None
+        self.callbacks = Callbacks(
+            callbacks, logger, ProgressBar() if progress_bar else None
         )
         if not isinstance(optimizer, str):
             if self.opt_kws:

@@ -9,10 +9,11 @@ from jaxtyping import Array
 from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
 from ..._template import Template
 from ..._types import PRNGKeyArray, Tree
-from .._base import Record
+from .._callbacks import CallbacksLike
 from .._checks import logger as a_logger, observers, trainable
 from .._optimizer import Optimizer, optimizer as an_optimizer
-from ..observers import Logger, Observers
+from .._state import Record
+from ..observers import Logger
 from ._optax import LearningRate, OptaxTrainer, checked_rate
 from ._state import GradMetrics, GradState
 
@@ -31,7 +32,7 @@ def optimize[P](
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers | None = ...,
+    callbacks: CallbacksLike = ...,
 ) -> tuple[P, GradState[P], Record[GradMetrics]]: ...
 @overload
 def optimize[P](
@@ -47,7 +48,7 @@ def optimize[P](
     data: Tree = ...,
     logger: Logger | None = ...,
     progress_bar: bool = ...,
-    callbacks: Observers | None = ...,
+    callbacks: CallbacksLike = ...,
 ) -> tuple[P, GradState[P]]: ...
 @arguments(
     prms=trainable,
@@ -75,7 +76,7 @@ def optimize[P](
     data: Tree = None,
     logger: Logger | None = None,
     progress_bar: bool = False,
-    callbacks: Observers | None = (),
+    callbacks: CallbacksLike = (),
 ) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
     """Train `prms` by gradient, with an `OptaxTrainer` made for the occasion.
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
-from .._base import AbstractState
+from .._state import AbstractState
 
 
 class GradMetrics(TypedDict):

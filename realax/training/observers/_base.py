@@ -1,20 +1,20 @@
-"""What watches a run."""
+"""The contract of what watches a run."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 import equinox as eqx
 import numpy as np
 
 from ..._arguments import optional, whole
-from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import check_arrays
+from ..._types import Tree
+from ._run import Run
 
 
 class Handle[T]:
     """A mutable place for what an observer opens: a bar, a file, a client.
 
-    Every handle equals every other, so that a fresh observer, with another handle of
-    its own, does not compile the run again. Hold one in a static field:
+    Hold one in a static field:
     `handle: Handle = eqx.field(static=True, default_factory=Handle)`.
     """
 
@@ -23,29 +23,10 @@ class Handle[T]:
     def __init__(self, value: T | None = None):
         self.value = value
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Handle)
-
-    def __hash__(self) -> int:
-        return hash(Handle)
-
     def take(self) -> T | None:
         """Empty the handle and return what was in it."""
         value, self.value = self.value, None
         return value
-
-
-# Metadata of fields that only the host half of an observer needs, not what is compiled.
-HOST = {"host": True}
-
-
-def host_field(**kws: Any) -> Any:
-    """A field that only the host half of an observer needs, not what is compiled.
-
-    Type checkers see its default, and whether it is a keyword, only where it is written
-    out: `eqx.field(metadata={"host": True}, default=...)`.
-    """
-    return eqx.field(metadata=HOST, **kws)
 
 
 if TYPE_CHECKING:
@@ -58,82 +39,86 @@ def _every(value: _Number) -> int | None:
     return optional(whole())("`every`", value)
 
 
+# `(state, metrics) -> tree of arrays`, compiled into each step.
+type Selection = Callable[[Any, Any], Tree]
+
+
 class AbstractObserver(eqx.Module):
-    """Something that watches a run from the host, between chunks of compiled steps.
+    """A watcher of a run on the host, between chunks of compiled steps.
 
-    All methods have a default that does nothing, so an observer writes only those that
-    it needs. Its fields say what is compiled with the step, but for those made by
-    `host_field`; what changes while it runs belongs into a `Handle`.
+    All methods have a default that does nothing, so that an observer writes only those
+    that it needs. None of them is compiled: what is to be computed in each step is
+    another object, which `select` returns. Values that change during a run belong into
+    a `Handle`.
 
-    Observers never change what a run computes.
+    An observer never changes what a run computes; `restore` only lets it begin later.
 
     **Arguments:**
 
-    - `every`: chunks end at multiples of this many steps; `None`: wherever it suits.
+    - `every`: chunks end at multiples of this many steps; `None`: anywhere.
 
     **Raises:** `TypeError` or `ValueError` where `every` is no number, or below 1.
     """
 
-    every: int | None = eqx.field(
-        converter=_every, metadata=HOST, default=None, kw_only=True
-    )
-    # Whether it acts after the others, whose files then reach as far as what it saves,
-    # and starts before them.
+    every: int | None = eqx.field(converter=_every, default=None, kw_only=True)
+    # Whether it saves states. Such an observer restores one before any other starts,
+    # and is called after the others, so that no log ends before a checkpoint.
     saves: ClassVar[bool] = False
 
-    def select(self, state: Any, metrics: Any) -> Tree:
-        """What of each step `on_chunk` is to see. Traced into the compiled step.
-
-        **Arguments:**
-
-        - `state`: the trainer's state after the step.
-        - `metrics`: what the step returned beside it.
-
-        **Returns:** A tree of arrays; nothing, by default.
-        """
-        del state, metrics
+    @property
+    def since(self) -> int | None:
+        """The step at which a restored run had once begun; `None` for a new run."""
         return None
 
-    def on_data(self, digest: str | None) -> None:
-        """Called once before `on_start`, with a digest of the data of the run.
+    def restore(self, run: Run, state: Any) -> Any:
+        """Return the state from which to start; only asked of an observer that saves.
+
+        It is called once, before any observer starts.
 
         **Arguments:**
 
-        - `digest`: of the contents of the run's `data`; `None` for a stream, which
-            nobody has seen yet.
-        """
-        del digest
-
-    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
-        """Called once before the first step.
-
-        **Arguments:**
-
-        - `trainer`: the trainer that is about to run; the run ends at the step
-            `trainer.train_steps`.
+        - `run`: the run that is about to begin.
         - `state`: the state from which it would start.
-        - `key`: the run's key.
-
-        **Returns:** The state from which to start: `state`, or a restored one.
         """
-        del trainer, key
+        del run
         return state
 
+    def on_start(self, run: Run, state: Any) -> None:
+        """Act before the first step.
+
+        **Arguments:**
+
+        - `run`: the run that is about to begin.
+        - `state`: the state from which it starts.
+        """
+        del run, state
+
+    def select(self, run: Run) -> Selection | None:
+        """Return what is computed of each step for `on_chunk`; `None` for nothing.
+
+        It is called once, after `on_start`. The result `(state, metrics) -> tree` is
+        compiled into the step, with the state after the step and its metrics. Return a
+        function of a Python module, or an `equinox.Module` with a `__call__`: they are
+        compared by value, while a new lambda is compiled anew in each run.
+        """
+        del run
+        return None
+
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
-        """Called on the host after each chunk.
+        """Act after a chunk of steps.
 
         **Arguments:**
 
         - `steps`: the values of `state.step` after each step of the chunk: 1 after a
             run's first.
-        - `selected`: what `select` returned, numpy arrays with a leading axis of
-            `len(steps)`.
+        - `selected`: the results of what `select` returned: numpy arrays with a leading
+            axis of `len(steps)`.
         - `state`: the state after the chunk's last step.
         """
         del steps, selected, state
 
     def on_end(self, state: Any, error: BaseException | None) -> None:
-        """Called once at the end, also where the run was broken off.
+        """Act at the end, also of a run that was broken off.
 
         **Arguments:**
 
@@ -142,39 +127,3 @@ class AbstractObserver(eqx.Module):
             is raised again afterwards.
         """
         del state, error
-
-
-type Observers = (
-    AbstractObserver | tuple[AbstractObserver, ...] | list[AbstractObserver] | None
-)
-
-
-def as_tuple(
-    callbacks: Observers, *more: AbstractObserver | None
-) -> tuple[AbstractObserver, ...]:
-    """One observer or many, and those of `more` that are not `None`, as a tuple.
-
-    **Raises:** `ValueError` where one observer is there twice.
-    """
-    if callbacks is None or isinstance(callbacks, AbstractObserver):
-        many = (callbacks, *more)
-    else:
-        many = (*callbacks, *more)
-    found = list[AbstractObserver]()
-    for observer in many:
-        if any(observer is other for other in found):
-            raise ValueError(
-                f"the same `{type(observer).__name__}` is there twice, among "
-                "`callbacks` or as `logger` too. Give each observer once."
-            )
-        if observer is not None:
-            found.append(observer)
-    return tuple(found)
-
-
-def check_selected(observer: AbstractObserver, selected: Tree) -> None:
-    """Refuse what can not be stacked over steps, where `select` is traced.
-
-    **Raises:** `TypeError` that names the observer, and the leaf by its path.
-    """
-    check_arrays(selected, f"what `{type(observer).__name__}.select` returns")

@@ -18,19 +18,20 @@ from ..._storage._files import (
     remove_unfinished,
     write,
 )
-from ..._types import PRNGKeyArray, Tree
-from ._base import HOST, AbstractObserver, Handle
+from ..._types import Tree
+from .._metrics import MetricOf
+from ._base import AbstractObserver, Handle
 from ._folder import file_of, ranked, steps_in
-from ._lock import claim
-from ._metrics import metric_of
-from ._run import (
-    Run,
+from ._ledger import (
+    Ledger,
     check_environment,
     check_same_run,
     counted,
     digest_of,
     filled,
 )
+from ._lock import claim
+from ._run import Run
 
 
 class Checkpointer(AbstractObserver):
@@ -71,13 +72,12 @@ class Checkpointer(AbstractObserver):
     **Raises:** `TypeError` or `ValueError` that names the argument and the remedy.
     """
 
-    folder: pathlib.Path = eqx.field(metadata=HOST, kw_only=True)
-    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
-    keep: int = eqx.field(metadata=HOST, kw_only=True)
-    metric: str | None = eqx.field(static=True, kw_only=True)
-    mode: Literal["min", "max"] | None = eqx.field(metadata=HOST, kw_only=True)
-    handle: Handle[Run] = eqx.field(static=True, kw_only=True)
-    data: Handle[str] = eqx.field(static=True, kw_only=True)
+    folder: pathlib.Path = eqx.field(kw_only=True)
+    every: int | None = eqx.field(default=None, kw_only=True)
+    keep: int = eqx.field(kw_only=True)
+    metric: str | None = eqx.field(kw_only=True)
+    mode: Literal["min", "max"] | None = eqx.field(kw_only=True)
+    handle: Handle[Ledger] = eqx.field(static=True, kw_only=True)
     saves: ClassVar[bool] = True
 
     @arguments(
@@ -102,38 +102,30 @@ class Checkpointer(AbstractObserver):
         self.metric = metric
         self.mode = mode
         self.handle = Handle()
-        self.data = Handle()
 
     @override
-    def on_data(self, digest: str | None) -> None:
-        """Remember what the run's data are."""
-        self.data.value = digest
-
-    @override
-    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
-        """Restore the newest checkpoint between `state` and the end of this call."""
+    def restore(self, run: Run, state: Any) -> Any:
+        """Return the newest checkpoint between `state` and the end of this call."""
         if self.handle.value is not None:
             self.handle.value.refused += 1
             raise RuntimeError(
                 "this `Checkpointer` watches another run at the moment. Build one for "
                 "each, with a folder of its own."
             )
-        metric, mode = trainer.objective
-        objective = [self.metric or metric, self.mode or mode]
-        run = Run(objective, self.data.value, trainer, state, key)
+        ledger = Ledger(run, self._objective(run), state)
         make_folder(self.folder, "folder")
         what = f"the folder of checkpoints {self.folder}"
-        run.claim = claim(self.folder, "checkpoints", what, "folder")
-        self.handle.value = run
-        if run.claim.held:
+        ledger.claim = claim(self.folder, "checkpoints", what, "folder")
+        self.handle.value = ledger
+        if ledger.claim.held:
             remove_unfinished(self.folder, "step_*")
-        state = self._restored(run, state)
-        run.calls.begin(run.begun, run.digest)
+        state = self._restored(ledger, state)
+        ledger.calls.begin(ledger.begun, ledger.digest)
         return state
 
-    def _restored(self, run: Run, state: Any) -> Any:
+    def _restored(self, ledger: Ledger, state: Any) -> Any:
         steps = steps_in(self.folder)
-        last, known = run.end, False
+        last, known = ledger.end, False
         damaged = list[str]()
         useless = list[pathlib.Path]()
         for step in reversed(steps):
@@ -143,11 +135,11 @@ class Checkpointer(AbstractObserver):
             file = file_of(self.folder, step)
             try:
                 stored = read(file)
-                check_same_run(self.folder, stored, run)
+                check_same_run(self.folder, stored, ledger)
                 if not known:
-                    run.take_up(stored)
+                    ledger.take_up(stored)
                     known = True
-                    ended = run.calls.end_of(run.begun, run.end)
+                    ended = ledger.calls.end_of(ledger.begun, ledger.end)
                     if ended in steps:
                         last = ended
                 if step > last:
@@ -158,9 +150,9 @@ class Checkpointer(AbstractObserver):
                 damaged.append(f"{error} The checkpoint before it is tried.")
                 warn_user(damaged[-1])
                 continue
-            check_environment(self.folder, stored, run)
-            if step > run.begun:
-                run.saved, run.since = step, run.begun
+            check_environment(self.folder, stored, ledger)
+            if step > ledger.begun:
+                ledger.saved, ledger.since = step, ledger.begun
                 state = restored
             break
         if damaged and not known:
@@ -168,12 +160,12 @@ class Checkpointer(AbstractObserver):
                 f"no checkpoint in {self.folder} can be used. Restore one from a copy, "
                 f"or empty the folder to begin the run anew. {' '.join(damaged)}"
             )
-        between = [step for step in steps if run.begun <= step <= run.end]
-        if known and not between and run.begun < run.end:
+        between = [step for step in steps if ledger.begun <= step <= ledger.end]
+        if known and not between and ledger.begun < ledger.end:
             warn_user(
                 f"the run in {self.folder} is at step {steps[-1]} already, and of no "
-                f"step up to {run.end}, which is asked for, there is a checkpoint. "
-                f"The steps after {run.begun} are computed again; later ones are "
+                f"step up to {ledger.end}, which is asked for, there is a checkpoint. "
+                f"The steps after {ledger.begun} are computed again; later ones are "
                 "dropped from the log."
             )
         # Out of the way, so that they do not count as the newest ones.
@@ -187,83 +179,86 @@ class Checkpointer(AbstractObserver):
         return None if self.handle.value is None else self.handle.value.since
 
     @override
-    def select(self, state: Any, metrics: Any) -> Tree:
-        """The metric that says what is best, as one number."""
-        del state
-        # The trainer, a part of what is compiled, decides what the handle says here.
-        run = self.handle.value
-        return None if run is None else metric_of(metrics, run.objective[0])
+    def select(self, run: Run) -> MetricOf:
+        """Return the metric that says what is best, as one number."""
+        return MetricOf(self._objective(run)[0])
+
+    def _objective(self, run: Run) -> list[str]:
+        metric, mode = run.objective
+        return [self.metric or metric, self.mode or mode]
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Save at multiples of `every`."""
-        if (run := self.handle.value) is None:
+        if (ledger := self.handle.value) is None:
             return
-        run.value = float(selected[-1])
-        run.calls.go_on(run.begun)
+        ledger.value = float(selected[-1])
+        ledger.calls.go_on(ledger.begun)
         if self.every is not None and steps[-1] % self.every == 0:
-            self._save(run, state, complete=int(steps[-1]) == run.end)
+            self._save(ledger, state, complete=int(steps[-1]) == ledger.end)
 
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Save once more, and let others have the folder."""
-        run = self.handle.value
-        if run is not None and run.refused:
-            run.refused -= 1
+        ledger = self.handle.value
+        if ledger is not None and ledger.refused:
+            ledger.refused -= 1
             return
-        self.handle.value = self.data.value = None
-        if run is None:
+        self.handle.value = None
+        if ledger is None:
             return
         try:
-            self._save_last(run, state, error)
+            self._save_last(ledger, state, error)
         finally:
-            if run.claim is not None:
-                run.claim.release()
+            if ledger.claim is not None:
+                ledger.claim.release()
 
-    def _save_last(self, run: Run, state: Any, error: BaseException | None) -> None:
-        if run.failed or run.value is None:  # not one step was made
+    def _save_last(
+        self, ledger: Ledger, state: Any, error: BaseException | None
+    ) -> None:
+        if ledger.failed or ledger.value is None:  # not one step was made
             return
-        saved = int(state.step) == run.saved
+        saved = int(state.step) == ledger.saved
         if error is None:
-            if not (saved and run.complete):
-                self._save(run, state, complete=True)
+            if not (saved and ledger.complete):
+                self._save(ledger, state, complete=True)
             return
         # What broke the run must not be hidden by what comes after it.
         try:
             if not saved:
-                self._save(run, state, complete=False)
+                self._save(ledger, state, complete=False)
         except OSError as failure:
             warn_user(f"the last checkpoint could not be saved: {failure}")
 
-    def _save(self, run: Run, state: Any, complete: bool) -> None:
+    def _save(self, ledger: Ledger, state: Any, complete: bool) -> None:
         step = int(state.step)
-        value = run.value
+        value = ledger.value
         if value is not None and math.isfinite(value):
-            run.values[step] = value
+            ledger.values[step] = value
         if complete:
-            run.calls.end(run.begun, step, run.end, digest_of(state))
-        trees = {"state": state, "key": run.key}
+            ledger.calls.end(ledger.begun, step, ledger.end, digest_of(state))
+        trees = {"state": state, "key": ledger.key}
         file = file_of(self.folder, step)
         try:
-            kept = self._kept(run, step)
-            run.values = {k: v for k, v in run.values.items() if k in kept}
+            kept = self._kept(ledger, step)
+            ledger.values = {k: v for k, v in ledger.values.items() if k in kept}
             meta = {
                 "step": step,
-                "values": run.values,
-                "objective": run.objective,
+                "values": ledger.values,
+                "objective": ledger.objective,
                 "stopping": counted(state),
-                "configuration": run.configuration,
-                "environment": run.environment,
-                "data": run.data,
-                **run.calls.meta(),
+                "configuration": ledger.configuration,
+                "environment": ledger.environment,
+                "data": ledger.data,
+                **ledger.calls.meta(),
             }
             write(file, trees, meta)
-            run.saved, run.complete = step, complete
+            ledger.saved, ledger.complete = step, complete
             for old in steps_in(self.folder):
                 if old not in kept:
                     file_of(self.folder, old).unlink(missing_ok=True)
         except OSError as error:
-            run.failed = True
+            ledger.failed = True
             raise OSError(
                 error.errno,
                 f"the checkpoint of step {step} could not be written "
@@ -272,11 +267,11 @@ class Checkpointer(AbstractObserver):
                 str(file),
             ) from error
 
-    def _kept(self, run: Run, step: int) -> set[int]:
+    def _kept(self, ledger: Ledger, step: int) -> set[int]:
         """The newest steps, the best one, the ends of calls, and what lies beyond."""
         steps = sorted({*steps_in(self.folder), step})
-        newest = [one for one in steps if one <= run.end][-self.keep :]
-        beyond = [one for one in steps if one > run.end]
-        values = {k: v for k, v in run.values.items() if k in steps}
-        best = ranked(values, run.objective[1])[:1]
-        return {*newest, *beyond, *best, *run.calls.steps()}
+        newest = [one for one in steps if one <= ledger.end][-self.keep :]
+        beyond = [one for one in steps if one > ledger.end]
+        values = {k: v for k, v in ledger.values.items() if k in steps}
+        best = ranked(values, ledger.objective[1])[:1]
+        return {*newest, *beyond, *best, *ledger.calls.steps()}

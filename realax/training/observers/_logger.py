@@ -8,28 +8,26 @@ from typing import Any, SupportsIndex, override
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..._arguments import arguments, flag, function, optional, path, whole
 from ..._compile import compiled
 from ..._errors import describe
 from ..._storage._files import make_folder
-from ..._types import PRNGKeyArray, Tree
-from ._base import HOST, AbstractObserver, Handle
-from ._checkpoint import Checkpointer
+from ..._types import Tree
+from ._base import AbstractObserver, Handle
 from ._jsonl import JsonLines, Row
+from ._logged import Logged, MetricsFn, checkpoint_of
 from ._params import store_params
+from ._run import Run
 from ._sinks import Sink, TensorBoard, Wandb
-
-
-type MetricsFn = Callable[[Any, Any], tuple[Any, Any, Any]]
 
 
 class _Open:
     """What a logger holds: wandb's run, and the sinks of the run that is on."""
 
     wandb: Wandb | None = None
+    logged: Logged | None = None
     sinks: tuple[Sink, ...] = ()
     runs: bool = False
     started: bool = False  # the sinks: by the first rows
@@ -54,7 +52,8 @@ class Logger(AbstractObserver):
     - `wandb_log`: whether to log to wandb. Call `init` before the run and `finish`
         after the last one.
     - `metrics_fn`: `(state, metrics) -> (row to log, what to checkpoint, step)`, traced
-        into the compiled step. `realax.training.log.default_metrics` if `None`.
+        into the compiled step. If `None`, the trainer's own `log_row` and
+        `best_params`.
     - `ckpt_file`: what `metrics_fn` chose is saved as `<ckpt_file>_<step>.eqx`;
         `load_params` reads it.
     - `ckpt_freq`: at multiples of so many steps.
@@ -67,18 +66,15 @@ class Logger(AbstractObserver):
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
 
-    metrics_fn: MetricsFn | None = eqx.field(static=True, kw_only=True)
-    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
-    saving: bool = eqx.field(static=True, kw_only=True)
-    wandb_log: bool = eqx.field(metadata=HOST, kw_only=True)
-    ckpt_file: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
-    ckpt_freq: int = eqx.field(metadata=HOST, kw_only=True)
-    log_file: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
-    log_dir: pathlib.Path | None = eqx.field(metadata=HOST, kw_only=True)
-    host_log_transform: Callable[[Row], Row] | None = eqx.field(
-        metadata=HOST, kw_only=True
-    )
-    verbose: bool = eqx.field(metadata=HOST, kw_only=True)
+    metrics_fn: MetricsFn | None = eqx.field(kw_only=True)
+    every: int | None = eqx.field(default=None, kw_only=True)
+    wandb_log: bool = eqx.field(kw_only=True)
+    ckpt_file: pathlib.Path | None = eqx.field(kw_only=True)
+    ckpt_freq: int = eqx.field(kw_only=True)
+    log_file: pathlib.Path | None = eqx.field(kw_only=True)
+    log_dir: pathlib.Path | None = eqx.field(kw_only=True)
+    host_log_transform: Callable[[Row], Row] | None = eqx.field(kw_only=True)
+    verbose: bool = eqx.field(kw_only=True)
     handle: Handle[_Open] = eqx.field(static=True, kw_only=True)
 
     @arguments(
@@ -110,12 +106,11 @@ class Logger(AbstractObserver):
         self.wandb_log = wandb_log
         self.ckpt_file = place(ckpt_file)
         self.ckpt_freq = operator.index(ckpt_freq)
-        self.saving = ckpt_file is not None
         self.log_file = place(log_file)
         self.log_dir = place(log_dir)
         self.host_log_transform = host_log_transform
         self.verbose = verbose
-        self.every = self.ckpt_freq if self.saving else None
+        self.every = None if ckpt_file is None else self.ckpt_freq
         self.handle = Handle(_Open())
 
     def init(self, **kws: Any) -> None:
@@ -145,9 +140,9 @@ class Logger(AbstractObserver):
         return self.handle.value
 
     @override
-    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
-        """Take possession of what is written."""
-        del key
+    def on_start(self, run: Run, state: Any) -> None:
+        """Take possession of the files that are written."""
+        del state
         opened = self._opened
         if opened.runs:
             opened.refused += 1
@@ -164,7 +159,7 @@ class Logger(AbstractObserver):
             make_folder(self.ckpt_file.parent, "ckpt_file")
         opened.runs = True
         opened.started = False
-        since = _restored_since(trainer)
+        since = run.since
         opened.sinks = tuple(
             sink
             for sink in (
@@ -176,36 +171,13 @@ class Logger(AbstractObserver):
         )
         for sink in opened.sinks:
             sink.open()
-        return state
 
     @override
-    def select(self, state: Any, metrics: Any) -> Tree:
-        """The row and its step; all metrics too where something is saved from them."""
-        row, _, step = self._choose(state, metrics)
-        if not isinstance(row, dict):
-            raise TypeError(
-                "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
-                f"as its row, but got {describe(row)}."
-            )
-        if not eqx.is_array_like(step) or jnp.shape(step) != ():
-            raise TypeError(
-                "`metrics_fn` must return `(row, checkpoint, step)` with a number as "
-                f"its step, but got {describe(step)}. For example: `return row, None, "
-                "state.step`."
-            )
-        for name, value in row.items():
-            if not eqx.is_array_like(value) or name in ("step", "train_step"):
-                raise TypeError(
-                    "the row of `metrics_fn` must hold arrays and numbers, and none "
-                    f"named 'step' or 'train_step', but at {name!r} got "
-                    f"{describe(value)}. Text can be added by `host_log_transform`."
-                )
-        row = {name: jnp.asarray(value) for name, value in row.items()}
-        return {
-            "row": row,
-            "step": jnp.asarray(step),
-            "metrics": metrics if self.saving else None,
-        }
+    def select(self, run: Run) -> Logged:
+        """Return what makes the row of each step."""
+        saving = self.ckpt_file is not None
+        self._opened.logged = Logged(run.bare, self.metrics_fn, saving)
+        return self._opened.logged
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
@@ -223,7 +195,7 @@ class Logger(AbstractObserver):
             print(f"step {step}:", *shown, flush=True)
         if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
-            chosen = compiled(_chosen, {})(self.metrics_fn, state, metrics)
+            chosen = compiled(checkpoint_of, {})(opened.logged, state, metrics)
             file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
             store_params(self.ckpt_file.with_name(file), chosen, "ckpt_file")
 
@@ -240,9 +212,6 @@ class Logger(AbstractObserver):
         with contextlib.ExitStack() as stack:  # the others too where one fails
             for sink in sinks:
                 stack.callback(sink.close)
-
-    def _choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
-        return _chose(self.metrics_fn, state, metrics)
 
     def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
         names = list(selected["row"])
@@ -262,28 +231,6 @@ class Logger(AbstractObserver):
                         "row`."
                     )
         return list(zip(steps.tolist(), selected["step"].tolist(), rows, strict=True))
-
-
-def _chose(fn: MetricsFn | None, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
-    from ..log import default_metrics
-
-    result: Any = (fn or default_metrics)(state, metrics)
-    if not (isinstance(result, tuple) and len(result) == 3):
-        raise TypeError(
-            "`metrics_fn` must return `(row, checkpoint, step)`, but got "
-            f"{describe(result)}. For example: `return row, None, state.step`."
-        )
-    return result
-
-
-def _restored_since(trainer: Any) -> int | None:
-    """The step at which a restored run had begun, and its log with it."""
-    savers = (one for one in trainer.callbacks if isinstance(one, Checkpointer))
-    return next((since for one in savers if (since := one.since) is not None), None)
-
-
-def _chosen(fn: MetricsFn | None, state: Any, metrics: Any) -> Any:
-    return _chose(fn, state, metrics)[1]
 
 
 def _short(value: Any) -> str:

@@ -8,13 +8,14 @@ import equinox as eqx
 import numpy as np
 
 from ..._arguments import arguments, optional, text, whole
-from ..._types import PRNGKeyArray, Tree
-from ._base import HOST, AbstractObserver, Handle
-from ._metrics import metric_of
+from ..._types import Tree
+from .._metrics import MetricOf
+from ._base import AbstractObserver, Handle
+from ._run import Run
 
 
 class _Open:
-    """What a bar holds while its run lasts."""
+    """A bar, and the metric that it shows."""
 
     def __init__(self, bar: Any, metric: str):
         self.bar = bar
@@ -22,10 +23,10 @@ class _Open:
 
 
 class ProgressBar(AbstractObserver):
-    """Shows steps, steps per second, time left and how well it goes.
+    """Shows the steps, their speed, the time left and a metric.
 
     A tqdm bar, in terminals and notebooks. Nothing is written where the standard error
-    output is neither.
+    is neither.
 
     **Arguments:**
 
@@ -36,8 +37,8 @@ class ProgressBar(AbstractObserver):
     **Raises:** `ValueError` with the closest matches where there is no such metric.
     """
 
-    metric: str | None = eqx.field(static=True)
-    every: int | None = eqx.field(metadata=HOST, default=None, kw_only=True)
+    metric: str | None
+    every: int | None = eqx.field(default=None, kw_only=True)
     handle: Handle[_Open] = eqx.field(static=True)
 
     @arguments(metric=optional(text), every=optional(whole()))
@@ -49,29 +50,27 @@ class ProgressBar(AbstractObserver):
         self.handle = Handle()
 
     @override
-    def on_start(self, trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
+    def on_start(self, run: Run, state: Any) -> None:
         """Open the bar at the state's step."""
-        del key
         from tqdm.auto import tqdm  # imports what a notebook needs: late
 
         # `None` hides the bar where nobody looks; in a notebook tqdm would hide it too.
         bar = tqdm(
-            total=trainer.train_steps,
+            total=run.end,
             initial=int(state.step),
             unit="step",
             disable=False if _in_notebook() else None,
             dynamic_ncols=True,
         )
-        self.handle.value = _Open(bar, self.metric or trainer.objective[0])
-        return state
+        self.handle.value = _Open(bar, self._metric_of(run))
 
     @override
-    def select(self, state: Any, metrics: Any) -> Tree:
-        """The metric that is shown, as one number."""
-        del state
-        # The trainer, a part of what is compiled, decides what the handle says here.
-        opened = self.handle.value
-        return None if opened is None else metric_of(metrics, opened.metric)
+    def select(self, run: Run) -> MetricOf:
+        """Return the metric that is shown, as one number."""
+        return MetricOf(self._metric_of(run))
+
+    def _metric_of(self, run: Run) -> str:
+        return self.metric or run.objective[0]
 
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:

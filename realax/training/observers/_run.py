@@ -1,165 +1,44 @@
-"""What a checkpointer knows of its run, and how it tells one run from another."""
+"""The run that observers watch."""
 
-import hashlib
-import json
-import pathlib
-import re
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from ..._errors import warn_user
-from ..._storage._files import Stored
-from ..._storage._fingerprint import configuration, differences, environment, execution
-from ..._trees import with_fields
 from ..._types import PRNGKeyArray
-from ._calls import Calls
-from ._lock import Claim
 
 
-# Of what else differs in two runs, most follows from these.
-_TELLING: tuple[str, ...] = (
-    "class",
-    "strategy",
-    "optimizer",
-    "task",
-    "loss_fn",
-    "popsize",
-    "params_like",
-    "data",
-    "key",
-)
-
-
-_NOT_COMPARED = ("train_steps", "callbacks")
-
-
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """What a checkpointer holds while its run lasts.
+    """A run that is about to begin.
 
-    **Arguments:**
-
-    - `objective`: the metric that says what is best, and which way is better.
-    - `data`: a digest of the run's data, if they are known.
-    - `trainer`, `state`, `key`: with which the run begins.
+    - `trainer`: the trainer, with its callbacks.
+    - `bare`: the trainer as it is compiled, without callbacks.
+    - `key`: the run's key.
+    - `begin`: the step of the state with which the run was called.
+    - `end`: the step at which it ends, unless a rule or its data end it before.
+    - `digest`: computes `data_digest`; `None` for a stream.
     """
 
-    claim: Claim | None = None
-    value: float | None = None  # of the objective, at the last step
-    since: int | None = None  # the step at which it had begun, of a restored run
-    saved: int | None = None  # the step of the newest file of this run
-    complete: bool = False  # whether that file says that the call ends there
-    failed: bool = False
-    refused: int = 0  # runs that began meanwhile, and are yet to be ended
+    trainer: Any
+    bare: Any
+    key: PRNGKeyArray
+    begin: int
+    end: int
+    digest: Callable[[], str] | None
 
-    def __init__(
-        self,
-        objective: list[str],
-        data: str | None,
-        trainer: Any,
-        state: Any,
-        key: PRNGKeyArray,
-    ):
-        self.objective = objective
-        self.key = key
-        self.data = data
-        self.begun, self.end = int(state.step), int(trainer.train_steps)
-        self.configuration = configuration(trainer, _NOT_COMPARED)
-        self.environment = environment() | execution(trainer, _NOT_COMPARED)
-        if options := trainer.compiler_options:
-            text = ", ".join(f"{name}={value}" for name, value in options.items())
-            self.environment["compiler options"] = text
-        self.values: dict[int, float] = {}  # of the objective, for each file
-        self.calls = Calls()
-        self.digest = digest_of(state)
+    @property
+    def objective(self) -> tuple[str, str]:
+        """The trainer's objective: the name of a metric, and `"min"` or `"max"`."""
+        return self.trainer.objective
 
-    def take_up(self, stored: Stored) -> None:
-        """Know what the run before this one knew."""
-        if stored.meta.get("objective") == self.objective:
-            self.values = {int(k): v for k, v in stored.meta["values"].items()}
-        self.calls = Calls(stored.meta)
+    @property
+    def since(self) -> int | None:
+        """The step at which a restored run had once begun; `None` for a new run."""
+        found = (observer.since for observer in self.trainer.callbacks.observers)
+        return next((since for since in found if since is not None), None)
 
-
-def check_same_run(folder: pathlib.Path, stored: Stored, run: Run) -> None:
-    """Refuse another key, configuration, data or state to begin with."""
-    wrong = differences(stored.meta["configuration"], run.configuration)
-    kind = str(run.key.dtype)
-    if (before := stored.leaves["key"]["dtype"]) != kind:
-        wrong.append(f"key: {before} then, {kind} now")
-    else:
-        key = {"key": _text(run.key)}
-        wrong += differences({"key": _text(stored.fill("key", run.key))}, key)
-    before, now = stored.meta.get("data"), run.data
-    if before is not None and now is not None and before != now:
-        wrong.append(f"data: {before} then, {now} now")
-    before = Calls(stored.meta).states.get(run.begun, run.digest)
-    if not wrong and before != run.digest:
-        step = run.begun
-        wrong.append(f"the state at step {step}: {before} then, {run.digest} now")
-    if wrong:
-        raise ValueError(
-            f"{folder} holds another run. What differs: {_in_words(wrong)}. Choose "
-            "another folder for this run, or make it the same again to go on with that "
-            "one."
-        )
-
-
-def check_environment(folder: pathlib.Path, stored: Stored, run: Run) -> None:
-    """Warn of another environment."""
-    changed = differences(stored.meta["environment"], run.environment)
-    if changed:
-        warn_user(
-            f"the run in {folder} goes on in another environment, and may differ in "
-            f"its last bits from one that was not interrupted: {'; '.join(changed)}."
-        )
-
-
-def digest_of(state: Any) -> str:
-    """A digest of a state, without early stopping's counters: rules may change."""
-    state = with_fields(state, stopping=())
-    return hashlib.sha256(json.dumps(configuration(state)).encode()).hexdigest()[:12]
-
-
-def counted(state: Any) -> list[str]:
-    """What each of early stopping's counters in a state counts, in their order."""
-    return [f"{one.metric} {one.mode}" for one in state.stopping]
-
-
-def filled(stored: Stored, state: Any) -> Any:
-    """`state` with what is in a file.
-
-    Counters of early stopping that are not in the file begin anew; those of the file
-    that count something else are left out.
-    """
-    bare = stored.fill("state", with_fields(state, stopping=()))
-    left: list[str | None] = [*stored.meta["stopping"]]
-    stopping = list[Any]()
-    for text, one in zip(counted(state), state.stopping, strict=True):
-        if text in left:
-            place = left.index(text)
-            left[place] = None
-            one = stored.fill(f"state.stopping[{place}]", one)
-        stopping.append(one)
-    return with_fields(bare, stopping=tuple(stopping))
-
-
-def _text(key: PRNGKeyArray) -> str:
-    return configuration(key)["."]
-
-
-def _in_words(differences: list[str]) -> str:
-    """What differs between two runs: the most telling first, and not all of it."""
-
-    def rank(text: str) -> tuple[int, int]:
-        name = re.split(r"[.#\[:]", text, maxsplit=1)[0]
-        telling = _TELLING.index(name) if name in _TELLING else len(_TELLING)
-        path = text.split(": ", 1)[0]
-        return telling, path.count(".") + path.count("[")
-
-    shown = list[str]()
-    for difference in sorted(differences, key=rank):
-        if len(difference) > 300:
-            difference = f"{difference[:170]} ... {difference[-120:]}"
-        if len(shown) == 5 or (shown and len("; ".join((*shown, difference))) > 350):
-            break
-        shown.append(difference)
-    more = len(differences) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    @functools.cached_property
+    def data_digest(self) -> str | None:
+        """A digest of the run's data, computed on demand; `None` for a stream."""
+        return None if self.digest is None else self.digest()

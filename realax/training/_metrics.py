@@ -2,21 +2,22 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..._errors import closest
+from .._errors import closest
 
 
 def metric_of(metrics: Any, name: str) -> Array:
-    """The mean of a metric, as a float of shape `()`.
+    """Return the mean of a metric, as a float of shape `()`.
 
     **Arguments:**
 
-    - `metrics`: what a step returned.
-    - `name`: of an entry, such as `"loss"`; what lies deeper is reached by dots, such
-        as `"eval_data.length"`.
+    - `metrics`: those of a step.
+    - `name`: the name of an entry, such as `"loss"`, with dots to deeper ones, such as
+        `"eval_data.length"`.
 
     **Raises:** `ValueError` with the closest matches where there is no such metric,
     or where it is a tree of several.
@@ -37,3 +38,14 @@ def metric_of(metrics: Any, name: str) -> Array:
     raise ValueError(
         f"`metric`: there is no {name!r} among the metrics. {closest(name, leaves)}"
     )
+
+
+class MetricOf(eqx.Module):
+    """Selects a metric of each step, as `metric_of`."""
+
+    name: str = eqx.field(static=True)
+
+    def __call__(self, state: Any, metrics: Any) -> Array:
+        """Return the metric as one number."""
+        del state
+        return metric_of(metrics, self.name)

@@ -1,6 +1,5 @@
-"""Stopping early."""
+"""Early stopping."""
 
-import functools
 from typing import Any, Literal, SupportsIndex
 
 import equinox as eqx
@@ -8,17 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..._arguments import arguments, number, one_of, optional, text, whole
-from ._base import AbstractObserver
-from ._metrics import metric_of
+from .._metrics import metric_of
+from ._base import AbstractCounters, AbstractStopping
 
 
-class Stopped(eqx.Module):
-    """The counters of early stopping, a part of the state.
+class Progress(AbstractCounters):
+    """How well a run goes by one metric.
 
-    - `best`: the best value of the metric so far, by `min_delta` at least.
-    - `reached`: the best value at all.
-    - `since`: how many steps ago `best` was.
-    - `metric`, `mode`: what is counted.
+    - `best`: the best value of the metric so far that was better by `min_delta`.
+    - `reached`: the best value of all.
+    - `since`: the number of steps since `best`.
+    - `metric`, `mode`: the metric, and which way is better.
 
     Values have the sign with which smaller is better.
     """
@@ -29,12 +28,18 @@ class Stopped(eqx.Module):
     metric: str = eqx.field(static=True)
     mode: str = eqx.field(static=True)
 
+    @property
+    def label(self) -> str:
+        """The metric and its mode."""
+        return f"{self.metric} {self.mode}"
 
-class EarlyStopping(AbstractObserver):
+
+class EarlyStopping(AbstractStopping[Progress]):
     """Ends a run when a metric has reached a target, or no longer improves.
 
-    Decided inside the compiled step, so that the result does not depend on chunks: from
-    then on the state stands still, and the host ends the run. `data["stopped_at"]` is
+    The decision is made inside the compiled step, so that the result does not depend on
+    chunks: from then on the state does not change, and the run ends.
+    `data["stopped_at"]` is
     the step at which a run ended, and its metrics end there. Under `jit` and `vmap`,
     where lengths are fixed, each run has counters of its own, and the last row of
     metrics is repeated; a run that was over before its first step has rows of zeros.
@@ -94,17 +99,16 @@ class EarlyStopping(AbstractObserver):
         )
         self.min_delta = jnp.asarray(min_delta, dtype)
         self.mode = mode
-        self.every = None
 
-    def begin(self, objective: tuple[str, str]) -> Stopped:
-        """The counters before the first step.
+    def begin(self, objective: tuple[str, str]) -> Progress:
+        """Return the counters before the first step.
 
         **Arguments:**
 
         - `objective`: the trainer's.
         """
         worst = jnp.asarray(jnp.inf, jnp.result_type(float))
-        return Stopped(
+        return Progress(
             best=worst,
             reached=worst,
             since=jnp.zeros((), jnp.int32),
@@ -112,48 +116,27 @@ class EarlyStopping(AbstractObserver):
             mode=self.mode or objective[1],
         )
 
-    def update(self, stopped: Stopped, metrics: Any) -> Stopped:
-        """The counters after a step that returned `metrics`."""
-        sign = 1.0 if stopped.mode == "min" else -1.0
-        value = sign * metric_of(metrics, stopped.metric).astype(stopped.best.dtype)
-        better = value < stopped.best - jnp.where(
-            jnp.isfinite(stopped.best), self.min_delta, 0.0
+    def update(self, counters: Progress, metrics: Any) -> Progress:
+        """Return the counters after a step that returned `metrics`."""
+        sign = 1.0 if counters.mode == "min" else -1.0
+        value = sign * metric_of(metrics, counters.metric).astype(counters.best.dtype)
+        better = value < counters.best - jnp.where(
+            jnp.isfinite(counters.best), self.min_delta, 0.0
         )
-        return Stopped(
-            best=jnp.where(better, value, stopped.best),
-            reached=jnp.where(value < stopped.reached, value, stopped.reached),
-            since=jnp.where(better, 0, stopped.since + 1),
-            metric=stopped.metric,
-            mode=stopped.mode,
+        return Progress(
+            best=jnp.where(better, value, counters.best),
+            reached=jnp.where(value < counters.reached, value, counters.reached),
+            since=jnp.where(better, 0, counters.since + 1),
+            metric=counters.metric,
+            mode=counters.mode,
         )
 
-    def over(self, stopped: Stopped) -> Bool[Array, "*lanes"]:
-        """Whether a run with these counters is over."""
-        over = jnp.zeros(stopped.since.shape, bool)
+    def over(self, counters: Progress) -> Bool[Array, "*lanes"]:
+        """Return whether a run with these counters is over."""
+        over = jnp.zeros(counters.since.shape, bool)
         if self.target is not None:
-            sign = 1.0 if stopped.mode == "min" else -1.0
-            over |= stopped.reached <= sign * self.target
+            sign = 1.0 if counters.mode == "min" else -1.0
+            over |= counters.reached <= sign * self.target
         if self.patience is not None:
-            over |= stopped.since >= self.patience
+            over |= counters.since >= self.patience
         return over
-
-
-def with_counters(
-    stopping: tuple[Stopped, ...],
-    rules: tuple[EarlyStopping, ...],
-    objective: tuple[str, str],
-) -> tuple[Stopped, ...]:
-    """Counters for `rules`: those of `stopping` that count the same, or new ones."""
-    left = {(one.metric, one.mode, i): one for i, one in enumerate(stopping)}
-    found = list[Stopped]()
-    for rule in rules:
-        new = rule.begin(objective)
-        alike = [key for key in left if key[:2] == (new.metric, new.mode)]
-        found.append(left.pop(alike[0]) if alike else new)
-    return tuple(found)
-
-
-def is_over(rules: tuple[EarlyStopping, ...], state: Any) -> Bool[Array, ""]:
-    """Whether one of the rules says that the run is over."""
-    over = [rule.over(one) for rule, one in zip(rules, state.stopping, strict=True)]
-    return functools.reduce(jnp.logical_or, over, jnp.asarray(False))

@@ -1,0 +1,85 @@
+"""The callbacks of a trainer, told apart once: observers, and rules that end a run."""
+
+from collections.abc import Iterator
+from typing import Any, final
+
+import equinox as eqx
+
+from .._errors import describe
+from .observers import AbstractObserver
+from .stopping import AbstractStopping
+
+
+type Callback = AbstractObserver | AbstractStopping[Any]
+type Many = tuple[Callback, ...] | list[Callback]
+# What a trainer takes as its `callbacks`.
+type CallbacksLike = Callback | Many | Callbacks | None
+
+
+@final
+class Callbacks(eqx.Module):
+    """The callbacks of a trainer.
+
+    A trainer of one's own declares its field as
+    `callbacks: rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())`.
+
+    - `observers`: those that watch, in the order in which they are called. Those that
+        save come last, so that no log ends before a checkpoint.
+    - `rules`: those that end a run.
+
+    **Arguments:**
+
+    - `callbacks`: an observer or a rule, or a tuple or list of them.
+    - `more`: further ones; `None` is none.
+
+    **Raises:** `TypeError` for anything else, `ValueError` where one is there twice.
+    """
+
+    observers: tuple[AbstractObserver, ...]
+    rules: tuple[AbstractStopping[Any], ...]
+
+    def __init__(self, callbacks: CallbacksLike = (), *more: Callback | None):
+        found = list[Callback]()
+        for callback in (*as_callbacks("`callbacks`", callbacks), *more):
+            if callback is None:
+                continue
+            if any(callback is other for other in found):
+                raise ValueError(
+                    f"the same `{type(callback).__name__}` is there twice, among "
+                    "`callbacks` or as `logger` too. Give each observer once."
+                )
+            found.append(callback)
+        observers = [one for one in found if isinstance(one, AbstractObserver)]
+        self.observers = tuple(sorted(observers, key=lambda observer: observer.saves))
+        self.rules = tuple(one for one in found if isinstance(one, AbstractStopping))
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter((*self.observers, *self.rules))
+
+    def __len__(self) -> int:
+        return len(self.observers) + len(self.rules)
+
+
+def as_callbacks(phrase: str, value: Any) -> tuple[Callback, ...]:
+    """One observer or rule, or a tuple or list of them, as a tuple; `None` is none.
+
+    **Raises:** `TypeError` that begins with `phrase`.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, AbstractObserver | AbstractStopping):
+        return (value,)
+    expected = f"{phrase} must be observers, one or a tuple of them"
+    if not isinstance(value, tuple | list | Callbacks):
+        raise TypeError(
+            f"{expected}, but got {describe(value)}. For example: "
+            "`(ProgressBar(), EarlyStopping(patience=100))`."
+        )
+    many: list[Any] = list(value)
+    for i, one in enumerate(many):
+        if not isinstance(one, AbstractObserver | AbstractStopping):
+            raise TypeError(
+                f"{expected}, but got {describe(one)} as number {i + 1}. Make it a "
+                "subclass of `AbstractObserver`, and pass an instance."
+            )
+    return tuple(many)

@@ -1,0 +1,184 @@
+"""The host's half of an observed run: its start, its chunks, its end."""
+
+import contextlib
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._check import no_type_check
+from .._errors import describe, warn_user
+from .._types import Tree
+from ._callbacks import Callbacks
+from ._carry import Carry, Row, Selected
+from ._feed import AbstractFeed, Constant, Data
+from ._pace import Pace
+from ._rows import first_rows, joined
+from ._signals import Signals, deferred_signals
+from ._stream import Stream
+from .observers import AbstractObserver, Run
+
+
+class Session:
+    """The host's half of an observed run.
+
+    **Arguments:**
+
+    - `run`: the run.
+    - `callbacks`: those of its trainer.
+    - `state`: the state from which it would start.
+    - `feed`: the data of its steps.
+    - `signals`: those that wait for an answer.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        callbacks: Callbacks,
+        state: Any,
+        feed: AbstractFeed,
+        signals: Signals,
+    ):
+        self.run = run
+        self.state = state
+        self._callbacks = callbacks
+        self.feed = feed
+        self._pace = Pace(callbacks.observers, signals)
+        self._started = list[AbstractObserver]()
+        self._done = 0
+        self._warned = False
+        self._example: Tree = None  # buffers, for their types
+        self.kept = list[Tree]()
+
+    def start(self) -> tuple[Selected, ...]:
+        """Restore a state, start the observers, and return what they select."""
+        observers = self._callbacks.observers
+        for observer in observers:
+            if observer.saves:
+                self._started.append(observer)
+                restored = observer.restore(self.run, self.state)
+                self.state = _checked(observer, restored, self.state)
+        for observer in observers:
+            if not observer.saves:
+                self._started.append(observer)
+            observer.on_start(self.run, self.state)
+        self._done = int(self.state.step)
+        rules = self._callbacks.rules
+        self.carry = self.run.trainer.placed(Carry.of(self.state, rules))
+        # A run that was stopped before takes no batch.
+        steps = 0 if bool(self.carry.over) else self.run.end - self._done
+        self.feed.begin(skip=self._done - self.run.begin, steps=steps)
+        return tuple(
+            Selected(type(one).__name__, one.select(self.run)) for one in observers
+        )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a step left to make, and data for it."""
+        if self._done >= self.run.end or bool(self.carry.over):
+            return False
+        return self.feed.ready()
+
+    def next_chunk(self) -> tuple[Data, np.int32]:
+        """Return the data of the next chunk, and its number of steps."""
+        data = self.feed.data()
+        most = min(self.feed.left, self.run.end - self._done)
+        return data, np.int32(self._pace.start(self._done, most))
+
+    def wait_for(self, carry: Carry) -> None:
+        """Prepare data until the device has computed a chunk."""
+        self.feed.look_ahead(lambda: _is_busy(carry.state.step))
+        jax.block_until_ready(carry.state.step)
+
+    def show(self, carry: Carry, buffers: Row) -> None:
+        """Show the observers a chunk. Only then can its state be saved at the end."""
+        steps = np.arange(self._done, int(carry.state.step)) + 1
+        rows = first_rows(buffers, len(steps))
+        self._pace.stop(len(steps))
+        self.feed.used(len(steps))
+        self._done += len(steps)
+        self._example = buffers.kept
+        self.kept.append(rows.kept)
+        self._warn(carry.state)
+        selected = rows.selected
+        for observer, seen in zip(self._callbacks.observers, selected, strict=True):
+            observer.on_chunk(steps, seen, carry.state)
+        self.carry, self.state = carry, carry.state
+
+    def rows(self) -> Tree:
+        """Return what was kept of all steps, of which there is at least one."""
+        return joined(self._example, self.kept)
+
+    def end(self, error: BaseException | None) -> None:
+        """End every observer that was started, the others too where one fails."""
+        _end_all(self._started, self.state, error)
+
+    def _warn(self, state: Any) -> None:
+        text = None if self._warned else self.run.trainer.warning(state)
+        if text is not None:
+            self._warned = True
+            warn_user(text)
+
+
+@contextlib.contextmanager
+def opened(
+    run: Run,
+    callbacks: Callbacks,
+    state: Any,
+    data: Tree,
+    batches: Iterable[Tree] | None,
+) -> Generator[Session]:
+    """Open a session, which holds back signals until it is closed.
+
+    **Arguments:**
+
+    - `run`, `callbacks`, `state`: as for `Session`.
+    - `data`: the data of each step, unless there are `batches`, one for each.
+    """
+    error: BaseException | None = None
+    with deferred_signals() as signals:
+        feed: AbstractFeed = Constant(data)
+        if batches is not None:
+            careful = bool(callbacks.rules)
+            feed = Stream(batches, signals.waiting, run.trainer.placed, careful)
+        session = Session(run, callbacks, state, feed, signals)
+        try:
+            yield session
+            signals.finish()
+        except BaseException as exception:
+            error = exception
+            raise
+        finally:
+            session.end(error)
+
+
+@no_type_check
+def _is_busy(array: Any) -> bool:
+    return not array.is_ready()
+
+
+def _checked(observer: AbstractObserver, state: Any, before: Any) -> Any:
+    if jax.tree.structure(state) != jax.tree.structure(before):
+        raise TypeError(
+            f"`{type(observer).__name__}.restore` must return the state from which to "
+            f"start, but got {describe(state)}. End it with `return state`."
+        )
+    return state
+
+
+def _end_all(
+    observers: list[AbstractObserver], state: Any, error: BaseException | None
+) -> None:
+    """End the observers, the last one first, the others too where one fails."""
+    if not observers:
+        return
+    try:
+        observers[-1].on_end(state, error)
+    except Exception as failure:
+        if error is None:
+            raise
+        # What broke the run must not be hidden by what comes after it.
+        warn_user(f"{type(observers[-1]).__name__}.on_end failed too: {failure!r}")
+    finally:
+        _end_all(observers[:-1], state, error)

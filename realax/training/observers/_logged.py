@@ -1,0 +1,74 @@
+"""What a logger takes of each step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..._errors import describe
+from ..._types import Tree
+
+
+type MetricsFn = Callable[[Any, Any], tuple[Any, Any, Any]]
+
+
+class Logged(eqx.Module):
+    """Selects the row of each step, and its number.
+
+    - `trainer`: the trainer as it is compiled, which says what to log by default.
+    - `metrics_fn`: `(state, metrics) -> (row, checkpoint, step)`, or `None`.
+    - `saving`: whether checkpoints are made, for which all metrics are selected.
+    """
+
+    trainer: Any
+    metrics_fn: MetricsFn | None
+    saving: bool = eqx.field(static=True)
+
+    def __call__(self, state: Any, metrics: Any) -> Tree:
+        """Return the row and its step; all metrics too where they are needed.
+
+        **Raises:** `TypeError` for what `metrics_fn` must not return.
+        """
+        row, _, step = self.choose(state, metrics)
+        if not isinstance(row, dict):
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
+                f"as its row, but got {describe(row)}."
+            )
+        if not eqx.is_array_like(step) or jnp.shape(step) != ():
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)` with a number as "
+                f"its step, but got {describe(step)}. For example: `return row, None, "
+                "state.step`."
+            )
+        for name, value in row.items():
+            if not eqx.is_array_like(value) or name in ("step", "train_step"):
+                raise TypeError(
+                    "the row of `metrics_fn` must hold arrays and numbers, and none "
+                    f"named 'step' or 'train_step', but at {name!r} got "
+                    f"{describe(value)}. Text can be added by `host_log_transform`."
+                )
+        return {
+            "row": {name: jnp.asarray(value) for name, value in row.items()},
+            "step": jnp.asarray(step),
+            "metrics": metrics if self.saving else None,
+        }
+
+    def choose(self, state: Any, metrics: Any) -> tuple[Any, Any, Any]:
+        """Return the row, what to save as a checkpoint, and the step."""
+        if self.metrics_fn is None:
+            row = self.trainer.log_row(state, metrics)
+            return row, self.trainer.best_params(state), state.step
+        result: Any = self.metrics_fn(state, metrics)
+        if not (isinstance(result, tuple) and len(result) == 3):
+            raise TypeError(
+                "`metrics_fn` must return `(row, checkpoint, step)`, but got "
+                f"{describe(result)}. For example: `return row, None, state.step`."
+            )
+        return result
+
+
+def checkpoint_of(logged: Logged, state: Any, metrics: Any) -> Any:
+    """Return what is to be saved of a step."""
+    return logged.choose(state, metrics)[1]
