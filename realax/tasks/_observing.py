@@ -23,7 +23,7 @@ class Evaluation(eqx.Module):
     """
 
     values: Float[Array, "pop reps"]
-    aux: Tree
+    aux: Tree = None
     moments: Moments | None = None
 
 
