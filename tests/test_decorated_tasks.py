@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import realax as rx
-from realax.tasks._base import begun, is_maximized, options_of
+from realax.tasks import FunctionTask, as_task
 
 
 # equinox fears for the arrays of what is decorated, which here shall stay as they are.
@@ -49,21 +49,22 @@ def test_what_a_decorator_negates_is_minimised() -> None:
 
 def test_what_is_only_copied_does_not_count() -> None:
     task = Climb()
-    assert is_maximized(task) and is_maximized(functools.partial(jax.jit(task)))
-    assert not is_maximized(_negated(task))
-    assert not is_maximized(functools.partial(_negated(_negated(task))))
+    assert as_task(task).maximize
+    assert as_task(functools.partial(jax.jit(task))).maximize
+    assert not as_task(_negated(task)).maximize
+    assert not as_task(functools.partial(_negated(_negated(task)))).maximize
     own = _negated(task)
     own.maximize = False
-    assert not is_maximized(own)
+    assert not as_task(own).maximize
 
     def function(params: Any, key: Any, data: Any) -> Any:
         return jnp.sum(params**2), None
 
     function.maximize = True  # pyright: ignore[reportFunctionMemberAccess]
     function.compiler_options = {"xla_cpu_enable_fast_math": True}  # pyright: ignore
-    assert is_maximized(function) and options_of(function)
+    assert as_task(function).maximize and as_task(function).compiler_options
     wrapped = _negated(function)
-    assert not is_maximized(wrapped) and not options_of(wrapped)
+    assert not as_task(wrapped).maximize and not as_task(wrapped).compiler_options
     state = rx.EvosaxTrainer(60, "SNES", wrapped, jnp.ones(2)).init_and_train_(
         jr.key(0)
     )
@@ -100,14 +101,62 @@ def test_a_decorated_minibatch_keeps_its_decorator() -> None:
     assert seen.shape == (3, 4) and np.all(seen >= 1000)
 
 
-def test_statistics_can_not_reach_through_a_decorator() -> None:
+def test_statistics_cannot_reach_through_a_decorator() -> None:
     task = rx.GymnaxTask("CartPole-v1", max_steps=9, normalize_obs=True)
     policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
     for one in _negated(task), _negated(_negated(jax.jit(task))):
-        for wrapped in one, functools.partial(one), rx.Minibatch(one, 2):
+        for make in (
+            lambda one=one: rx.EvosaxTrainer(2, "SNES", one, policy),
+            lambda one=one: rx.OptaxTrainer(2, "sgd", lambda key: policy, one),
+            lambda one=one: rx.Minibatch(one, 2),
+            lambda one=one: as_task(functools.partial(one)),
+        ):
             with pytest.raises(
                 ValueError, match="decorates a task with `normalize_obs`"
             ):
-                rx.EvosaxTrainer(2, "SNES", wrapped, policy)
-    assert begun(functools.partial(task)) is not None
-    assert begun(_negated(rx.GymnaxTask("CartPole-v1"))) is None
+                make()
+    assert as_task(functools.partial(task)) is task
+    assert isinstance(as_task(_negated(rx.GymnaxTask("CartPole-v1"))), FunctionTask)
+
+
+def test_a_task_is_made_once() -> None:
+    task = Climb()
+    for one in task, jax.jit(task), functools.partial(eqx.filter_jit(task)):
+        assert as_task(one) == task
+    made = as_task(_shown)
+    assert as_task(made) is made and as_task(functools.partial(made)) is made
+    assert as_task(_shown) == made and hash(as_task(_shown)) == hash(made)
+    value, aux = made(jnp.ones(1), jr.key(0), jnp.arange(2.0))
+    assert (float(value), aux.shape) == (1, (2,))
+    assert made.display_name == as_task(functools.partial(_shown)).display_name
+    assert made.display_name == "`_shown`"
+
+
+def test_what_a_partial_completes() -> None:
+    """A task with an argument more: its direction holds, and its own call."""
+
+    class Scaled(rx.AbstractTask[Any]):
+        maximize: bool = True
+        differentiable = False
+
+        def __call__(
+            self, params: Any, key: Any, data: Any = None, *, scale: float = 1.0
+        ) -> Any:
+            return scale * jnp.sum(params), None
+
+    task = as_task(functools.partial(Scaled(), scale=3.0))
+    assert task.maximize and not task.differentiable and task.obstacle
+    assert float(task(jnp.ones(2), jr.key(0))[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (Climb, r"`loss_fn` must be a task, but got the class `Climb`.*`Climb\("),
+        (3.0, r"`loss_fn` must be a function \(params, key, data\).*but got 3.0"),
+        (lambda params: (0.0, None), "`loss_fn` must have the signature.*<lambda>"),
+    ],
+)
+def test_what_is_no_task(given: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        as_task(given, "loss_fn")

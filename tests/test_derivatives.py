@@ -15,7 +15,7 @@ from gymnax.environments.classic_control.pendulum import Pendulum
 from jax.flatten_util import ravel_pytree
 
 import realax as rx
-from realax.tasks._base import is_differentiable
+from realax.tasks import as_task
 
 from .helpers import QUICK
 
@@ -110,7 +110,7 @@ CUT = {
 def test_of_the_weights(make: Any) -> None:
     with jax.enable_x64(True):
         task = make()
-        assert task.differentiable and is_differentiable(task)
+        assert task.differentiable and task.obstacle is None
         slope, quotient = _of_weights(task)
         assert abs(quotient) > 1e-3
         assert slope == pytest.approx(quotient, rel=1e-3)
@@ -165,7 +165,7 @@ def test_of_the_parameters() -> None:
 @pytest.mark.parametrize("make", CUT.values(), ids=CUT)
 def test_refused(make: Any) -> None:
     task = make()
-    assert not task.differentiable and not is_differentiable(rx.Minibatch(task, 2))
+    assert not task.differentiable and not rx.Minibatch(task, 2).differentiable
     arrays, static = eqx.partition(_policy(task), eqx.is_inexact_array)
 
     def rollout(arrays: Any) -> Any:
@@ -180,9 +180,9 @@ def test_refused(make: Any) -> None:
         return task(eqx.combine(arrays, static), jr.key(0))[0]
 
     for play in episode, rollout, lanes:
-        with pytest.raises(TypeError, match="can not be differentiated.*stops"):
+        with pytest.raises(TypeError, match="cannot be differentiated.*stops"):
             jax.grad(play)(arrays)
-        with pytest.raises(TypeError, match="can not be differentiated.*stops"):
+        with pytest.raises(TypeError, match="cannot be differentiated.*stops"):
             jax.jvp(jax.jit(play), (arrays,), (arrays,))
     fixed = jax.grad(lambda a: a[0] * episode(jax.lax.stop_gradient(a[1])))
     assert jax.tree.leaves(fixed((1.0, arrays)))[0] == pytest.approx(episode(arrays))
@@ -223,10 +223,10 @@ def test_why_not() -> None:
         rx.Minibatch(Said(), 3),
         functools.partial(eqx.filter_jit(Said())),
     ):
-        assert not is_differentiable(task)
+        assert not as_task(task).differentiable
         with pytest.raises(ValueError, match="its `differentiable` is False"):
             train(task)
-    assert is_differentiable(lambda params, key, data: (0.0, None))
+    assert as_task(lambda params, key, data: (0.0, None)).differentiable
     train(lambda params, key, data=None: Said()(params, key))
 
 

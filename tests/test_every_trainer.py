@@ -141,20 +141,14 @@ def _on(row: Row, task: Any, **kws: Any) -> Any:
     return eqx.tree_at(row.task, row.make(2, **kws), task)
 
 
-@pytest.fixture
-def unasked(monkeypatch: Any) -> None:
-    """XLA is not asked before, so that it is the run's own compilation that fails."""
-    monkeypatch.setattr("realax._compile._options.refusal", lambda options: None)
-
-
 @every
-def test_the_task_has_options_for_the_compiler(row: Row, unasked: None) -> None:
+def test_the_task_has_options_for_the_compiler(row: Row) -> None:
     for kws in {}, {"callbacks": Watch()}:
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
             _on(row, Demanding(), **kws).init_and_train_(jr.key(0))
 
 
-def test_what_wraps_a_task_has_its_options(unasked: None) -> None:
+def test_what_wraps_a_task_has_its_options() -> None:
     task, row = Demanding(), TRAINERS[-1]
     wrapped = rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)
     for one in *wrapped, _demanding:
@@ -162,7 +156,7 @@ def test_what_wraps_a_task_has_its_options(unasked: None) -> None:
             _on(row, one).init_and_train_(jr.key(0), jnp.ones((4, 2)))
 
 
-def test_what_is_traced_has_no_options(unasked: None) -> None:
+def test_what_is_traced_has_no_options() -> None:
     trainer = rx.OptaxTrainer(2, "sgd", _ones, Demanding())
 
     def reached(rate: Any) -> Any:
@@ -188,12 +182,7 @@ def test_wrong_options_for_the_compiler(make: Any) -> None:
     for options in None, (("a", [1]),), (("a", None),):
         with pytest.raises(TypeError, match="`compiler_options` of `Demanding`"):
             make(Demanding(options))
-    with pytest.raises(ValueError, match="of `Demanding`.*No such.*'no_such_option'"):
-        make(Demanding())
-    # Equal in Python, and not to XLA.
-    with pytest.raises(ValueError, match="'1' is not a valid bool"):
-        make(Demanding((("xla_cpu_enable_fast_math", 1),)))
-    make(Demanding((("xla_cpu_enable_fast_math", True),)))
+    make(Demanding())  # XLA itself says what it does not take, when it compiles
 
 
 def _ones(_: Any) -> Any:
@@ -278,7 +267,7 @@ def test_hypergradient(row: Row) -> None:
         return jnp.mean(record["metrics"][row.curve])
 
     if not row.differentiable:
-        with pytest.raises(TypeError, match="an episode can not be differentiated"):
+        with pytest.raises(TypeError, match="an episode cannot be differentiated"):
             jax.grad(outcome)(value)
         return
     slope = jax.grad(outcome)(value)

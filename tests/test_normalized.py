@@ -61,7 +61,7 @@ def test_the_policy_plays_alone() -> None:
     trainer = _trainer(15)
     state = trainer.init_and_train_(jr.key(0))
     policy = trainer.params(state)
-    assert isinstance(policy, rx.NormalizedPolicy) and not policy.counting
+    assert isinstance(policy, rx.NormalizedPolicy)
     obs = jnp.array([0.1, -0.2, 0.03, 0.4])
     output, _ = policy(obs, policy.initialize(jr.key(0)), jr.key(1))
     expected, _ = policy.policy(state.obs_stats.normalize(obs), None, jr.key(1))
@@ -114,6 +114,47 @@ def test_merging_is_the_whole() -> None:
     assert np.allclose(stats.spread / 500, flat.var(0), rtol=0.01)
     bad = Moments(jnp.ones(2), *[jnp.full((2, 3), jnp.nan)] * 3)
     assert same(stats.absorb(bad), stats)
+
+
+def test_sums_of_collected_observations() -> None:
+    """What a learner has collected counts as much as episodes do."""
+    obs = 5 + jr.normal(jr.key(0), (40, 3, 2))
+    stats = no_obs(2).absorb(Moments.of(obs))
+    one = Moments.before(obs[0, 0])
+    for row in obs[:, 0]:
+        one = one.with_obs(row)
+    first = no_obs(2).absorb(Moments.of(obs[:, 0]))
+    assert close(no_obs(2).absorb(one), first)
+    rows = np.asarray(obs).reshape(-1, 2)
+    assert int(stats.count) == 120
+    assert np.allclose(stats.mean, rows.mean(0), atol=1e-5)
+    assert np.allclose(stats.spread / 120, rows.var(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kws", [{}, {"lanes": 0}, {"data_fn": lambda t: t.valid}])
+def test_aux_is_the_tasks_own(kws: Any) -> None:
+    """The sums over observations are beside the aux, never in it."""
+    task = _task(**kws)
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    population = eqx.filter_vmap(lambda _: policy)(jnp.arange(3))
+    bound, keys = task.obs_stats.bind_population(population, 3), jr.split(jr.key(1), 3)
+    keys = keys[:, None]
+    values, aux = eqx.filter_jit(task.evaluate)(bound, keys)
+    observed = eqx.filter_jit(task.evaluate_and_observe)(bound, keys)
+    assert same((observed.values, observed.aux), (values, aux))
+    lengths = aux.sum(-1) if "data_fn" in kws else aux["length"]
+    assert same(observed.moments.count, lengths.astype(float))
+    assert observed.moments.total.shape == (3, 1, 4)
+    batches = rx.Minibatch(task, 2)
+    assert batches.obs_stats is not None
+    inner = eqx.filter_jit(batches.evaluate_and_observe)(bound, keys, jnp.ones((4, 1)))
+    assert inner.values.shape == (3, 1) and inner.moments.total.shape == (3, 1, 4)
+
+
+def test_other_observations_than_the_statistics_are_of() -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    with pytest.raises(ValueError, match=r"statistics of shape \(3,\).*`flatten_obs=T"):
+        rx.GymnaxTask("CartPole-v1")(no_obs(3).bind(policy), jr.key(0))
 
 
 def test_going_on_from_a_normalized_policy() -> None:

@@ -10,7 +10,7 @@ import jax.random as jr
 import pytest
 
 import realax as rx
-from realax.tasks._randomness import draws
+from realax.tasks import as_task
 
 from .helpers import rastrigin
 
@@ -153,11 +153,11 @@ TASKS: list[tuple[str, Any, bool]] = [
 
 @pytest.mark.parametrize(("name", "task", "expected"), TASKS, ids=lambda x: str(x)[:20])
 def test_draws(name: str, task: Any, expected: bool) -> None:
-    assert draws(task) is expected, name
+    assert as_task(task).stochastic is expected, name
     trainer = rx.EvosaxTrainer(1, "SNES", task, jnp.ones(2))
     metric = "mean_fitness" if expected else "best_fitness"
     assert trainer.objective[0] == metric
 
 
 def test_environments_draw() -> None:
-    assert draws(rx.GymnaxTask("CartPole-v1"))
+    assert rx.GymnaxTask("CartPole-v1").stochastic

@@ -1,6 +1,6 @@
 """Policies: models that play environments."""
 
-from ._base import BasePolicy as BasePolicy
+from ._base import BasePolicy as BasePolicy, Decision as Decision
 from ._mlp import MLPPolicy as MLPPolicy
 from ._normalized import (
     Moments as Moments,

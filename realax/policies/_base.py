@@ -1,4 +1,4 @@
-"""What plays an environment."""
+"""The contract of policies, which play environments."""
 
 import abc
 from typing import Any
@@ -10,11 +10,28 @@ from .._errors import describe
 from .._types import PRNGKeyArray, Tree
 
 
+class Decision[H](eqx.Module):
+    """A policy's answer to one observation.
+
+    - `output`: the policy's own output, before argmax or clipping.
+    - `state`: the policy's next state.
+    - `extras`: further arrays for learners, such as a log-probability or a value;
+        `None` where there are none.
+    """
+
+    output: Tree
+    state: H
+    extras: Tree = None
+
+
 class BasePolicy[H](eqx.Module):
     """A policy with a state `H` that lives for one episode.
 
-    A subclass is a whole model: its arrays are what is evolved or trained. Annotate
-    `H` as `None` where nothing is remembered.
+    A subclass is a whole model: its arrays are evolved or trained. Annotate `H` as
+    `None` where nothing is remembered.
+
+    A subclass writes `initialize` and `__call__`. A policy with more to tell than its
+    action, such as a log-probability, overrides `decide` as well.
     """
 
     @abc.abstractmethod
@@ -28,32 +45,44 @@ class BasePolicy[H](eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, obs: Any, state: H, key: PRNGKeyArray) -> tuple[Tree, H]:
-        """One decision.
+        """The action for one observation.
 
         **Arguments:**
 
-        - `obs`: the flattened observation, shape `(obs_dims,)`.
-        - `state`: what `initialize` or the call before returned.
+        - `obs`: the flattened observation, shape `(obs_dims,)`; of a task with
+            `flatten_obs=False` the environment's own, an array of any shape or a tree.
+        - `state`: returned by `initialize` or by the previous call.
         - `key`: this step's own key.
 
-        **Returns:**
-
-        The output and the next state. A float vector of shape `(action_dims,)` plays
-        any environment: discrete ones take its argmax, continuous ones clip it to
-        their bounds. An integer output is taken as the action itself.
+        **Returns:** The output and the next state. A float vector of shape
+        `(action_dims,)` plays any environment: discrete ones take its argmax,
+        continuous ones clip it to their bounds. An integer output is taken as the
+        action itself.
         """
 
+    def decide(self, obs: Any, state: H, key: PRNGKeyArray) -> Decision[H]:
+        """The action for one observation, with extras for learners.
 
-def decide(policy: Any, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-    """A policy's decision, refusing what is no pair, by a `TypeError`."""
-    result: Any = policy(obs, state, key)
-    if not (isinstance(result, tuple) and len(result) == 2):  # pyright: ignore[reportUnknownArgumentType]
-        raise TypeError(
-            f"`{type(policy).__name__}.__call__` must return a pair `(action, state)`, "
-            f"but got {describe(result)}. Return `action, state`; `action, None` where "
-            "nothing is remembered."
-        )
-    return result  # pyright: ignore[reportUnknownVariableType]
+        Every rollout calls this method, which calls `__call__` and has no extras by
+        default. Extras that nobody reads cost nothing once compiled.
+
+        **Arguments:**
+
+        - `obs`, `state`, `key`: as for `__call__`.
+
+        **Returns:** A `Decision`. Its output and next state are those of `__call__`,
+        and its extras have the same structure in every step.
+
+        **Raises:** `TypeError` where `__call__` does not return a pair.
+        """
+        result: Any = self(obs, state, key)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"`{type(self).__name__}.__call__` must return a pair `(action, "
+                f"state)`, but got {describe(result)}. Return `action, state`; "
+                "`action, None` where nothing is remembered."
+            )
+        return Decision(*result)
 
 
 def check_obs(obs: Array, obs_dims: int) -> None:

@@ -52,7 +52,7 @@ class MLPPolicy(BasePolicy[None]):
         )
 
     def initialize(self, key: PRNGKeyArray) -> None:
-        """Nothing is remembered: `None`."""
+        """`None`: nothing is remembered."""
         del key
 
     def __call__(

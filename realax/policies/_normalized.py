@@ -1,4 +1,8 @@
-"""Running statistics of observations, and the policy that they are frozen into."""
+"""Running statistics of observations, and the policy that they are frozen into.
+
+Whoever trains keeps `ObsStats` in its state, plays policies bound to them, and lets
+them absorb the `Moments` of the observations that were met.
+"""
 
 from typing import Any
 
@@ -7,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._errors import describe
 from .._types import PRNGKeyArray, Tree
-from ._base import BasePolicy, decide
+from ._base import BasePolicy, Decision
 
 
 # In standard deviations: beyond, an observation says no more than that it is far away.
@@ -16,11 +21,12 @@ _FARTHEST = 10.0
 
 
 class Moments(eqx.Module):
-    """Sums over the live steps of episodes, any leading axes of episodes first.
+    """Sums over the observations of live steps, any leading axes of episodes first.
 
-    - `count`: how many steps.
-    - `origin`: an episode's first observation.
-    - `total`, `squares`: of the differences from it, which are small numbers.
+    - `count`: the number of steps.
+    - `origin`: the first observation of the episode.
+    - `total`, `squares`: the sums of the differences from it and of their squares.
+        Differences are small, so that their sums lose little in float32.
     """
 
     count: Float[Array, "*episodes"]
@@ -28,11 +34,41 @@ class Moments(eqx.Module):
     total: Float[Array, "*episodes obs"]
     squares: Float[Array, "*episodes obs"]
 
+    @staticmethod
+    def before(obs: Float[Array, " obs"]) -> "Moments":
+        """The sums before the first step of an episode, whose observation is `obs`."""
+        zero = jnp.zeros_like(obs)
+        return Moments(jnp.zeros(()), obs, zero, zero)
+
+    def with_obs(self, obs: Float[Array, " obs"]) -> "Moments":
+        """The sums with one more observation of the same episode."""
+        offset = obs - self.origin
+        return Moments(
+            self.count + 1,
+            self.origin,
+            self.total + offset,
+            self.squares + offset**2,
+        )
+
+    @staticmethod
+    def of(obs: Float[Array, "steps *streams obs"]) -> "Moments":
+        """The sums over collected observations, such as a learner's rollout.
+
+        **Arguments:**
+
+        - `obs`: at least one step, steps first; any axes of streams in between.
+        """
+        offset = obs - obs[0]
+        count = jnp.full(obs.shape[1:-1], obs.shape[0], jnp.result_type(float))
+        return Moments(
+            count, obs[0], jnp.sum(offset, axis=0), jnp.sum(offset**2, axis=0)
+        )
+
 
 class ObsStats(eqx.Module):
     """The mean and variance of all observations so far.
 
-    - `count`: of how many.
+    - `count`: the number of observations.
     - `mean`: their mean.
     - `spread`: the sum of their squared differences from it.
     """
@@ -47,14 +83,20 @@ class ObsStats(eqx.Module):
         scaled = (obs - self.mean) / jnp.sqrt(variance + 1e-8)
         return jnp.clip(scaled, -_FARTHEST, _FARTHEST)
 
-    def bind[P](self, params: P, counting: bool = False) -> "NormalizedPolicy[P]":
+    def bind[P](self, params: P) -> "NormalizedPolicy[P]":
         """`params` with these statistics frozen into them."""
-        return NormalizedPolicy(params, self, counting)
+        return NormalizedPolicy(params, self)
 
     def bind_population[P](self, population: P, pop: int) -> "NormalizedPolicy[P]":
-        """As `bind`, for parameters with a leading axis `pop`; these count."""
+        """A population with these statistics frozen into each of its individuals.
+
+        **Arguments:**
+
+        - `population`: parameters with a leading axis `pop` on every array.
+        - `pop`: the size of that axis.
+        """
         stats = jax.tree.map(lambda x: jnp.broadcast_to(x, (pop, *x.shape)), self)
-        return stats.bind(population, counting=True)
+        return stats.bind(population)
 
     def absorb(self, moments: Moments) -> "ObsStats":
         """The statistics with the observations of more episodes.
@@ -93,55 +135,53 @@ class ObsStats(eqx.Module):
 
 
 def no_obs(dims: int) -> ObsStats:
-    """Statistics of no observation: what is normalised by them stays as it is."""
+    """The statistics of no observation. Normalising by them changes next to nothing."""
     return ObsStats(jnp.zeros(()), jnp.zeros((dims,)), jnp.zeros((dims,)))
 
 
 class NormalizedPolicy[P](BasePolicy[Any]):
-    """A policy behind the normalisation of its observations.
+    """A policy whose observations are normalised before it sees them.
 
     **Arguments:**
 
     - `policy`: a policy; or parameters, of which an environment task's `model_factory`
         makes one.
-    - `stats`: by what observations are normalised.
-    - `counting`: whether an environment task is to sum up the observations it meets.
+    - `stats`: the statistics by which observations are normalised.
     """
 
     policy: P
     stats: ObsStats
-    counting: bool = eqx.field(static=True, default=False)
 
     def initialize(self, key: PRNGKeyArray) -> Any:
-        """The state of `policy`."""
+        """The first state of `policy`."""
         return self._inner.initialize(key)
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """The output of `policy` for the normalised observation."""
-        return decide(self._inner, self.stats.normalize(obs), state, key)
+        decision = self.decide(obs, state, key)
+        return decision.output, decision.state
 
-    def none_met(self, obs: Array) -> Moments | None:
-        """The sums before an episode's first step; `None` where nothing is counted."""
-        if not self.counting:
-            return None
-        zero = jnp.zeros_like(self.stats.mean)
-        return Moments(jnp.zeros(()), obs.astype(zero.dtype), zero, zero)
+    def decide(self, obs: Any, state: Any, key: PRNGKeyArray) -> Decision[Any]:
+        """The decision of `policy` for the normalised observation.
 
-    def met(self, moments: Moments, obs: Array) -> Moments:
-        """The sums with one more observation."""
-        offset = obs - moments.origin
-        return Moments(
-            moments.count + 1,
-            moments.origin,
-            moments.total + offset,
-            moments.squares + offset**2,
-        )
+        **Raises:** `ValueError` for an observation that is not the flat vector which
+        the statistics are of.
+        """
+        expected = self.stats.mean.shape
+        if getattr(obs, "shape", None) != expected:
+            raise ValueError(
+                f"a `NormalizedPolicy` with statistics of shape {expected} must get a "
+                f"flat observation of that shape, but got {describe(obs)}. Build the "
+                "environment task with `flatten_obs=True`, or normalise by statistics "
+                "of the same environment."
+            )
+        return self._inner.decide(self.stats.normalize(obs), state, key)
 
     @property
     def _inner(self) -> BasePolicy[Any]:
         if not isinstance(self.policy, BasePolicy):
             raise TypeError(
-                f"a `NormalizedPolicy` of a {type(self.policy).__name__} can not play "
+                f"a `NormalizedPolicy` of a {type(self.policy).__name__} cannot play "
                 "alone. Hand it to the environment task, whose `model_factory` makes a "
                 "policy of that."
             )

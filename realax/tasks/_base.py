@@ -1,7 +1,6 @@
-"""What a task is."""
+"""The contract of tasks."""
 
 import abc
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from .._callables import name_of, unwrapped
-from .._compile import checked_options
+from .._callables import name_of
 from .._errors import describe
-from .._types import PRNGKeyArray, Scalar, TaskFn, Tree
-from ..policies import ObsStats
+from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ._randomness import uses_argument
 
 
-_SIGNATURE = "(params, key, data) -> (value, aux)"
+SIGNATURE = "(params, key, data) -> (value, aux)"
 
 
 if TYPE_CHECKING:
@@ -35,11 +32,15 @@ else:
 
 
 class AbstractTask[P](_Directed, eqx.Module):
-    """Something to be good at: parameters in, a number and further results out.
+    """Maps parameters to a scalar value and auxiliary output.
 
-    A plain function `(params, key, data) -> (value, aux)` is a task too and is
-    minimised; a class says its direction with `maximize`, and may have a faster way of
-    its own to `evaluate` many parameters.
+    A subclass writes `__call__` and says its direction with `maximize`, and may
+    override `evaluate` where it has a faster way for many parameters at once. A plain
+    function `(params, key, data) -> (value, aux)` is a task too and is minimised:
+    trainers make a `FunctionTask` of it by `as_task`.
+
+    The properties below are overridden by a property or a class attribute, not by a
+    field.
     """
 
     @abc.abstractmethod
@@ -52,7 +53,7 @@ class AbstractTask[P](_Directed, eqx.Module):
 
         - `params`: the parameters or model under test.
         - `key`: all randomness comes from it.
-        - `data`: whatever the trainer's `data` was.
+        - `data`: the `data` of the trainer's run.
 
         **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
         """
@@ -61,10 +62,10 @@ class AbstractTask[P](_Directed, eqx.Module):
     def stochastic(self) -> bool:
         """Whether the value depends on the key.
 
-        By default it is found out from the code of `__call__` and `evaluate`: whether
-        they use their keys. A property or a class attribute; not a field. The best
-        value so far of a task that draws random numbers is a lucky draw as well, so
-        that evolution is judged by its generations' means.
+        By default this is read off the code of `__call__` and `evaluate`: True where
+        one of them uses its keys. The best value so far of a task that draws random
+        numbers is a lucky draw as well, so that evolution is judged by the means of
+        its generations.
         """
         kind = type(self)
         own = kind.evaluate is not AbstractTask.evaluate
@@ -73,46 +74,65 @@ class AbstractTask[P](_Directed, eqx.Module):
         )
 
     @property
-    def compiler_options(self) -> dict[str, Any]:
-        """XLA's options for runs on this task, values by name; none, by default.
-
-        A property or a class attribute; not a field. A trainer's whole runs are
-        compiled with them. They are for speed, and a run may differ in its last bits
-        with them; one that lets XLA assume that there is no NaN and no infinity takes
-        away the trainer's guards against those.
-
-        A task around another has to forward them. A trainer that is itself traced, by
-        `jit`, `vmap`, `grad` or a task, is compiled without them: give them to the
-        outermost `jax.jit(..., compiler_options=...)`.
-        """
-        return {}
-
-    @property
     def differentiable(self) -> bool:
-        """Whether training by gradient can learn from its value; True, by default.
+        """Whether training by gradient can learn from the value; True, by default.
 
-        A property or a class attribute; not a field. Gradient trainers refuse a task
-        of which it is false. A task around another has to forward it.
+        Gradient trainers refuse a task of which this is False.
         """
         return True
 
     @property
-    def _obstacle(self) -> str | None:
-        """Why it is not differentiable, in a sentence."""
+    def obstacle(self) -> str | None:
+        """The reason why the task is not differentiable, as a sentence, or `None`."""
         return None if self.differentiable else "its `differentiable` is False."
 
-    def begin(self) -> ObsStats | None:
-        """Statistics that grow from generation to generation, kept by the trainer.
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """XLA's options for runs on this task, values by name; none, by default.
 
-        `None`, by default. Where there are some, `evaluate` is given the population
-        with them bound to it, and returns its aux as a pair with the `Moments` it met.
+        A trainer's whole runs are compiled with them. They are for speed, and a run
+        may differ in its last bits with them; one that lets XLA assume that there is
+        no NaN and no infinity takes away the trainer's guards against those.
+
+        A trainer that is itself traced, by `jit`, `vmap`, `grad` or a task, is compiled
+        without them: give them to the outermost `jax.jit(..., compiler_options=...)`.
         """
-        return None
+        return {}
+
+    @property
+    def display_name(self) -> str:
+        """The task's name in messages, in backticks; its class by default."""
+        return name_of(self)
+
+    def draw(
+        self, data: Tree, key: PRNGKeyArray, step: Step
+    ) -> "tuple[AbstractTask[P], Tree]":
+        """The task and the data of one step of training.
+
+        Both stay as they are by default; a `Minibatch` gives its loss and a batch.
+
+        **Arguments:**
+
+        - `data`: the `data` of the trainer's run.
+        - `key`: decides the order of the examples; the same in every step.
+        - `step`: the number of steps before this one.
+        """
+        del key, step
+        return self, data
+
+    def checked_call(
+        self, params: P, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[Scalar, Tree]:
+        """The result of `__call__`, the value in jax's default float dtype.
+
+        **Raises:** `TypeError` for a result that is no `(value, aux)`, while tracing.
+        """
+        return checked_result(self(params, key, data), self.display_name)
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> tuple[Float[Array, "pop reps"], Tree]:
-        """Every individual of a population, several times.
+        """Evaluations of every individual of a population, several times each.
 
         **Arguments:**
 
@@ -123,57 +143,59 @@ class AbstractTask[P](_Directed, eqx.Module):
         **Returns:** The values, shape `(pop, reps)`, and the aux with the same two
         leading axes.
         """
-        return vmap_jobs(self, population, keys, data)
+        return map_jobs(
+            lambda params, key: self.checked_call(params, key, data), population, keys
+        )
 
 
-def vmap_jobs(
-    task: TaskFn, population: Tree, keys: Key[Array, "pop reps"], data: Tree
-) -> tuple[Float[Array, "pop reps"], Tree]:
-    """`task` mapped over the flattened jobs of a population and its repetitions."""
+def map_jobs(
+    function: Callable[[Any, PRNGKeyArray], Tree],
+    population: Tree,
+    keys: Key[Array, "pop reps"],
+) -> Any:
+    """A function of `(params, key)` mapped over a population and its repetitions.
+
+    **Returns:** A tree like the function's, with the leading axes `(pop, reps)`.
+    """
     pop, reps = keys.shape
     arrays, static = eqx.partition(population, eqx.is_array)
     arrays = jax.tree.map(lambda leaf: jnp.repeat(leaf, reps, axis=0), arrays)
 
-    def job(arrays: Any, key: PRNGKeyArray) -> tuple[Scalar, Tree]:
-        return checked_call(task, eqx.combine(arrays, static), key, data)
+    def job(arrays: Any, key: PRNGKeyArray) -> Any:
+        return function(eqx.combine(arrays, static), key)
 
-    values, aux = jax.vmap(job)(arrays, keys.reshape(pop * reps))
-    return values.reshape(pop, reps), jax.tree.map(
-        lambda leaf: leaf.reshape(pop, reps, *leaf.shape[1:]), aux
-    )
+    results = jax.vmap(job)(arrays, keys.reshape(pop * reps))
+    return jax.tree.map(lambda leaf: leaf.reshape(pop, reps, *leaf.shape[1:]), results)
 
 
-def checked_call(
-    task: TaskFn, params: Tree, key: PRNGKeyArray, data: Tree
-) -> tuple[Scalar, Tree]:
-    """`task(params, key, data)`, refusing results that are no `(value, aux)`.
+def checked_result(result: Any, name: str) -> tuple[Scalar, Tree]:
+    """A task's `(value, aux)`, the value in jax's default float dtype.
 
-    **Raises:** `TypeError` that says what came, while tracing.
+    **Raises:** `TypeError` for anything else, which names the task by `name`.
     """
-    result: Any = task(params, key, data)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
-            f"{name_of(task)} must return a pair {_SIGNATURE}, but it returned "
+            f"{name} must return a pair {SIGNATURE}, but it returned "
             f"{describe(result)}. Return `value, None` where there is no aux."
         )
     value, aux = result
     if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
         raise TypeError(
-            f"the value that {name_of(task)} returns must be a number of shape (), but "
+            f"the value that {name} returns must be a number of shape (), but "
             f"got {describe(value)}. Sum or average it: `jnp.mean(value)`."
         )
-    check_arrays(aux, f"the aux of {name_of(task)}")
+    check_arrays(aux, f"the aux of {name}")
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(
-            f"the value that {name_of(task)} returns must be real, but got "
+            f"the value that {name} returns must be real, but got "
             f"{value.dtype}. Take `jnp.real` or `jnp.abs` of it."
         )
     return value.astype(jnp.result_type(float)), aux
 
 
 def check_arrays(tree: Tree, what: str) -> None:
-    """Refuse leaves that can not be stacked over steps.
+    """Refuse leaves that cannot be stacked over steps.
 
     **Raises:** `TypeError` that names the leaf by its path.
     """
@@ -186,82 +208,40 @@ def check_arrays(tree: Tree, what: str) -> None:
             )
 
 
+def check_task(task: Callable[..., Any], argument: str = "task") -> None:
+    from ._function import as_task
+
+    as_task(task, argument)
+
+
 def is_maximized(task: Callable[..., Any]) -> bool:
-    """A task's direction; a plain function is minimised."""
-    return bool(_said(task, "maximize", False))
+    from ._function import as_task
 
-
-def is_differentiable(task: Callable[..., Any]) -> bool:
-    """Whether gradient training can learn from a task; from a plain function it can."""
-    return obstacle(task) is None
+    return as_task(task).maximize
 
 
 def obstacle(task: Callable[..., Any]) -> str | None:
-    """Why gradient training can not learn from a task; `None` where it can."""
-    task = unwrapped(task)
-    return task._obstacle if isinstance(task, AbstractTask) else None  # pyright: ignore[reportPrivateUsage]
+    from ._function import as_task
+
+    return as_task(task).obstacle
 
 
-def begun(task: Callable[..., Any]) -> ObsStats | None:
-    """The statistics with which a task begins, if it has some.
+def begun(task: Callable[..., Any]) -> Any:
+    from ._function import as_task
+    from ._observing import obs_stats_of
 
-    **Raises:** `ValueError` for a decorated task that has some.
-    """
-    inner = unwrapped(task)
-    if isinstance(inner, AbstractTask):
-        return inner.begin()
-    wrapped = getattr(inner, "__wrapped__", None)
-    if callable(wrapped) and begun(wrapped) is not None:
-        raise ValueError(
-            f"{name_of(inner)} decorates a task with `normalize_obs`, whose statistics "
-            "can not reach it through a function. Subclass the task instead of "
-            "decorating it, or normalise inside the policy."
-        )
-    return None
+    return obs_stats_of(as_task(task))
 
 
 def options_of(task: Callable[..., Any]) -> dict[str, str]:
-    """XLA's options that a task asks for, as text; a plain function asks for none.
+    from .._compile import checked_options
+    from ._function import as_task
 
-    **Raises:** `TypeError` and `ValueError`, as `checked_options`.
-    """
-    said = _said(task, "compiler_options", {})
-    return checked_options(said, name_of(unwrapped(task)))
-
-
-def _said(task: Callable[..., Any], name: str, otherwise: Any) -> Any:
-    """What a task says of itself. What `functools.wraps` copied is another's word."""
-    task = unwrapped(task)
-    said = getattr(task, name, otherwise)
-    copied = getattr(getattr(task, "__wrapped__", None), name, None)
-    return otherwise if copied is not None and copied is said else said
+    made = as_task(task)
+    return checked_options(made.compiler_options, made.display_name)
 
 
-def check_task(task: Callable[..., Any], argument: str = "task") -> None:
-    """Refuse callables that do not take `(params, key, data)`.
+def checked_call(task: Any, params: Tree, key: PRNGKeyArray, data: Tree) -> Any:
+    from ._function import as_task
 
-    **Raises:** `TypeError`; for bad `compiler_options`, as `options_of`.
-    """
-    if isinstance(task, type):
-        raise TypeError(
-            f"`{argument}` must be a task, but got the class `{task.__name__}`. Make "
-            f"an instance of it: `{task.__name__}(...)`."
-        )
-    if not callable(task):
-        raise TypeError(
-            f"`{argument}` must be a function {_SIGNATURE} or a task, but got "
-            f"{describe(task)}."
-        )
-    options_of(task)
-    try:
-        signature = inspect.signature(task)
-    except (TypeError, ValueError):  # some builtins have no signature to look at
-        return
-    try:
-        signature.bind(None, None, None)
-    except TypeError as error:
-        raise TypeError(
-            f"`{argument}` must have the signature {_SIGNATURE}, but {name_of(task)} "
-            f"has {signature} ({error}). Add what is missing, for example "
-            "`def task(params, key, data=None): ...`."
-        ) from error
+    return as_task(task).checked_call(params, key, data)

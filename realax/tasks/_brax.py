@@ -4,20 +4,21 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, Protocol, SupportsIndex, cast, runtime_checkable
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol, SupportsIndex, Unpack, runtime_checkable
 
 import equinox as eqx
 import jax
 
 from .._arguments import arguments, one_of, optional, whole
-from .._compile import refusal
 from .._errors import closest
-from .._frozen import Frozen, cached, freeze, identity
-from .._types import EXECUTION, Tree
-from ._checks import EPISODES, environment
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
-from ._spaces import Layout, layout_of
+from .._frozen import Frozen, cached, identity
+from .._types import Tree
+from ._checks import environment
+from ._env import Environment, EnvTask, Params
+from ._options import ENV_CHECKS, EnvOptions, constructor_kwargs
+from ._rollout import Trajectory
+from ._spaces import Layouts, layouts_of
 
 
 @runtime_checkable
@@ -44,8 +45,8 @@ class BraxEnv(Protocol):
 
 
 _BACKENDS = ("generalized", "positional", "spring", "mjx")
-# These kernels make a product faster that stands alone. Among the many small steps of a
-# simulation they make it slower, and their threads take cores from other devices.
+# XLA's YNN kernels make a single large product faster. They slow down the many small
+# ones of a simulation, and their threads take cores from other devices.
 _WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -57,41 +58,21 @@ class BraxTask(EnvTask[Params]):
     - `env`: a name such as `"ant"`, or an instance of `brax.envs.Env`, one's own
         subclass included. Give an instance without auto-reset or batch wrappers:
         episodes are ended and mapped over here.
-    - `max_steps`: the longest episode, in steps.
-    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
-        the policy.
-    - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
-        returns is kept.
+    - `max_steps`, `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`,
+        `normalize_obs`, `flatten_obs`: as for every `EnvTask`.
     - `backend`: the physics, `"generalized"`, `"positional"` (by default), `"spring"`
         or `"mjx"`, where `env` is a name. An instance has its own.
-    - `env_kwargs`: for the environment's constructor, where `env` is a name.
-    - `lanes`: how many episodes a population plays side by side, a lane taking the next
-        one when its own is over; `None` chooses, 0 plays all at once.
-    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
-        soon as a quarter of them is free.
-    - `normalize_obs`: whether evolution keeps a running mean and variance of all live
-        observations in its state, and policies see observations normalised by them. The
-        policy that comes back is a `NormalizedPolicy`, with them frozen into it.
 
-    **Raises:** `ValueError` for an unknown name or backend and a horizon below 1.
+    **Raises:** `ValueError` for an unknown name or backend, and for a horizon below 1.
     """
 
     env: str | BraxEnv = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    model_factory: Callable[[Any], Any]
-    data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
-    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
-    normalize_obs: bool = eqx.field(static=True)
     backend: str = eqx.field(static=True)
-    env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True, init=False)
-    action_layout: Layout = eqx.field(static=True, init=False)
 
     @arguments(
         env=environment("a brax environment", lambda value: isinstance(value, BraxEnv)),
         backend=optional(one_of(*_BACKENDS)),
-        **{**EPISODES, "max_steps": whole()},
+        **{**ENV_CHECKS, "max_steps": whole()},
     )
     def __init__(
         self,
@@ -101,41 +82,28 @@ class BraxTask(EnvTask[Params]):
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
         backend: str | None = None,
-        env_kwargs: Mapping[str, Any] | None = None,
-        lanes: SupportsIndex | None = None,
-        chunk: SupportsIndex | None = None,
-        normalize_obs: bool = False,
+        **options: Unpack[EnvOptions],
     ):
-        check_kwargs(env, env_kwargs)
         self.env = env
-        self.max_steps = cast(int, max_steps)
-        self.model_factory = model_factory
-        self.data_fn = data_fn
-        self.lanes = cast(int | None, lanes)
-        self.normalize_obs = normalize_obs
-        self.chunk = cast(int | None, chunk)
         self.backend = _backend(env, backend)
-        self.env_kwargs = freeze(env_kwargs)
-        suite = _build(env, self.backend, self.env_kwargs)
-        self.obs_layout = suite.obs_layout
-        self.action_layout = suite.action_layout
+        suite = _build(env, self.backend, constructor_kwargs(env, options))
+        super().__init__(suite.layouts, max_steps, model_factory, data_fn, options)
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """XLA without its YNN kernels: on CPU, unless the physics are MJX.
+        """An option that switches XLA's YNN kernels off, on CPU and unless on MJX.
 
-        None where `XLA_FLAGS` says something of them.
+        Empty where `XLA_FLAGS` sets the same option.
         """
         if self.backend == "mjx" or jax.default_backend() != "cpu":
             return {}
         if any(name in os.environ.get("XLA_FLAGS", "") for name in _WITHOUT_YNN):
             return {}
-        # The option is called experimental: a later XLA may not have it.
-        return {} if refusal(_WITHOUT_YNN) else dict(_WITHOUT_YNN)
+        return dict(_WITHOUT_YNN)
 
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it."""
-        return _build(self.env, self.backend, self.env_kwargs).env
+        return _build(self.env, self.backend, self.env_kwargs).environment
 
     def _stopped(self) -> str | None:
         # Tracing a step takes a second; none of brax's own stops gradients.
@@ -143,9 +111,8 @@ class BraxTask(EnvTask[Params]):
 
 
 class _Suite(NamedTuple):
-    env: Environment
-    obs_layout: Layout
-    action_layout: Layout
+    environment: Environment
+    layouts: Layouts
 
 
 @cached
@@ -161,11 +128,7 @@ def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
             _check_unwrapped(env)
             instance = env
         environment = BraxEnvelope(brax_env=instance)
-        return _Suite(
-            environment,
-            layout_of(environment.observation_space),
-            layout_of(environment.action_space),
-        )
+        return _Suite(environment, layouts_of(environment))
 
 
 def _backend(env: str | BraxEnv, given: str | None) -> str:
@@ -190,7 +153,7 @@ def _by_name(name: str, backend: str, kws: dict[str, Any]) -> BraxEnv:
         return _brax_envs().get_environment(name, backend=backend, **kws)
     except (TypeError, ValueError) as error:  # a keyword or backend it does not take
         raise ValueError(
-            f"brax's {name!r} can not be made with `backend={backend!r}` and "
+            f"brax's {name!r} cannot be made with `backend={backend!r}` and "
             f"`env_kwargs={kws}`: {error} Every environment but "
             'swimmer plays on `backend="generalized"`.'
         ) from error

@@ -1,23 +1,24 @@
-"""Checks of what environment tasks are given."""
+"""Checks of the arguments of environment tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .._arguments import Check, flag, function, keywords, optional, whole
+from .._arguments import Check
 from .._errors import describe
 from .._types import Tree
+from ..policies import BasePolicy
 
 
 def environment(what: str, fits: Callable[[Any], bool]) -> Check:
-    """A name, or an environment that is hashable.
+    """A check for a name, or a hashable environment of one kind.
 
     **Arguments:**
 
     - `what`: the kind of environment, for messages.
-    - `fits`: whether an object is one.
+    - `fits`: returns whether an object is of that kind.
     """
 
     def check(phrase: str, value: Any) -> Any:
@@ -34,7 +35,7 @@ def environment(what: str, fits: Callable[[Any], bool]) -> Check:
             raise TypeError(f"{expected}, but got {describe(value)}.")
         try:
             structure = jax.tree.structure(value)
-            # A tree's arrays need not be.
+            # Of a tree only the structure; its arrays are not hashable.
             hash(value if structure == jax.tree.structure(0) else structure)
         except TypeError as error:
             raise TypeError(
@@ -76,13 +77,22 @@ def _numeric(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
 
 
-# Of every task on an environment.
-EPISODES: Mapping[str, Check] = {
-    "max_steps": optional(whole()),
-    "model_factory": function("(params) -> policy"),
-    "data_fn": optional(function("(trajectory) -> aux")),
-    "env_kwargs": keywords,
-    "lanes": optional(whole(0)),
-    "chunk": optional(whole()),
-    "normalize_obs": flag,
-}
+def _kind(policy: Any) -> str:
+    if isinstance(policy, type):
+        return f"the class `{policy.__name__}`"
+    return f"a {type(policy).__name__}"
+
+
+def checked_policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
+    """`policy`, as a `model_factory` made it.
+
+    **Raises:** `TypeError` for anything but a policy.
+    """
+    if not isinstance(policy, BasePolicy):
+        raise TypeError(
+            "the parameters of an environment task must be a policy, a subclass of "
+            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
+            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
+            "`model_factory` that makes one from the parameters."
+        )
+    return policy

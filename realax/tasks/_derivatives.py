@@ -1,4 +1,4 @@
-"""Whether an environment lets derivatives through, and what happens where not."""
+"""Detection of environments that stop gradients, and errors for their derivatives."""
 
 import functools
 import operator
@@ -17,26 +17,27 @@ from .._types import Tree
 from ._spaces import Layout
 
 
-# What is known of a number in a program: that it follows the inputs by a way on which
-# derivatives pass, and that it follows them by one that `stop_gradient` cuts.
+# Flags of a number in a program: it depends on the inputs by a path along which
+# derivatives pass, or by one that `stop_gradient` cuts.
 _PASSES, _CUT = 1, 2
 
-# Their rules say what their derivatives are, whatever is in them.
+# Operations with derivative rules of their own, whatever they compute inside.
 _OWN_RULES = ("custom_jvp_call", "custom_vjp_call")
 
-# Where an operation keeps the program that it runs: a loop, a compiled function.
+# The parameters in which loops and compiled functions keep the program that they run.
 _INNER = ("body_jaxpr", "jaxpr", "call_jaxpr")
 
 
 def stops_gradients(environment: Any, actions: Layout) -> bool:
-    """Whether a number that a step gives follows its inputs by `stop_gradient` alone.
+    """Whether some result of a step depends on its inputs by `stop_gradient` alone.
 
-    Then derivatives through an episode are wrong, and mostly zero. A stop beside which
-    another way leads on, as in the softmax, is its author's own derivative.
+    Then derivatives through an episode are wrong, and mostly zero. A `stop_gradient`
+    beside another path, as in the softmax, belongs to a derivative that its author
+    wrote.
 
     **Arguments:**
 
-    - `environment`: as `jax-envelope` sees it. Only traced.
+    - `environment`: an environment of `jax-envelope`. It is only traced.
     - `actions`: the layout of its actions.
     """
     leaves, treedef = jax.tree.flatten(environment)
@@ -48,7 +49,10 @@ def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
 
     **Arguments:**
 
-    - `stopped`: asked where a derivative is taken; a sentence if it would be wrong.
+    - `stopped`: called where a derivative is taken; returns the reason why it would be
+        wrong, as a sentence, or `None`.
+
+    **Raises:** `TypeError` with that reason, where a derivative is taken.
     """
     arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
 
@@ -60,9 +64,9 @@ def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
         reason = stopped()
         if reason is not None:
             raise TypeError(
-                f"an episode can not be differentiated here: {reason} To keep it fixed "
+                f"an episode cannot be differentiated here: {reason} To keep it fixed "
                 "while other things are differentiated, pass "
-                "`jax.lax.stop_gradient` of what it is played with."
+                "`jax.lax.stop_gradient` of its parameters."
             )
         return primals[0], tangents[0]
 
@@ -122,7 +126,7 @@ def _smooth(var: Any) -> bool:
 
 
 def _flow(program: Jaxpr, flags: list[int]) -> list[int]:
-    """What is known of a program's outputs, from what is of its inputs."""
+    """The flags of a program's outputs, from the flags of its inputs."""
     known: dict[Any, int] = dict(zip(program.invars, flags, strict=True))
 
     def read(var: Any) -> int:

@@ -1,23 +1,29 @@
-"""Tasks whose value is the return of an episode: the only rollout."""
+"""Tasks whose value is the return of an episode."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import equinox as eqx
+import jax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 from typing_extensions import TypeVar
 
 from .._compile import readable_errors
 from .._errors import check_key
-from .._types import PRNGKeyArray, Scalar, Tree
+from .._frozen import Frozen, freeze
+from .._types import EXECUTION, PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
-from ._base import AbstractTask
+from ._base import checked_result, map_jobs
+from ._checks import checked_policy
 from ._derivatives import guarded, stops_gradients
+from ._experience import Stream, advance_streams, begin_streams
 from ._lanes import play_in_lanes
-from ._rollout import Episode, Rollout, Trajectory, counts
-from ._spaces import EnvSpace, Layout
+from ._observing import AbstractObservingTask, Evaluation
+from ._options import EnvOptions
+from ._rollout import Episode, Experience, Rollout, Trajectory
+from ._spaces import EnvSpace, Layout, Layouts
 
 
 if TYPE_CHECKING:
@@ -26,34 +32,72 @@ else:
     Environment = Any  # `import realax` does not wait for envelope
 
 
-# `class GymnaxTask[P = Any]`, which Python 3.12 can not write: what plays in a task is
+# `class GymnaxTask[P = Any]`, which Python 3.12 cannot write: what plays in a task is
 # seldom known where the task is made.
 Params = TypeVar("Params", default=Any, infer_variance=True)
 
 
-class EnvTask[P](AbstractTask[P]):
+class EnvTask[P](AbstractObservingTask[P]):
     """The return of a policy's episode on an environment, to be maximised.
 
-    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or what
-    `data_fn` makes of the `Trajectory`. Nothing after an episode's end is counted.
+    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or the
+    result of `data_fn` for the `Trajectory`. Nothing after an episode's end is counted.
 
     Where randomness comes from: the job's `key` splits into three, for the environment,
     for `policy.initialize`, and for the policy's steps, of which step `t` gets
     `fold_in(key, t)`. An episode depends on its own key alone.
 
     This class is abstract: `GymnaxTask`, `BraxTask` and `EnvelopeTask` are its kinds,
-    and `make` finds the right one.
+    and `make` finds the right one. Each takes an environment, its own arguments, and
+    these.
+
+    **Arguments:**
+
+    - `max_steps`: the longest episode, in steps.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
+        the policy.
+    - `data_fn`: makes the aux from an episode's `Trajectory`; only its result is kept.
+    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`: by keyword, as
+        `EnvOptions` describes them.
     """
 
-    max_steps: eqx.AbstractVar[int]
-    model_factory: eqx.AbstractVar[Callable[[Any], Any]]
-    data_fn: eqx.AbstractVar[Callable[[Trajectory], Tree] | None]
-    obs_layout: eqx.AbstractVar[Layout]
-    action_layout: eqx.AbstractVar[Layout]
+    max_steps: int = eqx.field(static=True)
+    model_factory: Callable[[Any], Any]
+    data_fn: Callable[[Trajectory], Tree] | None
+    env_kwargs: Frozen = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
+    normalize_obs: bool = eqx.field(static=True)
+    flatten_obs: bool = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
 
-    lanes: eqx.AbstractVar[int | None]
-    chunk: eqx.AbstractVar[int | None]
-    normalize_obs: eqx.AbstractVar[bool]
+    def __init__(
+        self,
+        layouts: Layouts,
+        max_steps: SupportsIndex,
+        model_factory: Callable[[Any], Any],
+        data_fn: Callable[[Trajectory], Tree] | None,
+        options: EnvOptions,
+    ):
+        """Fill the fields that all kinds share, of arguments that were checked.
+
+        **Raises:** `ValueError` for options that exclude one another.
+        """
+        self.max_steps = int(max_steps)
+        self.model_factory = model_factory
+        self.data_fn = data_fn
+        self.env_kwargs = freeze(options.get("env_kwargs"))
+        self.lanes = cast(int | None, options.get("lanes"))
+        self.chunk = cast(int | None, options.get("chunk"))
+        self.normalize_obs = options.get("normalize_obs", False)
+        self.flatten_obs = options.get("flatten_obs", True)
+        self.obs_layout, self.action_layout = layouts
+        if self.normalize_obs and not self.flatten_obs:
+            raise ValueError(
+                "`normalize_obs` needs flat observations, but got `flatten_obs=False`. "
+                "Normalise inside the policy instead."
+            )
 
     @abc.abstractmethod
     def environment(self) -> Environment:
@@ -77,16 +121,17 @@ class EnvTask[P](AbstractTask[P]):
         where the environment stops gradients, as most of gymnax's do, so that the
         derivative through an episode would be wrong. There, taking it is an error.
         """
-        return self._obstacle is None
+        return self.obstacle is None
 
     @property
-    def _obstacle(self) -> str | None:
+    def obstacle(self) -> str | None:
+        """The reason why the return is not differentiable, as a sentence, or `None`."""
         if self.action_layout.chooses:
             return "its actions are discrete choices, of which the derivative is 0."
         return self._stopped()
 
     def _stopped(self) -> str | None:
-        """In a sentence that the environment stops gradients, where it does."""
+        """A sentence that the environment stops gradients, where it does."""
         if not stops_gradients(self.environment(), self.action_layout):
             return None
         return "the environment stops gradients in its step."
@@ -97,6 +142,23 @@ class EnvTask[P](AbstractTask[P]):
         action = self.action_layout
         return EnvSpace(self.obs_layout.size, action.size, action.discrete)
 
+    @property
+    def obs_shape(self) -> Tree:
+        """The shape and dtype of an observation as policies get it.
+
+        A `jax.ShapeDtypeStruct`, or with `flatten_obs=False` a tree of them, as the
+        environment's observation is.
+        """
+        rules = self.rules()
+        return jax.eval_shape(
+            lambda: rules.shown(rules.environment.init(jax.random.key(0))[1].obs)
+        )
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of no observation, with `normalize_obs`; else `None`."""
+        return no_obs(self.obs_layout.size) if self.normalize_obs else None
+
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
@@ -104,8 +166,7 @@ class EnvTask[P](AbstractTask[P]):
 
         **Arguments:**
 
-        - `params`: what `model_factory` makes a policy from; with the default, the
-            policy itself.
+        - `params`: the policy, or with a `model_factory` what that makes a policy from.
         - `key`: the episode's key.
         - `data`: not used.
 
@@ -113,17 +174,8 @@ class EnvTask[P](AbstractTask[P]):
         gradients.
         """
         del data
-        if self.data_fn is None:
-            episode, _ = self._play(params, key, collect=False)
-            aux: Any = {"length": episode.length}
-        else:
-            episode, trajectory = self._play(params, key, collect=True)
-            aux = self.data_fn(trajectory)
-        return episode.total, (aux, episode.moments) if counts(params) else aux
-
-    def begin(self) -> ObsStats | None:
-        """The statistics of no observation, with `normalize_obs`; else `None`."""
-        return no_obs(self.obs_layout.size) if self.normalize_obs else None
+        episode, aux = self._scored(params, key, count=False)
+        return episode.total, aux
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
@@ -135,28 +187,72 @@ class EnvTask[P](AbstractTask[P]):
         follows the lanes and not the population. Each episode is the one that
         `task(params, key)` plays. With `data_fn`, or `lanes=0`, all are played at once.
         """
-        if self.data_fn is not None or self.lanes == 0 or 0 in keys.shape:
+        if not self._plays_in_lanes(keys):
             return super().evaluate(population, keys, data)
-        return play_in_lanes(self, population, keys)
+        played = play_in_lanes(self, population, keys, count=False)
+        return played.total, {"length": played.length}
+
+    def evaluate_and_observe(
+        self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
+    ) -> Evaluation:
+        """The result of `evaluate`, and the sums over the observations of live steps.
+
+        **Arguments:**
+
+        - `population`, `keys`, `data`: as for `evaluate`.
+        """
+        del data
+        if self._plays_in_lanes(keys):
+            played = play_in_lanes(self, population, keys, count=True)
+            return Evaluation(played.total, {"length": played.length}, played.moments)
+
+        def job(params: Any, key: PRNGKeyArray) -> Any:
+            episode, aux = self._scored(params, key, count=True)
+            result = checked_result((episode.total, aux), self.display_name)
+            return *result, episode.moments
+
+        return Evaluation(*map_jobs(job, population, keys))
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """One episode, step by step: the one that `task(params, key)` scores."""
         _, trajectory = self._play(params, key, collect=True)
-        return trajectory
+        return cast(Trajectory, trajectory)
 
-    def _play(
-        self, params: P, key: PRNGKeyArray, *, collect: bool
-    ) -> tuple[Episode, Any]:
-        check_key(key)
+    def begin_streams(self, params: P, keys: Key[Array, " streams"]) -> Stream:
+        """Endless streams of episodes for learners, before their first step.
+
+        **Arguments:**
+
+        - `params`: as for a call of the task.
+        - `keys`: a key for each stream. Its episode `n` is the one that
+            `task(params, fold_in(key, n))` plays.
+        """
+        return begin_streams(self.rules(), self.policy_of(params), keys)
+
+    def advance_streams(
+        self, params: P, streams: Stream, steps: int
+    ) -> tuple[Stream, Experience]:
+        """Streams after some more steps, and what happened in these.
+
+        An episode that is over gives way to the next one; its last observation is the
+        `next_obs` of its last step.
+
+        **Arguments:**
+
+        - `params`: as for a call of the task; other ones than before if the learner
+            has changed them.
+        - `streams`: returned by `begin_streams` or by the previous call.
+        - `steps`: the number of steps of each stream.
+
+        **Returns:** The streams, and the `Experience` with the leading axes
+        `(steps, streams)`.
+        """
         with readable_errors():
-            played = self._rollout.scan(self._policy(params), key, collect=collect)
-            total = played[0].total
-            if self.action_layout.chooses and not isinstance(total, Tracer):
-                total.block_until_ready()  # raises its error, if there is one
-            return played
+            policy = self.policy_of(params)
+            return advance_streams(self.rules(), policy, streams, steps)
 
-    @property
-    def _rollout(self) -> Rollout:
+    def rules(self) -> Rollout:
+        """The rules of episodes, by which every one of them is played."""
         environment = guarded(self.environment(), self._stopped)
         return Rollout(
             environment,
@@ -164,39 +260,43 @@ class EnvTask[P](AbstractTask[P]):
             self.obs_layout,
             self.action_layout,
             self.max_steps,
+            self.flatten_obs,
         )
 
-    def _policy(self, params: P) -> BasePolicy[Any]:
-        return guarded(self._made(params), self._stopped)
+    def policy_of(self, params: Any) -> BasePolicy[Any]:
+        """The policy that `model_factory` makes from parameters.
 
-    def _made(self, params: P) -> BasePolicy[Any]:
+        **Raises:** `TypeError` for anything but a policy.
+        """
+        stats = None
         if isinstance(params, NormalizedPolicy):
-            policy = _checked(self.model_factory(params.policy), self.model_factory)
-            return NormalizedPolicy(policy, params.stats, params.counting)
-        return _checked(self.model_factory(params), self.model_factory)
+            params, stats = params.policy, params.stats
+        policy = checked_policy(self.model_factory(params), self.model_factory)
+        whole = policy if stats is None else stats.bind(policy)
+        return guarded(whole, self._stopped)
 
+    def _plays_in_lanes(self, keys: Key[Array, "pop reps"]) -> bool:
+        return self.data_fn is None and self.lanes != 0 and 0 not in keys.shape
 
-def check_kwargs(env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
-    """Refuse constructor arguments for what is built already, by a `ValueError`."""
-    if not isinstance(env, str) and env_kwargs:
-        raise ValueError(
-            "`env_kwargs` are for an environment given by name, but got an instance of "
-            f"{type(env).__name__}. Pass them to its constructor instead."
-        )
+    def _scored(
+        self, params: Any, key: PRNGKeyArray, *, count: bool
+    ) -> tuple[Episode, Tree]:
+        """An episode at its end, and its aux."""
+        if self.data_fn is None:
+            episode, _ = self._play(params, key, collect=False, count=count)
+            return episode, {"length": episode.length}
+        episode, trajectory = self._play(params, key, collect=True, count=count)
+        return episode, self.data_fn(cast(Trajectory, trajectory))
 
-
-def _kind(policy: Any) -> str:
-    if isinstance(policy, type):
-        return f"the class `{policy.__name__}`"
-    return f"a {type(policy).__name__}"
-
-
-def _checked(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
-    if not isinstance(policy, BasePolicy):
-        raise TypeError(
-            "the parameters of an environment task must be a policy, a subclass of "
-            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
-            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
-            "`model_factory` that makes one from the parameters."
-        )
-    return policy
+    def _play(
+        self, params: Any, key: PRNGKeyArray, *, collect: bool, count: bool = False
+    ) -> tuple[Episode, Trajectory | None]:
+        check_key(key)
+        with readable_errors():
+            played = self.rules().scan(
+                self.policy_of(params), key, collect=collect, count=count
+            )
+            total = played[0].total
+            if self.action_layout.chooses and not isinstance(total, Tracer):
+                jax.block_until_ready(total)  # raises its error, if there is one
+            return played

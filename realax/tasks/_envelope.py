@@ -1,22 +1,23 @@
 """Environments of every suite that jax-envelope adapts, and one's own, as tasks."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, SupportsIndex, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, SupportsIndex, Unpack
 
-import equinox as eqx
 import jax
 
 from .._arguments import arguments
 from .._errors import closest
-from .._frozen import Frozen, cached, freeze, identity
-from .._types import EXECUTION, Tree
-from ._checks import EPISODES, environment
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
-from ._spaces import Layout, layout_of
+from .._frozen import Frozen, cached, identity
+from .._types import Tree
+from ._checks import environment
+from ._env import Environment, EnvTask, Params
+from ._options import ENV_CHECKS, EnvOptions, constructor_kwargs
+from ._rollout import Trajectory
+from ._spaces import Layouts, layouts_of
 
 
-# The module whose absence means that a suite is not installed, and what to do then.
+# The module that comes with a suite, and the remedy where it is missing.
 _EXTRA = "`pip install 'realax[{}]'` brings it."
 _SUITES = {
     "craftax": ("craftax", _EXTRA.format("craftax")),
@@ -28,7 +29,7 @@ _SUITES = {
 
 
 def is_environment(value: Any) -> bool:
-    """Whether something is an environment of jax-envelope, which this imports."""
+    """True for an environment of jax-envelope. Imports envelope."""
     from envelope import Environment
 
     return isinstance(value, Environment)
@@ -43,37 +44,18 @@ class EnvelopeTask(EnvTask[Params]):
         own subclass of `envelope.Environment` included. An environment's arrays are
         leaves of the task.
     - `max_steps`: the longest episode, in steps; the suite's own horizon if `None`.
-    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
-        the policy.
-    - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
-        returns is kept.
-    - `env_kwargs`: for the environment's constructor, where `env` is a name.
-    - `lanes`: how many episodes a population plays side by side, a lane taking the next
-        one when its own is over; `None` chooses, 0 plays all at once.
-    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
-        soon as a quarter of them is free.
-    - `normalize_obs`: whether evolution keeps a running mean and variance of all live
-        observations in its state, and policies see observations normalised by them. The
-        policy that comes back is a `NormalizedPolicy`, with them frozen into it.
+    - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
+        `flatten_obs`: as for every `EnvTask`.
 
     **Raises:** `ValueError` for an unknown suite or name and for a missing or
     impossible horizon; `ImportError` that names the extra to install.
     """
 
     env: Any
-    max_steps: int = eqx.field(static=True)
-    model_factory: Callable[[Any], Any]
-    data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
-    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
-    normalize_obs: bool = eqx.field(static=True)
-    env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True, init=False)
-    action_layout: Layout = eqx.field(static=True, init=False)
 
     @arguments(
         env=environment("an `envelope.Environment`", is_environment),
-        **EPISODES,
+        **ENV_CHECKS,
     )
     def __init__(
         self,
@@ -81,31 +63,19 @@ class EnvelopeTask(EnvTask[Params]):
         max_steps: SupportsIndex | None = None,
         model_factory: Callable[[Any], Any] = identity,
         data_fn: Callable[[Trajectory], Tree] | None = None,
-        *,
-        env_kwargs: Mapping[str, Any] | None = None,
-        lanes: SupportsIndex | None = None,
-        chunk: SupportsIndex | None = None,
-        normalize_obs: bool = False,
+        **options: Unpack[EnvOptions],
     ):
-        check_kwargs(env, env_kwargs)
+        kws = constructor_kwargs(env, options)
         self.env = env
-        self.env_kwargs = freeze(env_kwargs)
-        suite = _build(env, self.env_kwargs) if isinstance(env, str) else _look(env)
+        suite = _build(env, kws) if isinstance(env, str) else _look(env)
         if max_steps is None:
-            max_steps = _horizon(env, suite.environment, self.env_kwargs)
+            max_steps = _horizon(env, suite.environment, kws)
         if max_steps is None:
             raise ValueError(
                 f"`max_steps` must be given for {type(suite.environment).__name__}, "
                 "because it has no horizon of its own: `max_steps=1000`."
             )
-        self.max_steps = cast(int, max_steps)
-        self.model_factory = model_factory
-        self.data_fn = data_fn
-        self.lanes = cast(int | None, lanes)
-        self.normalize_obs = normalize_obs
-        self.chunk = cast(int | None, chunk)
-        self.obs_layout = suite.obs_layout
-        self.action_layout = suite.action_layout
+        super().__init__(suite.layouts, max_steps, model_factory, data_fn, options)
 
     def environment(self) -> Environment:
         """The environment itself."""
@@ -116,22 +86,18 @@ class EnvelopeTask(EnvTask[Params]):
 
 class _Suite(NamedTuple):
     environment: Environment
-    obs_layout: Layout
-    action_layout: Layout
+    layouts: Layouts
 
 
 def _look(environment: Any) -> _Suite:
     with jax.ensure_compile_time_eval():
-        return _Suite(
-            environment,
-            layout_of(environment.observation_space),
-            layout_of(environment.action_space),
-        )
+        return _Suite(environment, layouts_of(environment))
 
 
 def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
-    """The suite's own horizon. envelope says 100 for whatever navix has."""
+    """The suite's own horizon; `None` without one."""
     if isinstance(env, str) and env.startswith("navix::"):
+        # envelope says 100 for all of them.
         import navix  # pyright: ignore[reportMissingModuleSource]
 
         return int(navix.make(env.removeprefix("navix::"), **kws.thaw()).max_steps)

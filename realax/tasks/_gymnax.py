@@ -5,7 +5,15 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, SupportsIndex, cast, runtime_checkable
+from typing import (
+    Any,
+    NamedTuple,
+    Protocol,
+    SupportsIndex,
+    Unpack,
+    cast,
+    runtime_checkable,
+)
 
 import equinox as eqx
 import jax
@@ -13,12 +21,14 @@ from jax.core import Tracer
 
 from .._arguments import arguments
 from .._errors import closest, describe
-from .._frozen import Frozen, cached, freeze, identity
+from .._frozen import Frozen, cached, identity
 from .._trees import strong
-from .._types import EXECUTION, Tree
-from ._checks import EPISODES, environment, same_shapes
-from ._env import Environment, EnvTask, Params, Trajectory, check_kwargs
-from ._spaces import Layout, layout_of
+from .._types import Tree
+from ._checks import environment, same_shapes
+from ._env import Environment, EnvTask, Params
+from ._options import ENV_CHECKS, EnvOptions, constructor_kwargs
+from ._rollout import Trajectory
+from ._spaces import Layouts, layouts_of
 
 
 @runtime_checkable
@@ -57,48 +67,30 @@ class GymnaxTask(EnvTask[Params]):
     **Arguments:**
 
     - `env`: a name such as `"CartPole-v1"`, or an instance of gymnax's `Environment`,
-        one's own subclass included. Most of gymnax's stop gradients. By name, those
-        that need not do not; an instance says so by `env.with_transition_gradients()`.
+        one's own subclass included. Most of gymnax's environments stop gradients.
+        Some of them need not: by name, they do not; of an instance, pass
+        `env.with_transition_gradients()`.
     - `max_steps`: the longest episode, in steps; the environment's own horizon if
         `None`.
-    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
-        the policy.
-    - `data_fn`: what becomes the aux, from an episode's `Trajectory`; only what it
-        returns is kept.
+    - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
+        `flatten_obs`: as for every `EnvTask`.
     - `env_params`: values for some or all of the environment's parameters, a mapping
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
         leaves, to be mapped over or evolved; to be differentiated, where the
         environment does not stop gradients.
-    - `env_kwargs`: for the environment's constructor, where `env` is a name.
-    - `lanes`: how many episodes a population plays side by side, a lane taking the next
-        one when its own is over; `None` chooses, 0 plays all at once.
-    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
-        soon as a quarter of them is free.
-    - `normalize_obs`: whether evolution keeps a running mean and variance of all live
-        observations in its state, and policies see observations normalised by them. The
-        policy that comes back is a `NormalizedPolicy`, with them frozen into it.
 
-    **Raises:** `ValueError` for an unknown name, a horizon below 1 or above the
+    **Raises:** `ValueError` for an unknown name, and for a horizon below 1 or above the
     environment's own.
     """
 
     env: str | GymnaxEnv = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    model_factory: Callable[[Any], Any]
-    data_fn: Callable[[Trajectory], Tree] | None
-    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
-    chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
-    normalize_obs: bool = eqx.field(static=True)
     env_params: Tree
-    env_kwargs: Frozen = eqx.field(static=True)
-    obs_layout: Layout = eqx.field(static=True, init=False)
-    action_layout: Layout = eqx.field(static=True, init=False)
 
     @arguments(
         env=environment(
             "a gymnax environment", lambda value: isinstance(value, GymnaxEnv)
         ),
-        **EPISODES,
+        **ENV_CHECKS,
     )
     def __init__(
         self,
@@ -108,24 +100,13 @@ class GymnaxTask(EnvTask[Params]):
         data_fn: Callable[[Trajectory], Tree] | None = None,
         *,
         env_params: Tree = None,
-        env_kwargs: Mapping[str, Any] | None = None,
-        lanes: SupportsIndex | None = None,
-        chunk: SupportsIndex | None = None,
-        normalize_obs: bool = False,
+        **options: Unpack[EnvOptions],
     ):
-        check_kwargs(env, env_kwargs)
         self.env = env
-        self.env_kwargs = freeze(env_kwargs)
-        suite = _build(env, self.env_kwargs)
+        suite = _build(env, constructor_kwargs(env, options))
         self.env_params = _full_params(env, env_params, suite.default_params)
-        self.max_steps = _horizon(env, self.env_params, max_steps)
-        self.model_factory = model_factory
-        self.data_fn = data_fn
-        self.lanes = cast(int | None, lanes)
-        self.normalize_obs = normalize_obs
-        self.chunk = cast(int | None, chunk)
-        self.obs_layout = suite.obs_layout
-        self.action_layout = suite.action_layout
+        steps = _horizon(env, self.env_params, max_steps)
+        super().__init__(suite.layouts, steps, model_factory, data_fn, options)
 
     def environment(self) -> Environment:
         """The environment as `jax-envelope` sees it, with this task's parameters."""
@@ -138,20 +119,19 @@ class GymnaxTask(EnvTask[Params]):
         return f"{stopped} `env.with_transition_gradients()` is one that does not."
 
 
-# gymnax's word for environments that stop gradients only as long as they are not asked.
+# gymnax's attribute of environments that need not stop gradients.
 _SUPPORTS = "supports_transition_gradients"
 
 
 class _Suite(NamedTuple):
     environment: Callable[[Any], Environment]  # from the environment's parameters
     default_params: Any
-    obs_layout: Layout
-    action_layout: Layout
+    layouts: Layouts
 
 
 @cached
 def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
-    from ._gymnax_env import GymnaxEnvironment  # imports gymnax, which is slow
+    from ._gymnax_adapter import GymnaxAdapter  # imports gymnax, which is slow
 
     # Under jit, what is built here would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():
@@ -161,13 +141,8 @@ def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
             if getattr(instance, _SUPPORTS, False):
                 instance = instance.with_transition_gradients()
         params = instance.default_params
-        environment = functools.partial(GymnaxEnvironment, instance)
-        return _Suite(
-            environment,
-            params,
-            layout_of(environment(params).observation_space),
-            layout_of(environment(params).action_space),
-        )
+        environment = functools.partial(GymnaxAdapter, instance)
+        return _Suite(environment, params, layouts_of(environment(params)))
 
 
 def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
@@ -198,7 +173,10 @@ def gymnax_names() -> list[str]:
 
 
 def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
-    """gymnax's environment of that name. **Raises:** `ValueError`: closest matches."""
+    """gymnax's environment of that name.
+
+    **Raises:** `ValueError` for an unknown name or keyword.
+    """
     if name not in gymnax_names():
         raise ValueError(
             f"gymnax has no environment {name!r}. {closest(name, gymnax_names())}"
@@ -207,7 +185,7 @@ def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
         return _gymnax().make(name, **kws)[0]
     except TypeError as error:  # a keyword that it does not take
         raise ValueError(
-            f"gymnax's {name!r} can not be made with `env_kwargs={dict(kws)}`: {error}"
+            f"gymnax's {name!r} cannot be made with `env_kwargs={dict(kws)}`: {error}"
         ) from error
 
 

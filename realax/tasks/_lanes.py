@@ -1,17 +1,18 @@
-"""Many episodes in few lanes: what is over makes room for what is next."""
+"""Many episodes in few lanes: a lane whose episode is over takes the next one."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .._parts import closes_over_tracer
 from .._trees import where
-from .._types import Tree
-from ._base import vmap_jobs
-from ._rollout import Episode, counts, job_keys
+from .._types import PRNGKeyArray
+from ..policies import BasePolicy, Moments
+from ._base import map_jobs
+from ._rollout import Episode, Rollout, arrays_of, job_keys, rest_of
 
 
 # New episodes begin when a lane in so many is free: each time costs a reset of all.
@@ -24,175 +25,235 @@ _FREE = 4
 _SMALL, _FEW_LANES, _MANY_LANES = 100, 32, 64
 
 
-def _default_lanes(episode: Any, jobs: int) -> int:
-    """How many lanes to play in, by the size of an episode's state."""
-    if jax.default_backend() != "cpu":
-        return max(2048, jobs // 8)
-    size = sum(leaf.size for leaf in jax.tree.leaves(episode))
-    return _MANY_LANES if size <= _SMALL else min(_FEW_LANES, -(-jobs // 2))
+class Played(eqx.Module):
+    """The outcome of episodes, any leading axes of episodes first.
+
+    - `total`, `length`: the return, and the number of steps.
+    - `moments`: the sums over the observations; `None` unless they were counted.
+    """
+
+    total: Float[Array, "*episodes"]
+    length: Int[Array, "*episodes"]
+    moments: Moments | None
+
+    @staticmethod
+    def of(episode: Episode) -> "Played":
+        """The outcome of an episode so far."""
+        return Played(episode.total, episode.length, episode.moments)
+
+
+@runtime_checkable
+class Player(Protocol):
+    """The part of an environment task that plays episodes."""
+
+    @property
+    def lanes(self) -> int | None:
+        """The number of lanes; `None`: chosen here."""
+        ...
+
+    @property
+    def chunk(self) -> int | None:
+        """The largest number of steps between two refills; `None`: any."""
+        ...
+
+    def rules(self) -> Rollout:
+        """The rules of its episodes."""
+        ...
+
+    def policy_of(self, params: Any) -> BasePolicy[Any]:
+        """The policy that parameters stand for."""
+        ...
 
 
 def play_in_lanes(
-    task: Any, population: Any, keys: Key[Array, "pop reps"]
-) -> tuple[Float[Array, "pop reps"], Tree]:
-    """The returns and the aux of a population's episodes.
+    player: Player, population: Any, keys: Key[Array, "pop reps"], *, count: bool
+) -> Played:
+    """The outcomes of a population's episodes, with the leading axes `(pop, reps)`.
 
-    A loop whose length is not known can not be differentiated backwards: derivatives
+    A loop whose length is not known cannot be differentiated backwards: derivatives
     are those of the scan over each episode. A task that closes over a traced array, as
     a `model_factory` under `grad` may, is played by that scan.
 
     **Arguments:**
 
-    - `task`: an `EnvTask`.
+    - `player`: the environment task.
     - `population`, `keys`: as for `AbstractTask.evaluate`.
+    - `count`: whether to sum up the observations.
     """
-    _, functions = eqx.partition((task, population), eqx.is_array)
+    _, functions = eqx.partition((player, population), eqx.is_array)
     if closes_over_tracer(functions):
-        # jax allows no rule of one's own for what closes over a traced array.
-        return vmap_jobs(task, population, keys, None)
-    return _differentiable(task, population, keys)
+        # jax allows no rule of one's own for a function that closes over a tracer.
+        return _play_by_scan(player, population, keys, count)
+    return _differentiable(player, population, keys, count)
+
+
+def _play_by_scan(player: Player, population: Any, keys: Any, count: bool) -> Played:
+    def job(params: Any, key: PRNGKeyArray) -> Played:
+        policy = player.policy_of(params)
+        return Played.of(
+            player.rules().scan(policy, key, collect=False, count=count)[0]
+        )
+
+    return map_jobs(job, population, keys)
 
 
 @eqx.filter_custom_jvp
-def _differentiable(task: Any, population: Any, keys: Any) -> Any:
-    return _play(task, population, keys)
+def _differentiable(player: Any, population: Any, keys: Any, count: bool) -> Any:
+    return _play(player, population, keys, count)
 
 
 def _jvp(primals: Any, tangents: Any) -> Any:
-    def scan(task: Any, population: Any, keys: Any) -> Any:
-        return vmap_jobs(task, population, keys, None)
-
-    _, out = eqx.filter_jvp(scan, primals, tangents)
+    _, out = eqx.filter_jvp(_play_by_scan, primals, tangents)
     return _differentiable(*primals), out
 
 
 _differentiable.def_jvp(_jvp)
 
 
+class _Jobs:
+    """The episodes to play, by their number.
+
+    Policies and episodes go in and out as their arrays alone; the rest, which is the
+    same for all of them, is kept here.
+    """
+
+    def __init__(self, player: Player, population: Any, keys: Any, count: bool):
+        pop, self.reps = keys.shape
+        self.number: int = pop * self.reps
+        self.keys: Array = jax.vmap(job_keys)(keys.reshape(self.number))
+        arrays, self.static = eqx.partition(population, eqx.is_array)
+        self.arrays: Any = jax.tree.map(jnp.asarray, arrays)
+        self.player, self.rules, self.count = player, player.rules(), count
+        first = eqx.filter_eval_shape(lambda: self._policy(0))
+        is_shape = lambda x: isinstance(x, jax.ShapeDtypeStruct)
+        self.policy_rest: Any = eqx.filter(first, is_shape, inverse=True)
+        outline = eqx.filter_eval_shape(
+            lambda: self._begin(self.policy(0), self.keys[0])
+        )
+        self.episode_rest: Episode = rest_of(outline)
+
+    def _policy(self, job: Array | int) -> BasePolicy[Any]:
+        one = jax.tree.map(lambda leaf: leaf[job // self.reps], self.arrays)
+        return self.player.policy_of(eqx.combine(one, self.static))
+
+    def _begin(self, policy: Any, keys: Array) -> Episode:
+        whole = eqx.combine(policy, self.policy_rest)
+        return self.rules.begin(whole, keys[0], keys[1], count=self.count)
+
+    def policy(self, job: Array | int) -> Any:
+        """The arrays of the policy that plays a job."""
+        return eqx.filter(self._policy(job), eqx.is_array)
+
+    def begin(self, policy: Any, keys: Array) -> Episode:
+        """The arrays of an episode before its first step."""
+        return arrays_of(self._begin(policy, keys))
+
+    def advance(self, policy: Any, episode: Any, key: Array) -> Episode:
+        """The arrays of an episode after one more step, or as they are at its end."""
+        policy = eqx.combine(policy, self.policy_rest)
+        episode = eqx.combine(episode, self.episode_rest)
+        after, _ = self.rules.advance(policy, episode, key)
+        return eqx.filter(after, eqx.is_array_like)
+
+
 class _Lanes(eqx.Module):
-    """What the loop carries.
+    """The carry of the loop.
 
     - `episodes`: the arrays of the episode in each lane.
-    - `job`: which one it is; the number of jobs where there is none.
-    - `next_job`: the first one that has not begun.
-    - `results`: what is kept of the episodes so far, one for each job.
+    - `job`: the number of each lane's job; the number of all jobs where there is none.
+    - `next_job`: the first job that has not begun.
+    - `results`: the outcomes of the episodes so far, one for each job.
     """
 
     episodes: Episode
     job: Int[Array, " lanes"]
     next_job: Int[Array, ""]
-    results: Tree
+    results: Played
+
+    def unfinished(self, jobs: _Jobs) -> Bool[Array, ""]:
+        """Whether there are jobs that have not begun or are not over."""
+        return (self.next_job < jobs.number) | ~jnp.all(self.episodes.done)
 
 
-def _play(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
+def _play(player: Player, population: Any, keys: Any, count: bool) -> Played:
     pop, reps = keys.shape
-    jobs = pop * reps
-    keys = jax.vmap(job_keys)(keys.reshape(jobs))
-    arrays, static = eqx.partition(population, eqx.is_array)
-    arrays = jax.tree.map(jnp.asarray, arrays)
-    rollout = task._rollout
-    rest: list[Any] = []
-
-    def policy_of(job: Array) -> Any:
-        one = jax.tree.map(lambda leaf: leaf[job // reps], arrays)
-        return eqx.filter(task._policy(eqx.combine(one, static)), eqx.is_array)
-
-    def policy_rest() -> Any:
-        policy = eqx.filter_eval_shape(
-            lambda: task._policy(
-                eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), static)
-            )
-        )
-        return eqx.filter(policy, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
-
-    fixed = policy_rest()
-
-    def begin(policy: Any, keys: Any) -> Any:
-        episode = rollout.begin(eqx.combine(policy, fixed), keys[0], keys[1])
-        found, other = eqx.partition(episode, eqx.is_array_like)
-        rest.append(other)
-        return jax.tree.map(jnp.asarray, found)
-
-    def advance(policy: Any, episode: Any, key: Any) -> Any:
-        episode = eqx.combine(episode, rest[0])
-        after, _ = rollout.advance(eqx.combine(policy, fixed), episode, key)
-        return eqx.filter(after, eqx.is_array_like)
-
-    shapes = jax.eval_shape(
-        lambda job, keys: begin(policy_of(job), keys),
-        jax.ShapeDtypeStruct((), jnp.int32),
-        jax.eval_shape(lambda: keys[0]),
+    jobs = _Jobs(player, population, keys, count)
+    end = jax.lax.while_loop(
+        lambda state: state.unfinished(jobs),
+        lambda state: _round(state, jobs, player.chunk),
+        _before_the_first(jobs, player.lanes),
     )
-    lanes = min(jobs, task.lanes or _default_lanes(shapes, jobs))
+    return jax.tree.map(lambda x: x.reshape(pop, reps, *x.shape[1:]), end.results)
 
-    def refill(state: _Lanes) -> tuple[_Lanes, Any, Any]:
-        """Give a job to each free lane, as long as there are jobs."""
-        free = state.episodes.done
-        order = jnp.cumsum(free, dtype=jnp.int32)
-        next_in_line = state.next_job + order - 1
-        job = jnp.where(free, next_in_line, state.job)
-        job = jnp.minimum(job, jobs)
-        begins = free & (job < jobs)
-        # Those without a job point at the last one, and what they play is not written.
-        mine = jnp.minimum(job, jobs - 1)
-        policies, lane_keys = jax.vmap(policy_of)(mine), keys[mine]
-        fresh = jax.vmap(begin)(policies, lane_keys)
-        episodes = jax.vmap(where)(begins, fresh, state.episodes)
-        next_job = state.next_job + jnp.sum(begins, dtype=jnp.int32)
-        state = _Lanes(episodes, job, next_job, state.results)
-        return state, policies, lane_keys[:, 2]
 
-    def round(state: _Lanes) -> _Lanes:
-        state, policies, policy_keys = refill(state)
-        waiting = state.next_job < jobs
-
-        def goes_on(carry: Any) -> Array:
-            t, episodes = carry
-            free = jnp.sum(episodes.done, dtype=jnp.int32)
-            enough = waiting & (free * _FREE >= lanes)
-            if task.chunk is not None:
-                enough |= waiting & (t >= task.chunk)
-            return (free < lanes) & ~enough
-
-        def step(carry: Any) -> Any:
-            t, episodes = carry
-            return t + 1, jax.vmap(advance)(policies, episodes, policy_keys)
-
-        start = jnp.zeros((), jnp.int32), state.episodes
-        _, episodes = jax.lax.while_loop(goes_on, step, start)
-        done = jnp.where(episodes.done, state.job, jobs)
-        return _Lanes(
-            episodes,
-            state.job,
-            state.next_job,
-            jax.tree.map(
-                lambda kept, new: kept.at[done].set(new, mode="drop"),
-                state.results,
-                _result(episodes),
-            ),
-        )
-
-    # Before the first job all lanes are free: of an episode, only its shape is known.
-    empty = jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), shapes)
-    state = _Lanes(
+def _before_the_first(jobs: _Jobs, lanes: int | None) -> _Lanes:
+    """All lanes free: of their episodes, only the shapes are known."""
+    shapes = jax.eval_shape(lambda: jobs.begin(jobs.policy(0), jobs.keys[0]))
+    lanes = min(jobs.number, lanes or _default_lanes(shapes, jobs.number))
+    empty = _zeros(lanes, shapes)
+    return _Lanes(
         episodes=eqx.tree_at(lambda e: e.done, empty, jnp.ones((lanes,), bool)),
-        job=jnp.full((lanes,), jobs, jnp.int32),
+        job=jnp.full((lanes,), jobs.number, jnp.int32),
         next_job=jnp.zeros((), jnp.int32),
-        results=jax.tree.map(
-            lambda x: jnp.zeros((jobs, *x.shape), x.dtype), _result(shapes)
-        ),
+        results=_zeros(jobs.number, jax.eval_shape(Played.of, shapes)),
     )
 
-    def unfinished(state: _Lanes) -> Array:
-        return (state.next_job < jobs) | ~jnp.all(state.episodes.done)
 
-    state = jax.lax.while_loop(unfinished, round, state)
-    total, length, moments = jax.tree.map(
-        lambda x: x.reshape(pop, reps, *x.shape[1:]), state.results
+def _zeros(number: int, shapes: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), shapes)
+
+
+def _default_lanes(episode: Any, jobs: int) -> int:
+    """The number of lanes for episodes whose arrays are of these shapes."""
+    if jax.default_backend() != "cpu":
+        return max(2048, jobs // 8)
+    size = sum(leaf.size for leaf in jax.tree.leaves(episode))
+    return _MANY_LANES if size <= _SMALL else min(_FEW_LANES, -(-jobs // 2))
+
+
+def _refilled(state: _Lanes, jobs: _Jobs) -> tuple[_Lanes, Any, Array]:
+    """The lanes with a job in each free one, as long as there are jobs.
+
+    **Returns:** The lanes, the arrays of their policies, and the keys of these.
+    """
+    free = state.episodes.done
+    order = jnp.cumsum(free, dtype=jnp.int32)
+    job = jnp.where(free, state.next_job + order - 1, state.job)
+    job = jnp.minimum(job, jobs.number)
+    begins = free & (job < jobs.number)
+    # Lanes without a job point at the last one; their outcome is not written.
+    mine = jnp.minimum(job, jobs.number - 1)
+    policies, keys = jax.vmap(jobs.policy)(mine), jobs.keys[mine]
+    fresh = jax.vmap(jobs.begin)(policies, keys)
+    episodes = jax.vmap(where)(begins, fresh, state.episodes)
+    next_job = state.next_job + jnp.sum(begins, dtype=jnp.int32)
+    return _Lanes(episodes, job, next_job, state.results), policies, keys[:, 2]
+
+
+def _round(state: _Lanes, jobs: _Jobs, chunk: int | None) -> _Lanes:
+    """One refill, and steps of all lanes until the next one is worth its while."""
+    state, policies, keys = _refilled(state, jobs)
+    waiting = state.next_job < jobs.number
+    lanes = len(state.job)
+
+    def goes_on(carry: Any) -> Array:
+        t, episodes = carry
+        free = jnp.sum(episodes.done, dtype=jnp.int32)
+        enough = waiting & (free * _FREE >= lanes)
+        if chunk is not None:
+            enough |= waiting & (t >= chunk)
+        return (free < lanes) & ~enough
+
+    def step(carry: Any) -> Any:
+        t, episodes = carry
+        return t + 1, jax.vmap(jobs.advance)(policies, episodes, keys)
+
+    start = jnp.zeros((), jnp.int32), state.episodes
+    _, episodes = jax.lax.while_loop(goes_on, step, start)
+    done = jnp.where(episodes.done, state.job, jobs.number)
+    results = jax.tree.map(
+        lambda kept, new: kept.at[done].set(new, mode="drop"),
+        state.results,
+        Played.of(episodes),
     )
-    aux = {"length": length}
-    return total, (aux, moments) if counts(population) else aux
-
-
-def _result(episode: Any) -> Any:
-    return episode.total, episode.length, episode.moments
+    return _Lanes(episodes, state.job, state.next_job, results)

@@ -1,7 +1,7 @@
 """Any environment by its name alone."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from .._arguments import arguments
 from .._errors import closest
@@ -10,6 +10,7 @@ from ._checks import environment
 from ._env import EnvTask
 from ._envelope import EnvelopeTask, is_environment
 from ._gymnax import GymnaxEnv, GymnaxTask, gymnax_names
+from ._options import MakeOptions
 from ._spaces import EnvSpace
 
 
@@ -22,7 +23,7 @@ def _is_environment(env: Any) -> bool:
         "a gymnax, brax or `envelope.Environment` environment", _is_environment
     )
 )
-def make(env: Any, **kws: Any) -> EnvTask[Any]:
+def make(env: Any, **options: Unpack[MakeOptions]) -> EnvTask[Any]:
     """A task on an environment of any suite.
 
     **Arguments:**
@@ -31,11 +32,13 @@ def make(env: Any, **kws: Any) -> EnvTask[Any]:
         `"suite::name"` of any suite that jax-envelope adapts, such as
         `"jumanji::Snake-v1"`; or an environment: gymnax's, brax's, or an
         `envelope.Environment`.
-    - `kws`: for the task's class, `GymnaxTask`, `BraxTask` or `EnvelopeTask`.
+    - `options`: the keywords of the task's class, `GymnaxTask`, `BraxTask` or
+        `EnvelopeTask`.
 
     **Raises:** `ValueError` with the closest matches for an unknown name; `ImportError`
     that names the extra to install where a suite is missing.
     """
+    kws: dict[str, Any] = {**options}
     if not isinstance(env, str):
         return _task_class(env)(env, **kws)
     suite, separator, name = env.partition("::")
@@ -71,8 +74,8 @@ def _class_of(name: str) -> Callable[..., EnvTask[Any]]:
 class _EnvSpaces(Mapping[str, EnvSpace]):
     """`(obs_dims, action_dims, discrete)` of every environment that `make` knows.
 
-    Each is asked of the environment itself when it is looked up, never earlier. Going
-    through them goes through gymnax's and brax's.
+    A look-up builds the environment. Iteration goes through the names of gymnax and
+    brax.
 
     **Raises:** `KeyError` with the closest matches for an unknown name.
     """

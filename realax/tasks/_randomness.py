@@ -1,4 +1,4 @@
-"""Whether a task draws random numbers."""
+"""Inspection of code: does a task use its key?"""
 
 import dis
 import functools
@@ -7,27 +7,25 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from .._callables import is_jitted, unwrapped
+from .._callables import is_jitted
 
 
 def draws(task: Callable[..., Any]) -> bool:
-    """Whether the value of a task depends on its key.
+    from ._function import as_task
 
-    A task says so by its `stochastic`, which a function may have as well. Else it is
-    found out from the function's code: its second parameter is the key, and it draws if
-    that is used for anything but `del key`. What can not be looked into draws.
-    """
-    declared = getattr(unwrapped(task), "stochastic", None)
-    return declared if isinstance(declared, bool) else uses_argument(task, 1)
+    return as_task(task).stochastic
 
 
 def uses_argument(function: Any, index: int) -> bool:
-    """Whether a positional argument of a function is used in its code.
+    """Whether the code of a function uses a positional argument.
+
+    `del` alone is no use. A callable whose code cannot be looked into counts as using
+    its arguments.
 
     **Arguments:**
 
     - `function`: any callable; `functools.partial`, jit and methods are looked through.
-    - `index`: which of the arguments with which it would be called.
+    - `index`: the position of the argument in a call of `function`.
     """
     while not isinstance(function, FunctionType):
         if isinstance(function, functools.partial):

@@ -20,12 +20,12 @@ else:
 
 
 class EnvSpace(NamedTuple):
-    """What a policy must take and give to play an environment.
+    """The sizes of a policy's input and output on an environment.
 
     - `obs_dims`: the size of the flattened observation.
     - `action_dims`: the size of the policy's output: the number of choices where the
         actions are `discrete`, else the number of action components.
-    - `discrete`: whether the argmax of the output is played.
+    - `discrete`: whether the environment gets the argmax of the output.
     """
 
     obs_dims: int
@@ -76,12 +76,12 @@ class Layout:
 
     @property
     def discrete(self) -> bool:
-        """Whether there are choices only."""
+        """True if all parts are choices."""
         return all(isinstance(leaf, _Choice) for leaf in self.leaves)
 
     @property
     def chooses(self) -> bool:
-        """Whether there is a choice."""
+        """True if some part is a choice."""
         return any(isinstance(leaf, _Choice) for leaf in self.leaves)
 
     def flatten(self, obs: Tree) -> Float[Array, " obs"]:
@@ -103,7 +103,7 @@ class Layout:
         - `output`: a float vector of shape `(size,)`, or an action of the space's own
             structure.
         - `space`: the environment's action space, for its bounds.
-        - `live`: whether the action will be played.
+        - `live`: whether the action will count; else no error is raised for it.
 
         **Raises:** `ValueError` naming both shapes, while tracing; an error at run time
         for an integer that is no choice.
@@ -157,6 +157,20 @@ class Layout:
             f", but the policy returned {shapes}. Build the policy with "
             f"`action_dims={self.size}`, as `rx.ENV_SPACES[name].action_dims` says."
         )
+
+
+class Layouts(NamedTuple):
+    """The layouts of an environment's observations and actions."""
+
+    obs: Layout
+    action: Layout
+
+
+def layouts_of(environment: Any) -> Layouts:
+    """The layouts of an environment of `jax-envelope`."""
+    return Layouts(
+        layout_of(environment.observation_space), layout_of(environment.action_space)
+    )
 
 
 def layout_of(space: Space) -> Layout:

@@ -90,3 +90,56 @@ better, _, _ = rx.evolve(policy, pole, jr.key(0), steps=2, popsize=4)
 assert_type(better, rx.MLPPolicy)
 batches = rx.Minibatch(Near(target), 2)
 assert jax.tree.leaves(batches)
+
+# The options of environment tasks are known by name and type.
+plain = rx.GymnaxTask("CartPole-v1", 5, lanes=2, chunk=3, flatten_obs=False)
+assert plain.lanes == 2 and not plain.flatten_obs
+for wrong in (
+    lambda: rx.GymnaxTask("CartPole-v1", lane=2),  # pyright: ignore[reportCallIssue]
+    lambda: rx.BraxTask("fast", env_params=2),  # pyright: ignore[reportCallIssue]
+    lambda: rx.EnvelopeTask("a", lanes="two"),  # pyright: ignore[reportArgumentType]
+    lambda: rx.make("CartPole-v1", max_step=5),  # pyright: ignore[reportCallIssue]
+):
+    try:
+        wrong()
+    except TypeError:
+        continue
+    raise AssertionError("a wrong keyword was taken")
+
+
+def near(params: Array, key: Array, data: Any = None) -> tuple[Array, None]:
+    return jnp.sum((params - target) ** 2), None
+
+
+made = rx.tasks.as_task(near)
+assert_type(made, rx.AbstractTask[Array])
+assert not made.maximize and not made.stochastic and made.differentiable
+
+
+class Doubled(rx.tasks.AbstractWrapper[Array]):
+    """Twice the value of another task, of which it says everything else."""
+
+    task: rx.AbstractTask[Array]
+
+    def __call__(
+        self, params: Array, key: Array, data: Any = None
+    ) -> tuple[Array, Any]:
+        value, aux = self.task.checked_call(params, key, data)
+        return 2 * value, aux
+
+    def evaluate_and_observe(
+        self, population: Any, keys: Array, data: Any = None
+    ) -> rx.tasks.Evaluation:
+        return rx.tasks.Evaluation(*self.evaluate(population, keys, data))
+
+
+twice = Doubled(Far(target))
+assert twice.maximize and twice.obs_stats is None
+value, _ = twice(target, jr.key(0))
+assert value == 0
+
+streams = pole.begin_streams(policy, jr.split(jr.key(0), 3))
+assert_type(streams, rx.tasks.Stream)
+streams, experience = pole.advance_streams(policy, streams, 4)
+assert_type(experience, rx.tasks.Experience)
+assert experience.reward.shape == (4, 3)

@@ -1,4 +1,4 @@
-"""gymnax's environments as `jax-envelope` sees environments. Imports gymnax."""
+"""gymnax's environments as environments of `jax-envelope`. Imports gymnax."""
 
 import functools
 from typing import Any, override
@@ -19,8 +19,8 @@ from gymnax.environments import spaces
 from .._types import PRNGKeyArray
 
 
-class GymnaxEnvironment(Environment):
-    """A gymnax environment with its time limit apart, and never reset by itself.
+class GymnaxAdapter(Environment):
+    """A gymnax environment that reports its time limit apart and never resets itself.
 
     `jax-envelope`'s own adapter either lifts the time limit, which some observations
     depend on, or reports it as a termination; and it takes no instance.

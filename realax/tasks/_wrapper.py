@@ -1,0 +1,49 @@
+"""The base class of tasks around another task."""
+
+from typing import Any
+
+import equinox as eqx
+
+from ..policies import ObsStats
+from ._base import AbstractTask
+from ._observing import AbstractObservingTask, obs_stats_of
+
+
+class AbstractWrapper[P](AbstractObservingTask[P]):
+    """A task around another, of which it says all that it does not override.
+
+    A subclass writes `__call__` and `evaluate_and_observe`, and holds the other task in
+    a field or property `task`.
+    """
+
+    task: eqx.AbstractVar[AbstractTask[P]]
+
+    @property
+    def maximize(self) -> bool:
+        """The direction of the wrapped task."""
+        return self.task.maximize
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the value of the wrapped task depends on the key."""
+        return self.task.stochastic
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the wrapped task is differentiable."""
+        return self.task.differentiable
+
+    @property
+    def obstacle(self) -> str | None:
+        """The reason why the wrapped task is not differentiable, or `None`."""
+        return self.task.obstacle
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """XLA's options for the wrapped task."""
+        return self.task.compiler_options
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of the wrapped task before the first observation."""
+        return obs_stats_of(self.task)
