@@ -303,3 +303,15 @@ def test_select_that_returns_text() -> None:
 
     with pytest.raises(TypeError, match=r"`Text\.select` computes.*\['name'\]"):
         _evolve(3, callbacks=Text()).init_and_train_(jr.key(0))
+
+
+def test_jit_of_a_method() -> None:
+    trainer = _evolve(3)
+    with pytest.raises(
+        TypeError, match=r"`eqx\.filter_jit\(trainer\.init_and_train\)`"
+    ):
+        jax.jit(trainer.init_and_train)(jr.key(0))
+    expected = trainer.init_and_train(jr.key(0))
+    assert close(eqx.filter_jit(trainer.init_and_train)(jr.key(0)), expected)
+    with_lambda = eqx.filter_jit(lambda key: trainer.init_and_train_(key))
+    assert close(with_lambda(jr.key(0)), expected[0])

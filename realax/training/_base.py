@@ -204,6 +204,17 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """Train from a new state, as `init_and_train`."""
         return self.init_and_train(key, data)
 
+    def __hash__(self) -> int:
+        # `jax.jit` asks for the hash of a method, and with it of the trainer.
+        try:
+            return super().__hash__()
+        except TypeError as error:
+            raise TypeError(
+                f"this {type(self).__name__} holds arrays and has no hash. Compile a "
+                "method of it by `eqx.filter_jit(trainer.init_and_train)`, or by "
+                "`jax.jit(lambda key: trainer.init_and_train(key))`."
+            ) from error
+
     def _init_state(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
         check_data(data)
         init_key, run_key = jr.split(key)
