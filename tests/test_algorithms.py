@@ -13,7 +13,7 @@ import pytest
 from evosax.algorithms import Open_ES, algorithms
 
 import realax as rx
-from realax.training.evo._algorithm import algorithm_names, resolve
+from realax.training.evo._names import algorithm_names, resolve
 
 from .helpers import same
 
@@ -71,12 +71,15 @@ def _distance(params: Any) -> float:
 @pytest.mark.parametrize("name", algorithms)
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)
-    first = trainer.initialize(jr.key(0))
-    run = jax.jit(jax.vmap(lambda fault: trainer.train(first, jr.key(1), fault)))
-    states, data = run(jnp.arange(WITH_FAULTS))
+
+    def run(fault: Any) -> Any:
+        first = trainer.initialize(jr.key(0), fault)
+        return first, *trainer.train(first, jr.key(1), fault)
+
+    firsts, states, data = jax.jit(jax.vmap(run))(jnp.arange(WITH_FAULTS))
     params = eqx.filter_vmap(trainer.params)(states)
     for i, fault in enumerate([*FAULTS, "none"]):
-        state = jax.tree.map(lambda x, i=i: x[i], states)
+        first, state = jax.tree.map(lambda x, i=i: x[i], (firsts, states))
         failed = data["metrics"]["failed"][i]
         if fault not in ("constant", "none"):
             assert jnp.max(failed) > 0, "the fault never struck"

@@ -1,6 +1,7 @@
 """What evolution promises beyond the laws of every trainer."""
 
 import dataclasses
+import inspect
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from evosax.algorithms import SNES, algorithms
 
 import realax as rx
+from realax.training.evo import Results
 
 from .helpers import close, python, rastrigin, same
 
@@ -557,3 +559,147 @@ def test_shaping() -> None:
     assert shape(w_decay=1.0) == [3, 2, 6]
     assert np.allclose(np.mean(shape(z_score=True)), 0, atol=1e-6)
     assert np.allclose(np.std(shape(z_score=True)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["CMA_ES", "DE"])
+def test_a_step_is_ask_evaluate_tell(strategy: str) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x["a"] ** 2) + jr.normal(key), jr.bits(key)
+
+    start = {"a": jnp.ones(3), "count": jnp.arange(2)}
+    trainer = rx.EvosaxTrainer(3, strategy, task, start, popsize=8, eval_reps=2)
+    state, key = trainer.initialize(jr.key(0)), jr.key(1)
+    asked = trainer.ask(state, key)
+    assert asked.population.shape == (8, 3) and asked.keys.shape == (8, 2)
+    assert asked.individuals["a"].shape == (8, 3)
+    assert asked.individuals["count"].shape == (8, 2)
+    results = trainer.evaluate(state, asked)
+    assert results.values.shape == results.aux.shape == (8, 2)
+    told = trainer.tell(state, asked, results)
+    assert close(told, trainer.train_step(state, key))
+    # The host may have evaluated it.
+    values = np.sum(np.asarray(asked.individuals["a"]) ** 2, axis=-1)[:, None]
+    state, metrics = trainer.tell(state, asked, Results(jnp.asarray(values)))
+    assert np.array_equal(metrics["fitness"], values[:, 0])
+    assert metrics["eval_data"] is None and int(state.step) == 1
+
+
+POPULATION_BASED = [
+    "SimpleGA",
+    "MR15_GA",
+    "SAMR_GA",
+    "GESMR_GA",
+    "LearnedGA",
+    "DifferentialEvolution",
+    "DiffusionEvolution",
+    "PSO",
+]
+
+
+@pytest.mark.parametrize("strategy", POPULATION_BASED)
+def test_the_first_population_is_evaluated_before_the_first_step(strategy: str) -> None:
+    start, shift = jnp.full(2, 3.0), jnp.asarray(1.0)
+    trainer = rx.EvosaxTrainer(150, strategy, sphere, start, popsize=32)
+    state = trainer.initialize(jr.key(0), shift)
+    population = state.es_state.population
+    assert same(population[0], start) and int(state.step) == 0
+    costs = jnp.sum((population - shift) ** 2, axis=-1)
+    assert jnp.isclose(state.best_fitness, jnp.min(costs))
+    assert close(state.best_flat, population[jnp.argmin(costs)])
+    if strategy not in ("LearnedGA", "DiffusionEvolution"):
+        assert close(jnp.sort(state.es_state.fitness), jnp.sort(costs))
+    final, data = trainer.train(state, jr.key(1), shift)
+    best = data["metrics"]["best_fitness"]
+    assert best[0] <= state.best_fitness
+    assert final.best_fitness < 0.01 * sphere(start, None, shift)[0]
+
+
+def test_the_first_population_meets_data_and_observations() -> None:
+    def loss(x: Any, key: Any, batch: Any) -> Any:
+        assert batch.shape == (5, 1)
+        return jnp.mean((x - batch) ** 2), None
+
+    data = jnp.arange(20.0)[:, None]
+    trainer = rx.EvosaxTrainer(
+        3, "SimpleGA", rx.Minibatch(loss, 5), jnp.zeros(1), popsize=4
+    )
+    first = trainer.initialize(jr.key(0), data)
+    batch = trainer.task.batch(data, first.shuffle_key, first.step)
+    assert jnp.isclose(jnp.mean((first.best_flat - batch) ** 2), first.best_fitness)
+    task = rx.GymnaxTask("CartPole-v1", max_steps=5, normalize_obs=True)
+    policy = rx.MLPPolicy(4, 2, 4, 1, key=jr.key(0))
+    trainer = rx.EvosaxTrainer(2, "SimpleGA", task, policy, popsize=4)
+    state = trainer.initialize(jr.key(0))
+    assert state.obs_stats is not None and float(state.obs_stats.count) == 4 * 5
+    assert float(trainer.train_(state, jr.key(0)).obs_stats.count) == 3 * 4 * 5
+
+
+@pytest.mark.parametrize("strategy", POPULATION_BASED)
+def test_an_unusable_first_population_is_replaced(strategy: str) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.where(data, jnp.nan, jnp.sum(x**2)), None
+
+    trainer = rx.EvosaxTrainer(40, strategy, task, jnp.ones(2), popsize=16)
+    first = trainer.initialize(jr.key(0), jnp.asarray(True))
+    assert jnp.isinf(first.best_fitness) and same(first.best_flat, jnp.ones(2))
+    state, data = trainer.train(first, jr.key(0), jnp.asarray(False))
+    assert not jnp.any(data["metrics"]["rejected"])
+    assert state.best_fitness < 1 and jnp.all(jnp.isfinite(state.best_params))
+
+
+def test_a_row_of_the_log() -> None:
+    evolution = rx.EvosaxTrainer(1, "SNES", sphere, jnp.ones(2), popsize=4)
+    gradient = rx.OptaxTrainer(1, "sgd", lambda key: jnp.ones(2), sphere)
+    rows = rx.default_es_metrics, rx.default_grad_metrics
+    for trainer, row in zip((evolution, gradient), rows, strict=True):
+        state, metrics = trainer.train_step(trainer.initialize(jr.key(0)), jr.key(1))
+        assert same(trainer.log_row(state, metrics), row(state, metrics)[0])
+
+
+OPTIONS = {"xla_cpu_enable_fast_math": False}
+
+
+def _ones(key: Any) -> Any:
+    return jnp.ones(2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda task, **kws: rx.EvosaxTrainer(2, "SNES", task, jnp.ones(2), **kws),
+        lambda task, **kws: rx.OptaxTrainer(
+            2, "sgd", lambda k: jnp.ones(2), task, **kws
+        ),
+    ],
+    ids=["evolution", "gradient"],
+)
+def test_compiler_options(make: Any) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), None
+
+    task.compiler_options = {"xla_cpu_prefer_vector_width": 512}  # pyright: ignore[reportFunctionMemberAccess]
+    assert make(task).xla_options == {"xla_cpu_prefer_vector_width": "512"}
+    trainer = make(task, compiler_options=OPTIONS)
+    assert trainer.xla_options == {"xla_cpu_enable_fast_math": "False"}
+    again = dataclasses.replace(trainer, train_steps=3)
+    assert again.xla_options == trainer.xla_options
+    assert not make(task, compiler_options={}).xla_options
+    trainer.init_and_train_(jr.key(0))
+    for wrong in ("fast", {"a": None}, {"a": [1]}):
+        with pytest.raises(TypeError, match="`compiler_options` of .*Trainer"):
+            make(task, compiler_options=wrong)
+
+
+def test_compiler_options_in_one_call() -> None:
+    rx.evolve(jnp.ones(2), sphere, jr.key(0), steps=2, compiler_options=OPTIONS)
+    rx.optimize(jnp.ones(2), sphere, jr.key(0), steps=2, compiler_options=OPTIONS)
+    for run in (rx.evolve, rx.optimize):
+        with pytest.raises(TypeError, match="`compiler_options` of .* a dict"):
+            run(jnp.ones(2), sphere, jr.key(0), compiler_options="fast")
+
+
+def test_the_keywords_of_one_call() -> None:
+    """Interactive shells complete from this signature."""
+    names = inspect.signature(rx.evolve).parameters
+    assert {"strategy", "steps", "popsize", "data", "use_scan"} <= set(names)
+    assert all(one.kind is not one.VAR_KEYWORD for one in names.values())

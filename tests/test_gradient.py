@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from optax import contrib
 
 import realax as rx
-from realax.training._optimizer import optimizer_names
+from realax.training.grad._by_name import optimizer_names
 
 from .helpers import compilations, rastrigin, same
 
@@ -273,9 +273,10 @@ def test_a_hundred_gradients_of_zero_warn() -> None:
 
     with pytest.warns(RuntimeWarning, match="exactly 0 in 100 steps.*EvosaxTrainer"):
         state = train(100, rounded)
-    assert int(state.flat) == int(state.longest_flat) == 100
+    zeros = state.guard.zeros
+    assert int(zeros.current) == int(zeros.longest) == 100
     train(99, rounded)
-    assert int(train(120, then_flat, jnp.asarray(False)).longest_flat) == 0
+    assert int(train(120, then_flat, jnp.asarray(False)).guard.zeros.longest) == 0
 
 
 def test_data_reaches_the_loss_unchanged() -> None:

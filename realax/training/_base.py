@@ -122,8 +122,11 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return tree
 
     @property
-    def compiler_options(self) -> dict[str, Any]:
-        """XLA's options for the programs of whole runs, by name; none by default."""
+    def xla_options(self) -> dict[str, Any]:
+        """XLA's options for the programs of whole runs, by name; none by default.
+
+        A trainer with a task returns its own `compiler_options`, or else the task's.
+        """
         return {}
 
     @_checked
@@ -228,7 +231,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         if traced:
             check_traced(self, callbacks, batches)
         if traced or not (callbacks or batches is not None):
-            run = compiled(bare_run, {} if traced else self.compiler_options)
+            run = compiled(bare_run, {} if traced else self.xla_options)
             state, rows = run(program, state, key, data, self.train_steps)
             # A global variable of the task may have held a traced array all the same.
             if not is_traced(state) and (text := self.warning(state)) is not None:
@@ -261,7 +264,9 @@ def plain(trainer: Any) -> Any:
     It has no callbacks, because fresh ones would compile the same run again. Its
     `train_steps` is an array, so that one compilation serves runs of every length.
     """
-    steps = np.int32(min(trainer.train_steps, np.iinfo(np.int32).max))
+    steps = trainer.train_steps
+    if isinstance(steps, int):  # else the trainer was plain already
+        steps = np.int32(min(steps, np.iinfo(np.int32).max))
     return eqx.tree_at(
         lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
     )

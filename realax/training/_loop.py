@@ -155,7 +155,7 @@ def observed_run(
 
     **Returns:** The state after the last step, and what was kept of each, stacked.
     """
-    run_chunk = compiled(chunk, run.trainer.compiler_options, wait=False)
+    run_chunk = compiled(chunk, run.trainer.xla_options, wait=False)
     with opened(run, callbacks, state, data, batches) as session:
         program = with_fields(program, selected=session.start())
         while session.unfinished:

@@ -1,4 +1,4 @@
-"""From an algorithm's name and keywords to evosax's object."""
+"""evosax's algorithms, built from their names and keywords."""
 
 import functools
 import inspect
@@ -13,7 +13,8 @@ from ..._arguments import flag, number, whole
 from ..._errors import closest, describe
 from ..._types import PRNGKeyArray
 from .._checks import check_rate
-from .._optimizer import build_optimizer
+from ..grad._by_name import build_optimizer
+from ._names import resolve
 
 
 # evosax's algorithms, flax and optax are imported late: they would cost every script a
@@ -48,7 +49,7 @@ class Algorithm(Protocol):
 
 
 def algorithm(phrase: str, value: Any) -> Any:
-    """An algorithm's name, or an instance of one."""
+    """Check an algorithm's name, or an instance of one."""
     if isinstance(value, str) or (
         isinstance(value, Algorithm) and not isinstance(value, type)
     ):
@@ -60,21 +61,8 @@ def algorithm(phrase: str, value: Any) -> Any:
     )
 
 
-# Names that scripts written for evosax 0.1 still use.
-_OLDER_NAMES = {
-    "OpenES": "Open_ES",
-    "SimAnneal": "SimulatedAnnealing",
-    "Full_iAMaLGaM": "iAMaLGaM_Full",
-    "Indep_iAMaLGaM": "iAMaLGaM_Univariate",
-    "RmES": "Rm_ES",
-    "GLD": "GradientlessDescent",
-    "HillClimber": "HillClimbing",
-    "DE": "DifferentialEvolution",
-    "LGA": "LearnedGA",
-}
-
-# Where evosax's own defaults hardly learn: optimisers at 1e-3 and deviations of 1.
-# `benchmarks/evolution_defaults.py` measures both.
+# Defaults for algorithms that hardly learn with evosax's own, which are optimisers at
+# 1e-3 and deviations of 1. `benchmarks/evolution_defaults.py` measures both.
 _ADAM = {"optimizer": "adam", "learning_rate": 0.05, "std": 0.1}
 _LEARNS: Mapping[str, Mapping[str, Any]] = {
     "ARS": _ADAM,
@@ -90,7 +78,7 @@ _LEARNS: Mapping[str, Mapping[str, Any]] = {
     "SimulatedAnnealing": {"std": 0.1},
 }
 
-# What evosax asks for without a default.
+# Arguments that have no default in evosax.
 _NEEDED: Mapping[str, Mapping[str, Any]] = {
     "RandomSearch": {"std": 1.0},
     "SV_CMA_ES": {"num_populations": 4},
@@ -100,7 +88,7 @@ _NEEDED: Mapping[str, Mapping[str, Any]] = {
 # Constructor arguments that are set from elsewhere.
 _TAKEN = {"self", "population_size", "solution", "metrics_fn"}
 
-# What may be given by value instead of as an object.
+# Arguments that may be given by value instead of as an object.
 _BY_VALUE = {
     "optimizer": "learning_rate",
     "std_schedule": "std",
@@ -108,36 +96,12 @@ _BY_VALUE = {
 }
 
 
-def algorithm_names() -> list[str]:
-    """Every name that `resolve` understands."""
-    return sorted(_known())
-
-
-def resolve(name: str) -> str:
-    """evosax's own key for an algorithm's name, class name or older spelling.
-
-    **Raises:** `ValueError` with the closest matches for an unknown name.
-    """
-    known = _known()
-    if name not in known:
-        raise ValueError(f"`strategy`: evosax has no {name!r}. {closest(name, known)}")
-    return known[name]
-
-
-def _known() -> dict[str, str]:
-    from evosax.algorithms import algorithms
-
-    classes = {cls.__name__: key for key, cls in algorithms.items()}
-    known = {key: key for key in algorithms} | classes
-    return known | {older: known[newer] for older, newer in _OLDER_NAMES.items()}
-
-
 def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algorithm:
-    """evosax's algorithm for flat solutions.
+    """Build evosax's algorithm for flat solutions.
 
     **Arguments:**
 
-    - `name`: as `resolve` understands it.
+    - `name`: a name that `resolve` knows.
     - `popsize`: individuals in all.
     - `dims`: numbers in each.
     - `given`: arguments for its constructor, some of them by value.
@@ -172,7 +136,8 @@ def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algor
         algorithm = cls(
             population_size=popsize // groups, solution=jnp.zeros(dims), **kws
         )
-        # LM_MA_ES counts in here what its `init` needs; some divide by the population.
+        # LM_MA_ES computes here some numbers that its `init` needs, and some algorithms
+        # divide by the size of the population.
         _ = algorithm.default_params
     except (AssertionError, ArithmeticError) as error:
         raise ValueError(f"{name} refuses `popsize={popsize}`: {error}") from error
@@ -184,7 +149,7 @@ def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algor
 def _checked(
     name: str, keyword: str, value: Any, parameter: inspect.Parameter | None
 ) -> Any:
-    """A constructor's argument, if it is of the kind that the algorithm takes."""
+    """Check that a constructor's argument is of the kind that the algorithm takes."""
     phrase = f"`es_kws` of {name}: {keyword!r}"
     if parameter is not None and value is parameter.default:
         return value
@@ -205,7 +170,7 @@ def _checked(
 
 
 def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` over the defaults, less those that it replaces by an object."""
+    """The defaults updated by `given`; an object in it drops the value it replaces."""
     defaults = {**_LEARNS.get(name, {}), **_NEEDED.get(name, {})}
     for target, value in _BY_VALUE.items():
         if target in given:
@@ -214,7 +179,7 @@ def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objects(name: str, dims: int, kws: dict[str, Any]) -> dict[str, Any]:
-    """`kws` with optimisers, schedules and samplers in the place of values."""
+    """`kws` with optimisers, schedules and samplers in place of values."""
     if name == "RandomSearch" and "std" in kws:
         kws["sampling_fn"] = functools.partial(_normal, dims, kws.pop("std"))
     if "std" in kws:

@@ -1,18 +1,30 @@
 """Evolution in one call."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
-from ..._arguments import Count, arguments, flag, function, keywords, one_key, whole
+from ..._arguments import Count, arguments, flag, one_key, whole
 from ..._types import PRNGKeyArray, Tree
-from .._callbacks import CallbacksLike
-from .._checks import logger as a_logger, observers, trainable
+from .._checks import trainable
+from .._options import RunOptions
 from .._state import Record
-from ..observers import Logger
-from ._algorithm import Algorithm, algorithm
-from ._es import EvosaxTrainer
-from ._shaping import FitnessShaper, shaper
+from ._algorithm import Algorithm
+from ._checks import CHECKS
+from ._shaping import FitnessShaper
 from ._state import ESMetrics, ESState
+from ._trainer import EvosaxTrainer
+
+
+class EvolveOptions(RunOptions, total=False):
+    """Keywords of `evolve`, beside those of every run: as for `EvosaxTrainer`."""
+
+    strategy: str | Algorithm
+    popsize: Count
+    eval_reps: Count
+    fitness_shaper: FitnessShaper | None
+    es_kws: Mapping[str, Any] | None
+    es_params: Tree
+    n_devices: Count
 
 
 @overload
@@ -21,19 +33,8 @@ def evolve[P](
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
     key: PRNGKeyArray,
     *,
-    strategy: str | Algorithm = ...,
-    popsize: Count = ...,
-    steps: Count = ...,
-    eval_reps: Count = ...,
     use_scan: Literal[True] = ...,
-    fitness_shaper: FitnessShaper | None = ...,
-    es_kws: Mapping[str, Any] | None = ...,
-    es_params: Tree = ...,
-    n_devices: Count = ...,
-    data: Tree = ...,
-    logger: Logger | None = ...,
-    progress_bar: bool = ...,
-    callbacks: CallbacksLike = ...,
+    **options: Unpack[EvolveOptions],
 ) -> tuple[P, ESState[P], Record[ESMetrics]]: ...
 @overload
 def evolve[P](
@@ -41,87 +42,38 @@ def evolve[P](
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
     key: PRNGKeyArray,
     *,
-    strategy: str | Algorithm = ...,
-    popsize: Count = ...,
-    steps: Count = ...,
-    eval_reps: Count = ...,
     use_scan: Literal[False],
-    fitness_shaper: FitnessShaper | None = ...,
-    es_kws: Mapping[str, Any] | None = ...,
-    es_params: Tree = ...,
-    n_devices: Count = ...,
-    data: Tree = ...,
-    logger: Logger | None = ...,
-    progress_bar: bool = ...,
-    callbacks: CallbacksLike = ...,
+    **options: Unpack[EvolveOptions],
 ) -> tuple[P, ESState[P]]: ...
-@arguments(
-    prms=trainable,
-    task=function("(params, key, data) -> (fitness, aux)"),
-    key=one_key,
-    strategy=algorithm,
-    popsize=whole(),
-    steps=whole(),
-    eval_reps=whole(),
-    use_scan=flag,
-    fitness_shaper=shaper,
-    es_kws=keywords,
-    n_devices=whole(),
-    logger=a_logger,
-    progress_bar=flag,
-    callbacks=observers,
-)
+@arguments(prms=trainable, key=one_key, steps=whole(), use_scan=flag, **CHECKS)
 def evolve[P](
     prms: P,
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
     key: PRNGKeyArray,
     *,
-    strategy: str | Algorithm = "OpenES",
-    popsize: Count = 64,
-    steps: Count = 1024,
-    eval_reps: Count = 1,
     use_scan: bool = True,
-    fitness_shaper: FitnessShaper | None = None,
-    es_kws: Mapping[str, Any] | None = None,
-    es_params: Tree = None,
-    n_devices: Count = 1,
-    data: Tree = None,
-    logger: Logger | None = None,
-    progress_bar: bool = False,
-    callbacks: CallbacksLike = (),
+    **options: Unpack[EvolveOptions],
 ) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
     """Evolve `prms` on a task, with an `EvosaxTrainer` made for the occasion.
 
     **Arguments:**
 
     - `prms`: where to start: any pytree, a whole model included.
-    - `task`, `strategy`, `popsize`, `eval_reps`, `fitness_shaper`, `es_kws`,
-        `es_params`, `n_devices`, `logger`, `progress_bar`, `callbacks`: as for
-        `EvosaxTrainer`.
+    - `task`: as for `EvosaxTrainer`.
     - `key`: the run's key.
-    - `steps`: how many generations.
     - `use_scan`: whether to keep every generation's metrics; without, memory does not
         grow with `steps`.
-    - `data`: reaches the task unchanged.
+    - `options`: by keyword, `strategy` (by default `"OpenES"`), `steps` (1024) and
+        `data` (`None`), which reaches the task unchanged; and `popsize`, `eval_reps`,
+        `fitness_shaper`, `es_kws`, `es_params`, `n_devices`, `callbacks`, `logger`,
+        `progress_bar` and `compiler_options`, with the defaults of `EvosaxTrainer`.
 
     **Returns:** `(params, state, data)`, or without `use_scan` `(params, state)`;
     `params` is of the type of `prms`.
     """
-    trainer = EvosaxTrainer(
-        steps,
-        strategy,
-        task,
-        prms,
-        fitness_shaper,
-        popsize,
-        eval_reps,
-        n_devices,
-        es_kws=es_kws,
-        es_params=es_params,
-        callbacks=callbacks,
-        logger=logger,
-        progress_bar=progress_bar,
-    )
+    given: dict[str, Any] = {"strategy": "OpenES", "steps": 1024, **options}
+    steps, data = given.pop("steps"), given.pop("data", None)
+    trainer = EvosaxTrainer(steps, task=task, params_like=prms, **given)
     if use_scan:
         state, record = trainer.init_and_train(key, data)
         return trainer.params(state), state, record

@@ -1,4 +1,4 @@
-"""Which way fitness points, and what an algorithm sees of it."""
+"""The direction of fitness, and its shaping for the algorithm."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,18 +15,19 @@ def _weight(value: ArrayLike) -> Float[Array, ""] | float:
 
 
 class FitnessShaper(eqx.Module):
-    """What an evolution strategy is told of a generation's fitness.
+    """Shapes the fitness of a generation for the algorithm.
 
-    Only the strategy sees shaped values: what is logged, and the best ever found, stay
-    in the task's own numbers. The strategy's own shaping (CMA-ES's weights, for
-    example) comes after. Steps are taken in the order of the arguments below, with
-    evosax's functions.
+    Only the algorithm sees shaped values: metrics and the best fitness stay in the
+    task's own numbers. The algorithm's own shaping (CMA-ES's weights, for example)
+    comes after. Steps are taken in the order of the arguments below, with evosax's
+    functions.
 
     **Arguments:**
 
     - `maximize`: whether larger is better; `None`: as the task says, and a plain
         function is minimised.
-    - `w_decay`: this times the sum of squared parameters counts against an individual.
+    - `w_decay`: a factor; that times the sum of squared parameters is added to the
+        cost of an individual.
     - `centered_rank`: ranks, in [-0.5, 0.5].
     - `z_score`: zero mean and unit deviation.
     - `norm_range`: linearly to [-1, 1].
@@ -60,7 +61,7 @@ class FitnessShaper(eqx.Module):
         self.w_decay = _weight(w_decay)
 
     def directed(self, maximize: bool) -> "FitnessShaper":
-        """This shaper, its own `maximize` before the one given here."""
+        """Return this shaper with a direction: its own, or else the one given here."""
         return FitnessShaper(
             maximize if self.maximize is None else self.maximize,
             self.centered_rank,
@@ -70,20 +71,20 @@ class FitnessShaper(eqx.Module):
         )
 
     def cost(self, fitness: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Fitness with its sign such that smaller is better; it is its own inverse."""
+        """Return fitness with the sign such that smaller is better; its own inverse."""
         return -fitness if self.maximize else fitness
 
     def __call__(
         self, population: Float[Array, "pop dims"], fitness: Float[Array, " pop"]
     ) -> Float[Array, " pop"]:
-        """What the strategy minimises.
+        """Return the numbers that the algorithm minimises.
 
         **Arguments:**
 
-        - `population`: one flat individual a row.
+        - `population`: one flat individual in each row.
         - `fitness`: in the task's own numbers.
         """
-        # Late, as evosax takes long to import and is not needed before.
+        # Imported late, as evosax takes long and is not needed before.
         from evosax.core.fitness_shaping import (
             centered_rank_fitness_shaping_fn,
             normalize_fitness_shaping_fn,

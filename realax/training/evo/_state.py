@@ -1,4 +1,4 @@
-"""What evolution carries from generation to generation, and what it reports."""
+"""State and metrics of evolution."""
 
 from typing import Any, TypedDict
 
@@ -10,10 +10,12 @@ from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
 from ...policies import ObsStats
 from .._state import AbstractState
+from .._streak import Streak
+from ._shaping import FitnessShaper
 
 
 class ESMetrics(TypedDict):
-    """What each generation of an evolution strategy reports, in the task's own numbers.
+    """Metrics of each generation, in the task's own numbers.
 
     - `fitness`: of each individual, its repetitions averaged; shape `(pop,)`.
     - `mean_fitness`: over the generation's usable individuals.
@@ -32,22 +34,20 @@ class ESMetrics(TypedDict):
 
 
 class ESState[P](AbstractState):
-    """What an evolution strategy carries from generation to generation.
+    """State of evolution.
 
     - `step`: the number of generations so far.
     - `es_state`: evosax's own state.
     - `best_fitness`: the best so far, in the task's own numbers and sign.
     - `best_flat`: the numbers of the individual that scored it, flat.
-    - `group`: which of a strategy's several populations it belongs to.
-    - `born`: whether the strategy has taken in one generation.
-    - `refused`, `longest_refused`: how many of its updates were refused in a row, now
-        and at most.
+    - `group`: the index of its population, for algorithms that have several.
+    - `refusals`: how many of the algorithm's updates were refused in a row.
     - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
     - `obs_stats`: statistics of all observations, of an environment task with
         `normalize_obs`; else `None`.
-    - `best_stats`: those with which the best individual played.
+    - `best_stats`: the statistics with which the best individual played.
     - `rest`: the arrays of `params_like` that are not evolved.
-    - `template`: how flat numbers become the user's type again.
+    - `template`: rebuilds the user's type from flat numbers.
     """
 
     step: Step
@@ -55,9 +55,7 @@ class ESState[P](AbstractState):
     best_fitness: Float[Array, ""]
     best_flat: Float[Array, " dims"]
     group: Int[Array, ""]
-    born: Bool[Array, ""]
-    refused: Int[Array, ""]
-    longest_refused: Int[Array, ""]
+    refusals: Streak
     shuffle_key: PRNGKeyArray
     obs_stats: ObsStats | None
     best_stats: ObsStats | None
@@ -68,7 +66,7 @@ class ESState[P](AbstractState):
     def best_params(self) -> P:
         """The individual that scored `best_fitness`, of the type of `params_like`.
 
-        Of a task with `normalize_obs`, a `NormalizedPolicy` of that.
+        With `normalize_obs` it is a `NormalizedPolicy` around one.
         """
         return self._bound(self.best_flat, self.best_stats)
 
@@ -76,7 +74,8 @@ class ESState[P](AbstractState):
     def mean(self) -> P:
         """The centre of the strategy's distribution, of the type of `params_like`.
 
-        Of a strategy with several populations, that of the one which found the best.
+        Of an algorithm with several populations, the centre of the one that holds the
+        best individual.
 
         **Raises:** `AttributeError` for a population-based algorithm, which has none.
         """
@@ -87,7 +86,7 @@ class ESState[P](AbstractState):
             )
         mean = self.es_state.mean
         if mean.ndim > self.best_flat.ndim:
-            # One mean for each population of a strategy of the Stein kind.
+            # One mean for each population of a Stein variational strategy.
             group = self.group[..., None, None]
             mean = jnp.take_along_axis(mean, group, axis=-2)[..., 0, :]
         return self._bound(mean, self.obs_stats)
@@ -95,3 +94,36 @@ class ESState[P](AbstractState):
     def _bound(self, flat: Array, stats: ObsStats | None) -> Any:
         params = self.template.unflatten(flat, self.rest)
         return params if stats is None else stats.bind(params)
+
+
+def initial_state[P](
+    start: P,
+    obs_stats: ObsStats | None,
+    shaper: FitnessShaper,
+    shuffle_key: PRNGKeyArray,
+) -> ESState[P]:
+    """The state before the algorithm has one, without any fitness.
+
+    **Arguments:**
+
+    - `start`: the tree that is evolved.
+    - `obs_stats`: statistics of observations to go on from.
+    - `shaper`: the direction.
+    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
+    """
+    template = Template(start)
+    flat, rest = template.flatten(start)
+    zero = jnp.zeros((), jnp.int32)
+    return ESState(
+        step=zero,
+        es_state=None,
+        best_fitness=shaper.cost(jnp.asarray(jnp.inf, flat.dtype)),
+        best_flat=flat,
+        group=zero,
+        refusals=Streak.none(),
+        shuffle_key=shuffle_key,
+        obs_stats=obs_stats,
+        best_stats=obs_stats,
+        rest=rest,
+        template=template,
+    )

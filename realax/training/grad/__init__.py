@@ -1,5 +1,5 @@
 """Training by gradient."""
 
-from ._optax import OptaxTrainer as OptaxTrainer
-from ._optimize import optimize as optimize
+from ._optimize import OptimizeOptions as OptimizeOptions, optimize as optimize
 from ._state import GradMetrics as GradMetrics, GradState as GradState
+from ._trainer import OptaxTrainer as OptaxTrainer

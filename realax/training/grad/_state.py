@@ -1,4 +1,4 @@
-"""What gradient training carries from step to step, and what it reports."""
+"""State and metrics of gradient training."""
 
 from typing import TypedDict
 
@@ -7,11 +7,12 @@ from jaxtyping import Array, Float, Int
 
 from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
+from .._gradient_guard import GradientGuard
 from .._state import AbstractState
 
 
 class GradMetrics(TypedDict):
-    """What each step of gradient training reports, in the loss's own numbers.
+    """Metrics of each step of gradient training, in the loss's own numbers.
 
     - `loss`: of the parameters before the step's update. Of a task that is maximised,
         its value, with its own sign.
@@ -27,21 +28,17 @@ class GradMetrics(TypedDict):
 
 
 class GradState[P](AbstractState):
-    """What gradient training carries from step to step.
+    """State of gradient training.
 
     - `step`: the number of steps so far.
     - `trained`: the arrays that are trained, in the user's structure.
     - `opt_state`: the optimiser's own state.
     - `best_loss`: the best so far, in the loss's own numbers and sign.
-    - `best_trained`: what scored it.
-    - `skipped`: how many steps were skipped so far.
-    - `in_a_row`, `longest_in_a_row`: how many of them one after another, now and at
-        most.
-    - `flat`, `longest_flat`: how many steps in a row had a gradient of exactly 0, now
-        and at most.
+    - `best_trained`: the arrays that scored it.
+    - `guard`: counts of the steps that were skipped, and of those without a gradient.
     - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
     - `rest`: the arrays that are not trained.
-    - `template`: how arrays become the user's type again.
+    - `template`: rebuilds the user's type from arrays.
     """
 
     step: Step
@@ -49,11 +46,7 @@ class GradState[P](AbstractState):
     opt_state: Tree
     best_loss: Float[Array, ""]
     best_trained: Tree
-    skipped: Int[Array, ""]
-    in_a_row: Int[Array, ""]
-    longest_in_a_row: Int[Array, ""]
-    flat: Int[Array, ""]
-    longest_flat: Int[Array, ""]
+    guard: GradientGuard
     shuffle_key: PRNGKeyArray
     rest: tuple[Array, ...]
     template: Template[P] = eqx.field(static=True)
@@ -67,3 +60,8 @@ class GradState[P](AbstractState):
     def best_params(self) -> P:
         """The very parameters that scored `best_loss`."""
         return self.template.join(self.best_trained, self.rest)
+
+    @property
+    def skipped(self) -> Int[Array, ""]:
+        """The number of steps that were skipped so far."""
+        return self.guard.skipped

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 
-from .._errors import closest, describe
-from .._types import PRNGKeyArray
+from ..._errors import closest, describe
+from ..._types import PRNGKeyArray
 
 
 # optax is imported late: it would cost every script a tenth of a second.
@@ -30,7 +30,7 @@ class Optimizer(Protocol):
 
 
 def optimizer(phrase: str, value: Any) -> Any:
-    """An optimiser's name, or an instance of one."""
+    """Check an optimiser's name, or an instance of one."""
     if isinstance(value, str) or isinstance(value, Optimizer):
         return value
     raise TypeError(
@@ -39,22 +39,23 @@ def optimizer(phrase: str, value: Any) -> Any:
     )
 
 
-# What optax calls a learning rate.
+# The names of a learning rate in optax.
 _RATES = ("learning_rate", "max_learning_rate")
 _EXAMPLES = (
     "dpsgd needs a gradient for each example, but only the loss's value, its gradient "
     "and its function are at hand."
 )
-# Those that find one by themselves. Adadelta's default is none, and climbs.
+# Optimisers that find a learning rate by themselves. Adadelta's default, none, makes
+# the loss rise.
 _OWN_RATE = {"adafactor", "lbfgs", "polyak_sgd"}
 
 
 def optimizer_names() -> list[str]:
-    """The optimisers at optax's top level."""
+    """Names of the optimisers at optax's top level."""
     import optax
     from optax._src import alias
 
-    # The module is what tells an optimiser from optax's other functions.
+    # Only the module tells optimisers from optax's other functions.
     return sorted(
         name
         for name, value in vars(alias).items()
@@ -69,15 +70,17 @@ def build_optimizer(
     key: PRNGKeyArray | None = None,
     argument: str = "optimizer",
 ) -> Optimizer:
-    """An optimiser from its name.
+    """Build an optimiser from its name.
 
     **Arguments:**
 
-    - `name`: as at optax's top level.
+    - `name`: its name at optax's top level.
     - `learning_rate`: a number, a traced one, or a schedule; `None`: its own default.
     - `kws`: its other arguments.
     - `key`: for an optimiser that draws noise.
-    - `argument`: what the user calls the argument that names it.
+    - `argument`: the user's argument that names it, for messages.
+
+    **Returns:** An optimiser of optax.
 
     **Raises:** `ValueError` for an unknown name or keyword, with the closest matches.
     """
@@ -107,8 +110,15 @@ def build_optimizer(
     return factory(**{**given, **(kws or {})})
 
 
+def display_name(optimizer: str | Optimizer) -> str:
+    """The name of an optimiser in messages."""
+    if isinstance(optimizer, str):
+        return optimizer
+    return getattr(optimizer.update, "__qualname__", "it").split(".")[0]
+
+
 def needs_rate(name: str) -> bool:
-    """Whether the optimiser `name` does not find a learning rate by itself."""
+    """Whether the optimiser `name` needs a learning rate to be given."""
     return name not in _OWN_RATE
 
 
@@ -133,7 +143,9 @@ def _factory(name: str, argument: str) -> Callable[..., Any]:
 
 
 def check_needs(opt_state: Any) -> None:
-    """Refuse an instance that silently takes a gradient for one of many.
+    """Refuse an optimiser that needs a gradient for each example.
+
+    It would take the one gradient for that of an example, and say nothing.
 
     **Raises:** `ValueError`.
     """

@@ -1,0 +1,114 @@
+"""The guard of training by gradient: steps with bad numbers change nothing."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._finite import stays_finite
+from .._types import Tree
+from ._streak import Streak
+
+
+# After so many such steps in a row the user is told.
+_PATIENCE = 100
+# No gradient is so long. The sums of squares that optimisers keep would soon overflow.
+_LONGEST_GRADIENT = 1e15
+
+
+class GradientGuard(eqx.Module):
+    """Skips updates with bad numbers and counts them; a part of a trainer's state.
+
+    - `skipped`: the number of steps that were skipped so far.
+    - `skips`: how many of them in a row.
+    - `zeros`: how many steps in a row had a gradient of exactly 0.
+    """
+
+    skipped: Int[Array, ""]
+    skips: Streak
+    zeros: Streak
+
+    @staticmethod
+    def new() -> "GradientGuard":
+        """Return the guard before the first step."""
+        return GradientGuard(jnp.zeros((), jnp.int32), Streak.none(), Streak.none())
+
+    def apply[T](
+        self,
+        update: Callable[[], T],
+        before: T,
+        value: Float[Array, ""],
+        norm: Float[Array, ""],
+        *,
+        allowed: Bool[Array, ""] | bool = True,
+        keeps_finite: bool = False,
+    ) -> tuple[T, "GradientGuard"]:
+        """Update parameters and optimiser, unless that would destroy them.
+
+        A step is skipped if the loss is not finite, if the gradient is not finite or
+        longer than 1e15, or if a finite number of `before` would cease to be finite.
+
+        **Arguments:**
+
+        - `update`: returns the parameters and the optimiser's state after the step.
+        - `before`: those before the step.
+        - `value`: the loss.
+        - `norm`: the length of the gradient, from `gradient_norm`.
+        - `allowed`: false for a step that is to be skipped for another reason.
+        - `keeps_finite`: whether `update` is known to return finite numbers for such a
+            gradient, so that its result need not be looked at.
+
+        **Returns:** What holds after the step, and the guard with its counts.
+        """
+        accepted = jnp.isfinite(value) & (norm <= _LONGEST_GRADIENT) & allowed
+        # The update is made inside of the branch: choosing between its result and what
+        # was before would cost a pass over each array.
+        after = jax.lax.cond(accepted, update, lambda: before)
+        if not keeps_finite:
+            finite = stays_finite(before, after)
+            accepted &= finite
+            after = either(finite, after, before)
+        return after, GradientGuard(
+            skipped=self.skipped + ~accepted,
+            skips=self.skips.after(~accepted),
+            zeros=self.zeros.after(norm == 0),
+        )
+
+    def warning(self) -> str | None:
+        """Return a warning if a hundred steps in a row were skipped or had no slope."""
+        skips, zeros = self.skips.maximum(), self.zeros.maximum()
+        if skips >= _PATIENCE:
+            return (
+                f"{skips} steps in a row were skipped, because the loss or its "
+                "gradient was not finite, or the update would have made a parameter "
+                'so. Look at `data["metrics"]["loss"]` and `["grad_norm"]`; a smaller '
+                "`learning_rate` or an optimiser behind `optax.clip_by_global_norm` "
+                "may help."
+            )
+        if zeros >= _PATIENCE:
+            return (
+                f"the gradient was exactly 0 in {zeros} steps in a row. Either the "
+                "minimum is reached, and fewer steps would do, or the loss does not "
+                "depend on the parameters by a path with a derivative: it stops "
+                "gradients, rounds, compares or takes an argmax. Evolution needs none: "
+                "`EvosaxTrainer`."
+            )
+        return None
+
+
+def gradient_norm(gradient: Tree) -> Float[Array, ""]:
+    """The Euclidean norm, with a derivative of 0 and not NaN at 0."""
+    dtype = jnp.result_type(float)  # half precision would overflow at 256
+    squares = [
+        jnp.vdot(leaf, leaf, preferred_element_type=dtype)
+        for leaf in jax.tree.leaves(gradient)
+    ]
+    square = sum(squares, start=jnp.zeros((), dtype))
+    return jnp.where(square == 0, 0.0, jnp.sqrt(jnp.where(square == 0, 1.0, square)))
+
+
+def either[T](condition: Bool[Array, ""], yes: T, no: T) -> T:
+    """One of two trees, by a branch: `jnp.where` would cost a pass for each array."""
+    return jax.lax.cond(condition, lambda: yes, lambda: no)

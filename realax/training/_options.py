@@ -1,0 +1,50 @@
+"""Keywords that trainers and the functions around them share."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from .._arguments import Check, Count, flag, keywords
+from .._compile import checked_options
+from .._frozen import Frozen, freeze
+from .._types import Tree
+from ._callbacks import CallbacksLike
+from ._checks import logger as a_logger, observers
+from .observers import Logger
+
+
+class RunOptions(TypedDict, total=False):
+    """Keywords of `evolve` and `optimize` that concern a run of any trainer.
+
+    - `steps`: how many steps to train for.
+    - `data`: reaches the task or the loss unchanged.
+    - `logger`, `progress_bar`, `callbacks`, `compiler_options`: as for the trainer.
+    """
+
+    steps: Count
+    data: Tree
+    logger: Logger | None
+    progress_bar: bool
+    callbacks: CallbacksLike
+    compiler_options: Mapping[str, Any] | None
+
+
+# Checks of the arguments that every trainer takes.
+RUN_CHECKS: dict[str, Check] = {
+    "callbacks": observers,
+    "logger": a_logger,
+    "progress_bar": flag,
+    "compiler_options": keywords,
+}
+
+
+def frozen_options(options: Mapping[str, Any] | None, owner: str) -> Frozen | None:
+    """A trainer's own compiler options as a static field; `None`: those of its task.
+
+    **Arguments:**
+
+    - `options`: XLA's options, values by name.
+    - `owner`: the trainer's name, for messages.
+
+    **Raises:** `TypeError` for what is no dictionary of names and values.
+    """
+    return None if options is None else freeze(checked_options(options, owner))

@@ -1,0 +1,35 @@
+"""A count of how often in a row something happened."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+
+class Streak(eqx.Module):
+    """How many steps in a row an event happened; a part of a trainer's state.
+
+    - `current`: the number of steps up to the last one; 0 if it did not happen there.
+    - `longest`: the largest such number so far.
+    """
+
+    current: Int[Array, ""]
+    longest: Int[Array, ""]
+
+    @staticmethod
+    def none() -> "Streak":
+        """Return a count before the first step."""
+        zero = jnp.zeros((), jnp.int32)
+        return Streak(zero, zero)
+
+    def after(self, happened: Bool[Array, ""]) -> "Streak":
+        """Return the count after one more step."""
+        current = jnp.where(happened, self.current + 1, 0)
+        return Streak(current, jnp.maximum(current, self.longest))
+
+    def maximum(self) -> int:
+        """Return `longest` as an `int`; of several runs in parallel, the largest."""
+        longest: Any = self.longest
+        return int(np.asarray(longest).max())

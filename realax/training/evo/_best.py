@@ -1,0 +1,52 @@
+"""The best individual of a run so far."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._trees import where, with_fields
+from ._generation import Asked, Results
+from ._guard import Scores
+from ._shaping import FitnessShaper
+from ._state import ESState
+
+
+def with_generation[P](
+    state: ESState[P],
+    asked: Asked,
+    results: Results,
+    scores: Scores,
+    shaper: FitnessShaper,
+    groups: int,
+) -> ESState[P]:
+    """`state` with the best individual so far, and all observations so far.
+
+    **Arguments:**
+
+    - `state`: the state from which the generation was asked.
+    - `asked`, `results`, `scores`: the generation.
+    - `shaper`: the direction.
+    - `groups`: over how many populations the individuals are divided, in their order.
+    """
+    better = jnp.min(scores.costs) < shaper.cost(state.best_fitness)
+
+    def found() -> Any:
+        best = jnp.argmin(scores.costs)
+        group = best // (len(scores.costs) // groups)
+        best_fitness, best_flat = scores.fitness[best], asked.population[best]
+        return best_fitness, best_flat, group.astype(jnp.int32)
+
+    best_fitness, best_flat, group = jax.lax.cond(
+        better, found, lambda: (state.best_fitness, state.best_flat, state.group)
+    )
+    stats = state.obs_stats
+    return with_fields(
+        state,
+        best_fitness=best_fitness,
+        best_flat=best_flat,
+        group=group,
+        # The statistics with which it played, and not those that came of it.
+        best_stats=where(better, stats, state.best_stats),
+        obs_stats=None if stats is None else stats.absorb(results.moments),
+    )

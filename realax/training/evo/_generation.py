@@ -1,0 +1,76 @@
+"""A generation between `ask` and `tell`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Key
+
+from ..._types import PRNGKeyArray, Tree
+from ._state import ESState
+
+
+class Asked(eqx.Module):
+    """A generation that is to be evaluated: the result of `EvosaxTrainer.ask`.
+
+    - `population`: one flat individual in each row.
+    - `individuals`: the same of the type of `params_like`, with a leading axis `pop` on
+        every array. With `normalize_obs`, a `NormalizedPolicy` of them.
+    - `keys`: one for each evaluation, `keys[i, r]` of individual `i` in repetition `r`.
+    - `tell_key`: the algorithm's own key for `tell`.
+    - `es_state`: the algorithm's state after it was asked.
+    """
+
+    population: Float[Array, "pop dims"]
+    individuals: Any
+    keys: Key[Array, "pop reps"]
+    tell_key: PRNGKeyArray
+    es_state: Tree
+
+
+class Results(eqx.Module):
+    """Results of a generation: returned by `EvosaxTrainer.evaluate`, taken by `tell`.
+
+    - `values`: in the task's own numbers and sign.
+    - `aux`: a tree of arrays with the same leading axes, `(pop, reps, ...)`; `None`
+        where there is none.
+    - `moments`: sums over the observations, with `normalize_obs`; else `None`.
+    """
+
+    values: Float[Array, "pop reps"]
+    aux: Tree = None
+    moments: Any = None
+
+
+def generation(
+    state: ESState[Any],
+    population: Float[Array, "pop dims"],
+    es_state: Tree,
+    reps: int,
+    eval_key: PRNGKeyArray,
+    tell_key: PRNGKeyArray,
+) -> Asked:
+    """Build a generation of flat individuals.
+
+    **Arguments:**
+
+    - `state`: the trainer's state, which knows the type of the parameters.
+    - `population`: one flat individual in each row.
+    - `es_state`: the algorithm's state with it; `None` for a first population.
+    - `reps`: how often each is evaluated.
+    - `eval_key`: splits into the keys of all evaluations.
+    - `tell_key`: the algorithm's own.
+    """
+    # XLA would make the same random numbers again wherever they are used.
+    population = jax.lax.optimization_barrier(population)
+    size = len(population)
+    rest = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), state.rest
+    )
+    individuals = state.template.unflatten(population, rest)
+    if state.obs_stats is not None:
+        individuals = state.obs_stats.bind_population(individuals, size)
+    keys = jr.split(eval_key, (size, reps))
+    return Asked(population, individuals, keys, tell_key, es_state)

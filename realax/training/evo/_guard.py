@@ -1,0 +1,100 @@
+"""The guard of evolution: bad fitness and bad updates destroy nothing."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..._finite import stays_finite
+from ..._types import Tree
+from .._streak import Streak
+from ._shaping import FitnessShaper
+
+
+# No task means a larger fitness; squares of it would overflow single precision.
+_LARGEST = 1e15
+# After so many refused updates in a row the user is told.
+_PATIENCE = 100
+
+
+class Scores(eqx.Module):
+    """The fitness of a generation, and how much of it can be used.
+
+    - `fitness`: in the task's own numbers, repetitions averaged.
+    - `usable`: whether an individual and its fitness are finite, and that at most 1e15.
+    - `costs`: with the sign such that smaller is better; infinite where not usable.
+    - `shaped`: the numbers that the algorithm minimises. An individual that is not
+        usable counts as the worst usable one, before any shaping.
+    """
+
+    fitness: Float[Array, " pop"]
+    usable: Bool[Array, " pop"]
+    costs: Float[Array, " pop"]
+    shaped: Float[Array, " pop"]
+
+
+def score(
+    population: Float[Array, "pop dims"],
+    values: Float[Array, "pop reps"],
+    shaper: FitnessShaper,
+) -> Scores:
+    """Score a generation.
+
+    **Arguments:**
+
+    - `population`: one flat individual in each row.
+    - `values`: of each in each repetition, in the task's own numbers.
+    - `shaper`: the direction, and what the algorithm sees of fitness.
+    """
+    fitness = jnp.mean(values, axis=-1)
+    usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _LARGEST)
+    # A product is faster than a look at each number, and NaN where one of them is.
+    tiny = jnp.finfo(population.dtype).tiny
+    usable &= jnp.isfinite(population @ jnp.full(population.shape[-1], tiny))
+    cost = shaper.cost(fitness)
+
+    def replaced() -> Any:
+        worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
+        return jnp.where(usable, fitness, shaper.cost(worst))
+
+    told = jax.lax.cond(jnp.all(usable), lambda: fitness, replaced)
+    return Scores(
+        fitness=fitness,
+        usable=usable,
+        costs=jnp.where(usable, cost, jnp.inf),
+        shaped=shaper(population, told),
+    )
+
+
+def initial_costs(scores: Scores) -> Float[Array, " pop"]:
+    """The costs of a population-based algorithm's first population.
+
+    These are `scores.shaped`. Where no individual is usable all have the cost 1e15, so
+    that any usable one replaces them later; infinity would turn the updates of some
+    algorithms into NaN.
+    """
+    return jnp.where(jnp.any(scores.usable), scores.shaped, _LARGEST)
+
+
+def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:
+    """Whether an update of the algorithm's state from `before` to `after` is accepted.
+
+    It is refused if no individual is usable, or if a finite number of the state would
+    cease to be finite.
+    """
+    return jnp.any(scores.usable) & stays_finite(before, after)
+
+
+def refusal_warning(refusals: Streak, name: str) -> str | None:
+    """A warning if a hundred updates in a row of the algorithm `name` were refused."""
+    refused = refusals.maximum()
+    if refused < _PATIENCE:
+        return None
+    return (
+        f"{refused} updates in a row of {name} were refused, because no fitness was "
+        "finite or its state would have turned NaN or infinite. Either it has "
+        "converged, and fewer steps would do, or the task fails: look at "
+        '`data["metrics"]["failed"]`.'
+    )

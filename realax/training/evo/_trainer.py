@@ -1,0 +1,325 @@
+"""Evolution with evosax's algorithms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+from ..._arguments import Count, arguments, whole
+from ..._compile import compiled
+from ..._errors import check_key
+from ..._frozen import Frozen, freeze
+from ..._template import Template
+from ..._trees import where, with_fields
+from ..._types import EXECUTION, PRNGKeyArray, Tree
+from ...policies import NormalizedPolicy, ObsStats
+from ...tasks._base import begun, is_maximized, options_of
+from ...tasks._minibatch import drawn
+from ...tasks._randomness import draws
+from .._base import AbstractTrainer, plain
+from .._callbacks import Callbacks, CallbacksLike
+from .._checks import record as a_record, trainable
+from .._evaluate import evaluate, on_every_device, put_on_every_device
+from .._options import frozen_options
+from ..log import default_es_metrics
+from ..observers import Logger, ProgressBar
+from ._algorithm import Algorithm
+from ._best import with_generation
+from ._checks import CHECKS, check_devices, check_task_for
+from ._first import with_first_population
+from ._generation import Asked, Results, generation
+from ._guard import is_sound, refusal_warning, score
+from ._shaping import FitnessShaper
+from ._state import ESMetrics, ESState, initial_state
+from ._strategy import Strategy
+
+
+class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
+    """Evolves any pytree or model by an algorithm of evosax.
+
+    Each step is a generation: `ask` for it, `evaluate` it, `tell` the results.
+    The individual `i` in repetition `r` has a key of its own in every generation.
+    `initialize` evaluates the first population of a population-based algorithm, in
+    addition to the `train_steps` generations.
+
+    **Arguments:**
+
+    - `train_steps`: how many generations `train` runs.
+    - `strategy`: the name of an evosax algorithm, such as `"CMA_ES"` or `"OpenES"`, or
+        an instance of one.
+    - `task`: a function `(params, key, data) -> (fitness, aux)`, or an `AbstractTask`.
+    - `params_like`: any pytree, a whole model included. Evolution starts around it;
+        only its floating-point arrays are evolved, the rest is kept. With a task that
+        has `normalize_obs`, a `NormalizedPolicy` goes on from its statistics.
+    - `fitness_shaper`: the direction and shaping of fitness. By default a task's own
+        `maximize` decides, and a plain function is minimised.
+    - `popsize`: individuals in a generation.
+    - `eval_reps`: how often each is evaluated; the values are averaged.
+    - `n_devices`: over how many devices the evaluation of a generation is spread; the
+        algorithm runs whole on each. Keys, and so results but for the last bits of a
+        few algorithms, do not depend on it. On CPU, call
+        `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
+        (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
+    - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
+        schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
+        understood too.
+    - `es_params`: values for some or all of the algorithm's parameters, by evosax's
+        names. `trainer.es_params` holds all of them as array leaves.
+    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
+    - `callbacks`: one observer, or several.
+    - `logger`: one more of them.
+    - `progress_bar`: whether to show one.
+    - `compiler_options`: XLA's options for whole runs, values by name; by default those
+        of `task`.
+
+    By name, algorithms whose defaults in evosax hardly learn get others. Open_ES, ARS,
+    ASEBO, ESMC, GuidedES, NoiseReuseES, PersistentES and SV_Open_ES: adam at 0.05 and
+    deviation 0.1 instead of sgd or adam at 0.001 and deviation 1. SimpleGA,
+    HillClimbing and SimulatedAnnealing: deviation 0.1 instead of 1. RandomSearch
+    samples normally around `params_like`, with deviation 1. SV_CMA_ES and SV_Open_ES
+    divide `popsize` among 4 populations. LM_MA_ES has its `c_c` clipped to 1. An
+    instance is left as it is. `benchmarks/evolution_defaults.py` prints what each
+    choice gives.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+
+    Source: R. T. Lange, evosax: JAX-based Evolution Strategies, arXiv:2212.04180.
+    """
+
+    train_steps: int
+    strategy: str | Algorithm = eqx.field(static=True)
+    task: Callable[..., Any]
+    params_like: P
+    fitness_shaper: FitnessShaper
+    popsize: int = eqx.field(static=True)
+    eval_reps: int = eqx.field(static=True)
+    n_devices: int = eqx.field(static=True, metadata=EXECUTION)
+    es_kws: Frozen = eqx.field(static=True)
+    es_params: Any
+    record: Callable[[ESState[P]], Tree] | None
+    callbacks: Callbacks
+    compiler_options: Frozen | None = eqx.field(static=True)
+
+    @arguments(train_steps=whole(), params_like=trainable, record=a_record, **CHECKS)
+    def __init__(
+        self,
+        train_steps: Count,
+        strategy: str | Algorithm,
+        task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
+        params_like: P,
+        fitness_shaper: FitnessShaper | None = None,
+        popsize: Count = 64,
+        eval_reps: Count = 1,
+        n_devices: Count = 1,
+        *,
+        es_kws: Mapping[str, Any] | None = None,
+        es_params: Tree = None,
+        record: Callable[[ESState[P]], Tree] | None = None,
+        callbacks: CallbacksLike = (),
+        logger: Logger | None = None,
+        progress_bar: bool = False,
+        compiler_options: Mapping[str, Any] | None = None,
+    ):
+        check_task_for(params_like, task)
+        check_devices(int(popsize), int(n_devices))
+        self.train_steps = int(train_steps)
+        self.strategy = strategy
+        self.task = task
+        self.params_like = params_like
+        self.fitness_shaper = fitness_shaper or FitnessShaper()
+        self.popsize = int(popsize)
+        self.eval_reps = int(eval_reps)
+        self.n_devices = int(n_devices)
+        self.es_kws = freeze(es_kws)
+        self.es_params = self._strategy.full_params(es_params)
+        self.record = record
+        self.callbacks = Callbacks(
+            callbacks, logger, ProgressBar() if progress_bar else None
+        )
+        self.compiler_options = frozen_options(compiler_options, "EvosaxTrainer")
+
+    @property
+    def objective(self) -> tuple[str, Literal["min", "max"]]:
+        """The best fitness so far; of a task that draws random numbers, the mean.
+
+        There, the best so far is the luckiest. The task's `stochastic` says which.
+        """
+        metric = "mean_fitness" if draws(self.task) else "best_fitness"
+        return metric, "max" if self._shaper.maximize else "min"
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of observations with which a run begins, if there are some."""
+        if isinstance(self.params_like, NormalizedPolicy):
+            return self.params_like.stats
+        return begun(self.task)
+
+    @property
+    def xla_options(self) -> dict[str, Any]:
+        """The trainer's own `compiler_options`, or those of `task`."""
+        own = self.compiler_options
+        return options_of(self.task) if own is None else own.thaw()
+
+    def placed(self, tree: Tree) -> Tree:
+        """Return `tree` with its arrays whole on each of the `n_devices`.
+
+        The trainer's own, a state, a key and data go through here before a run, so that
+        it does not matter to which device they were committed.
+        """
+        return put_on_every_device(tree, self.n_devices)
+
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> ESState[P]:
+        """Return the state around `params_like`, before the first generation.
+
+        For a population-based algorithm, a first population is evaluated here:
+        `params_like` and others around it, with the deviation `std_init`, or 1. The
+        best of them and the statistics of their observations are in the state. If no
+        fitness is usable, all have the cost 1e15, so that any usable one is better.
+
+        **Arguments:**
+
+        - `key`: splits into two. The second decides the order of `Minibatch`, the first
+            is the algorithm's. For a first population that one splits into three: to
+            draw it, to evaluate it, and to tell the algorithm, as a step's key does.
+        - `data`: the data of the run, for the evaluation of a first population. With
+            `Minibatch`, that is on the batch of step 0.
+        """
+        check_key(key)
+        key, shuffle_key = jr.split(key)
+        strategy, shaper = self._strategy, self._shaper
+        state = initial_state(self._start, self.obs_stats, shaper, shuffle_key)
+        if strategy.population_based:
+            # Compiled, as an evaluation operation by operation may take minutes.
+            bare = plain(self)
+            bare, state, key, data = self.placed((bare, state, key, data))
+            run = compiled(with_first_population, {})
+            state = run(bare, strategy, shaper, state, key, data)
+        else:
+            es_state = strategy.init(key, state.best_flat, self.es_params)
+            state = with_fields(state, es_state=es_state)
+        return on_every_device(state, self.n_devices)
+
+    def train_step(
+        self, state: ESState[P], key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[ESState[P], ESMetrics]:
+        """Run one generation: `ask`, `evaluate`, `tell`."""
+        asked = self.ask(state, key)
+        results = self.evaluate(state, asked, data)
+        return self.tell(state, asked, results)
+
+    def ask(self, state: ESState[P], key: PRNGKeyArray) -> Asked:
+        """Ask the algorithm for a generation.
+
+        By itself it is compiled by `eqx.filter_jit(trainer.ask)`, as individuals may
+        hold functions; so are `evaluate` and `tell`.
+
+        **Arguments:**
+
+        - `state`: the state so far.
+        - `key`: the step's own key.
+
+        **Returns:** The generation, and the keys to evaluate it with.
+        """
+        start, _ = self._template.flatten(self._start)
+        ask_key, eval_key, tell_key = jr.split(key, 3)
+        population, es_state = self._strategy.ask(
+            ask_key, state.es_state, self.es_params, start
+        )
+        return generation(
+            state, population, es_state, self.eval_reps, eval_key, tell_key
+        )
+
+    def evaluate(self, state: ESState[P], asked: Asked, data: Tree = None) -> Results:
+        """Evaluate a generation on the task.
+
+        **Arguments:**
+
+        - `state`: the state from which the generation was asked.
+        - `asked`: from `ask`.
+        - `data`: the data of the run.
+
+        **Returns:** The values, shape `(pop, reps)`, and the aux.
+        """
+        task, data = drawn(self.task, data, state.shuffle_key, state.step)
+        values, aux = evaluate(
+            task, asked.individuals, asked.keys, data, self.n_devices
+        )
+        if state.obs_stats is None:
+            return Results(values, aux)
+        aux, moments = aux
+        return Results(values, aux, moments)
+
+    def tell(
+        self, state: ESState[P], asked: Asked, results: Results
+    ) -> tuple[ESState[P], ESMetrics]:
+        """Tell the algorithm the results of a generation.
+
+        **Arguments:**
+
+        - `state`: the state from which the generation was asked.
+        - `asked`: from `ask`.
+        - `results`: from `evaluate`, or made elsewhere: `Results(values)`.
+
+        **Returns:** The next state, and the generation's metrics.
+        """
+        strategy, shaper = self._strategy, self._shaper
+        scores = score(asked.population, results.values, shaper)
+        es_state = strategy.tell(
+            asked.tell_key,
+            asked.population,
+            scores.shaped,
+            asked.es_state,
+            self.es_params,
+        )
+        accepted = is_sound(scores, state.es_state, es_state)
+        after = with_fields(
+            with_generation(state, asked, results, scores, shaper, strategy.groups),
+            step=state.step + 1,
+            es_state=where(accepted, es_state, state.es_state),
+            refusals=state.refusals.after(~accepted),
+        )
+        return on_every_device(after, self.n_devices), ESMetrics(
+            fitness=scores.fitness,
+            mean_fitness=jnp.mean(scores.fitness, where=scores.usable),
+            best_fitness=after.best_fitness,
+            failed=jnp.sum(~scores.usable),
+            rejected=~accepted,
+            eval_data=results.aux,
+        )
+
+    def params(self, state: ESState[P]) -> P:
+        """Return the distribution's mean; the best individual where there is none."""
+        return state.best_params if self._strategy.population_based else state.mean
+
+    def best_params(self, state: ESState[P]) -> P:
+        """Return the best individual so far."""
+        return state.best_params
+
+    def log_row(self, state: ESState[P], metrics: ESMetrics) -> dict[str, Array]:
+        """Return the row of `default_es_metrics`."""
+        return default_es_metrics(state, metrics)[0]
+
+    def warning(self, state: ESState[P]) -> str | None:
+        """Return a warning if a hundred updates in a row were refused."""
+        return refusal_warning(state.refusals, self._strategy.name)
+
+    @property
+    def _shaper(self) -> FitnessShaper:
+        return self.fitness_shaper.directed(is_maximized(self.task))
+
+    @property
+    def _start(self) -> Any:
+        """The tree to evolve: `params_like` without statistics of observations."""
+        given = self.params_like
+        return given.policy if isinstance(given, NormalizedPolicy) else given
+
+    @property
+    def _template(self) -> Template[Any]:
+        return Template(self._start)
+
+    @property
+    def _strategy(self) -> Strategy:
+        return Strategy(self.strategy, self.popsize, self._template.size, self.es_kws)
