@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import realax as rx
+from realax.tasks import as_task
 
 from .helpers import close, compilations, same
 from .trainers import TRAINERS, Row
@@ -138,7 +139,7 @@ _demanding.compiler_options = {"no_such_option": True}  # pyright: ignore[report
 
 
 def _on(row: Row, task: Any, **kws: Any) -> Any:
-    return eqx.tree_at(row.task, row.make(2, **kws), task)
+    return eqx.tree_at(row.task, row.make(2, **kws), as_task(task))
 
 
 @every

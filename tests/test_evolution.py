@@ -15,7 +15,7 @@ import pytest
 from evosax.algorithms import SNES, algorithms
 
 import realax as rx
-from realax.training.evo import Results
+from realax.tasks import Evaluation
 
 from .helpers import close, python, rastrigin, same
 
@@ -579,7 +579,7 @@ def test_a_step_is_ask_evaluate_tell(strategy: str) -> None:
     assert close(told, trainer.train_step(state, key))
     # The host may have evaluated it.
     values = np.sum(np.asarray(asked.individuals["a"]) ** 2, axis=-1)[:, None]
-    state, metrics = trainer.tell(state, asked, Results(jnp.asarray(values)))
+    state, metrics = trainer.tell(state, asked, Evaluation(jnp.asarray(values)))
     assert np.array_equal(metrics["fitness"], values[:, 0])
     assert metrics["eval_data"] is None and int(state.step) == 1
 

@@ -586,7 +586,8 @@ def test_changed_code_is_refused_in_another_process(tmp_path: pathlib.Path) -> N
     assert run("b", target="1.0", comment="Second.\n").stdout == "5\n"
     refused = run("c", target="2.0", comment="First.")
     assert refused.returncode == 1
-    assert "holds another run. What differs: task (code): cpython" in refused.stderr
+    words = "holds another run. What differs: task.function (code): cpython"
+    assert words in refused.stderr
 
 
 def test_environments_by_name_and_by_instance() -> None:

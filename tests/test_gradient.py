@@ -333,10 +333,10 @@ def test_sizes_beyond_32_bits() -> None:
     examples, step = 1_281_167, 10**6
     rows = batch(jnp.arange(examples), jr.key(0), jnp.asarray(step))
     assert len(np.unique(rows)) == 4096 or step * 4096 % examples > examples - 4096
-    from realax.tasks._minibatch import _passes
+    from realax.tasks._shuffle import _position
 
     for step in (0, 1, 312, 10**6, 2**31 - 1):
-        found = _passes(jnp.asarray(step, jnp.int32), 4096, examples)
+        found = _position(jnp.asarray(step, jnp.int32), 4096, examples)
         assert tuple(map(int, found)) == (
             step * 4096 // examples % 2**32,
             step * 4096 % examples,

@@ -31,6 +31,8 @@ class FunctionTask[P](AbstractTask[P]):
 
     function: Callable[..., Any]
 
+    # `checked_call` says better what is wrong with a result.
+    @no_type_check
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:

@@ -133,7 +133,3 @@ def _examples(data: Tree) -> int:
             "`trainer.init_and_train(key, data)`."
         )
     return next(iter(sizes))
-
-
-def drawn(task: Any, data: Tree, key: PRNGKeyArray, step: Step) -> Any:
-    return as_task(task).draw(data, key, step)

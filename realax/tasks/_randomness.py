@@ -3,17 +3,10 @@
 import dis
 import functools
 import inspect
-from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 from .._callables import is_jitted
-
-
-def draws(task: Callable[..., Any]) -> bool:
-    from ._function import as_task
-
-    return as_task(task).stochastic
 
 
 def uses_argument(function: Any, index: int) -> bool:

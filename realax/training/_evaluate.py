@@ -10,13 +10,8 @@ from jaxtyping import Array, Key
 
 from .._types import Tree
 from ..tasks import AbstractTask, Evaluation
-from ..tasks._function import as_task
 from ..tasks._observing import evaluated
-from ._devices import (
-    device_mesh as device_mesh,
-    on_every_device as on_every_device,
-    put_on_every_device as put_on_every_device,
-)
+from ._devices import device_mesh, on_every_device
 
 
 def evaluate_population[P](
@@ -76,12 +71,3 @@ def _check_axes(aux: Tree, jobs: tuple[int, ...]) -> None:
                 f"`{jax.tree_util.keystr(path) or '(root)'}`. Return it for each "
                 "individual, or evaluate on one device."
             )
-
-
-def evaluate(
-    task: Any, population: Any, keys: Any, data: Tree = None, n_devices: int = 1
-) -> Any:
-    result = evaluate_population(as_task(task), population, keys, data, n_devices)
-    if result.moments is None:
-        return result.values, result.aux
-    return result.values, (result.aux, result.moments)

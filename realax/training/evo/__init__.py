@@ -2,7 +2,7 @@
 
 from ._algorithm import Algorithm as Algorithm
 from ._evolve import EvolveOptions as EvolveOptions, evolve as evolve
-from ._generation import Asked as Asked, Results as Results
+from ._generation import Asked as Asked
 from ._shaping import FitnessShaper as FitnessShaper
 from ._state import ESMetrics as ESMetrics, ESState as ESState
 from ._trainer import EvosaxTrainer as EvosaxTrainer

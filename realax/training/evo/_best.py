@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ..._trees import where, with_fields
-from ._generation import Asked, Results
+from ...tasks import Evaluation
+from ._generation import Asked
 from ._guard import Scores
 from ._shaping import FitnessShaper
 from ._state import ESState
@@ -15,7 +16,7 @@ from ._state import ESState
 def with_generation[P](
     state: ESState[P],
     asked: Asked,
-    results: Results,
+    results: Evaluation,
     scores: Scores,
     shaper: FitnessShaper,
     groups: int,
@@ -41,12 +42,14 @@ def with_generation[P](
         better, found, lambda: (state.best_fitness, state.best_flat, state.group)
     )
     stats = state.obs_stats
+    if stats is not None and results.moments is not None:
+        stats = stats.absorb(results.moments)
     return with_fields(
         state,
         best_fitness=best_fitness,
         best_flat=best_flat,
         group=group,
         # The statistics with which it played, and not those that came of it.
-        best_stats=where(better, stats, state.best_stats),
-        obs_stats=None if stats is None else stats.absorb(results.moments),
+        best_stats=where(better, state.obs_stats, state.best_stats),
+        obs_stats=stats,
     )

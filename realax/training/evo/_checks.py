@@ -1,12 +1,12 @@
 """Checks of what evolution is given."""
 
-from collections.abc import Callable
 from typing import Any
 
 from ..._arguments import Check, function, keywords, whole
 from ...policies import NormalizedPolicy
-from ...tasks._base import begun, check_task
-from .._evaluate import device_mesh
+from ...tasks import AbstractTask
+from ...tasks._observing import obs_stats_of
+from .._devices import device_mesh
 from .._options import RUN_CHECKS
 from ._algorithm import algorithm
 from ._shaping import shaper
@@ -25,14 +25,12 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def check_task_for(params_like: Any, task: Callable[..., Any]) -> None:
-    """Refuse what is no task, and statistics of observations that it would not use.
+def check_statistics(params_like: Any, task: AbstractTask[Any]) -> None:
+    """Refuse statistics of observations that a task would not use.
 
-    **Raises:** `TypeError` or `ValueError`.
+    **Raises:** `ValueError`.
     """
-    check_task(task)
-    counts = begun(task) is not None  # refuses a decorated task that does
-    if isinstance(params_like, NormalizedPolicy) and not counts:
+    if isinstance(params_like, NormalizedPolicy) and obs_stats_of(task) is None:
         raise ValueError(
             "`params_like` is a `NormalizedPolicy`, whose statistics are not "
             "to be evolved. Give the task `normalize_obs=True` to go on with "

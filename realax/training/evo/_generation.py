@@ -30,20 +30,6 @@ class Asked(eqx.Module):
     es_state: Tree
 
 
-class Results(eqx.Module):
-    """Results of a generation: returned by `EvosaxTrainer.evaluate`, taken by `tell`.
-
-    - `values`: in the task's own numbers and sign.
-    - `aux`: a tree of arrays with the same leading axes, `(pop, reps, ...)`; `None`
-        where there is none.
-    - `moments`: sums over the observations, with `normalize_obs`; else `None`.
-    """
-
-    values: Float[Array, "pop reps"]
-    aux: Tree = None
-    moments: Any = None
-
-
 def generation(
     state: ESState[Any],
     population: Float[Array, "pop dims"],

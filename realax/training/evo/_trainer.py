@@ -9,28 +9,28 @@ import jax.random as jr
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, whole
-from ..._compile import compiled
+from ..._compile import checked_options, compiled
 from ..._errors import check_key
 from ..._frozen import Frozen, freeze
 from ..._template import Template
 from ..._trees import where, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
-from ...tasks._base import begun, is_maximized, options_of
-from ...tasks._minibatch import drawn
-from ...tasks._randomness import draws
+from ...tasks import AbstractTask, Evaluation, as_task
+from ...tasks._observing import obs_stats_of
 from .._base import AbstractTrainer, plain
 from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record, trainable
-from .._evaluate import evaluate, on_every_device, put_on_every_device
+from .._devices import on_every_device, put_on_every_device
+from .._evaluate import evaluate_population
 from .._options import frozen_options
 from ..log import default_es_metrics
 from ..observers import Logger, ProgressBar
 from ._algorithm import Algorithm
 from ._best import with_generation
-from ._checks import CHECKS, check_devices, check_task_for
+from ._checks import CHECKS, check_devices, check_statistics
 from ._first import with_first_population
-from ._generation import Asked, Results, generation
+from ._generation import Asked, generation
 from ._guard import is_sound, refusal_warning, score
 from ._shaping import FitnessShaper
 from ._state import ESMetrics, ESState, initial_state
@@ -91,7 +91,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     train_steps: int
     strategy: str | Algorithm = eqx.field(static=True)
-    task: Callable[..., Any]
+    task: AbstractTask[P]
     params_like: P
     fitness_shaper: FitnessShaper
     popsize: int = eqx.field(static=True)
@@ -123,11 +123,11 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         progress_bar: bool = False,
         compiler_options: Mapping[str, Any] | None = None,
     ):
-        check_task_for(params_like, task)
         check_devices(int(popsize), int(n_devices))
+        self.task = as_task(task)
+        check_statistics(params_like, self.task)
         self.train_steps = int(train_steps)
         self.strategy = strategy
-        self.task = task
         self.params_like = params_like
         self.fitness_shaper = fitness_shaper or FitnessShaper()
         self.popsize = int(popsize)
@@ -147,7 +147,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
         There, the best so far is the luckiest. The task's `stochastic` says which.
         """
-        metric = "mean_fitness" if draws(self.task) else "best_fitness"
+        metric = "mean_fitness" if self.task.stochastic else "best_fitness"
         return metric, "max" if self._shaper.maximize else "min"
 
     @property
@@ -155,13 +155,15 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """The statistics of observations with which a run begins, if there are some."""
         if isinstance(self.params_like, NormalizedPolicy):
             return self.params_like.stats
-        return begun(self.task)
+        return obs_stats_of(self.task)
 
     @property
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of `task`."""
         own = self.compiler_options
-        return options_of(self.task) if own is None else own.thaw()
+        if own is not None:
+            return own.thaw()
+        return checked_options(self.task.compiler_options, self.task.display_name)
 
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays whole on each of the `n_devices`.
@@ -232,7 +234,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             state, population, es_state, self.eval_reps, eval_key, tell_key
         )
 
-    def evaluate(self, state: ESState[P], asked: Asked, data: Tree = None) -> Results:
+    def evaluate(
+        self, state: ESState[P], asked: Asked, data: Tree = None
+    ) -> Evaluation:
         """Evaluate a generation on the task.
 
         **Arguments:**
@@ -241,19 +245,16 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         - `asked`: from `ask`.
         - `data`: the data of the run.
 
-        **Returns:** The values, shape `(pop, reps)`, and the aux.
+        **Returns:** The values, shape `(pop, reps)`, the aux, and with `normalize_obs`
+        the moments of the observations.
         """
-        task, data = drawn(self.task, data, state.shuffle_key, state.step)
-        values, aux = evaluate(
+        task, data = self.task.draw(data, state.shuffle_key, state.step)
+        return evaluate_population(
             task, asked.individuals, asked.keys, data, self.n_devices
         )
-        if state.obs_stats is None:
-            return Results(values, aux)
-        aux, moments = aux
-        return Results(values, aux, moments)
 
     def tell(
-        self, state: ESState[P], asked: Asked, results: Results
+        self, state: ESState[P], asked: Asked, results: Evaluation
     ) -> tuple[ESState[P], ESMetrics]:
         """Tell the algorithm the results of a generation.
 
@@ -261,7 +262,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
         - `state`: the state from which the generation was asked.
         - `asked`: from `ask`.
-        - `results`: from `evaluate`, or made elsewhere: `Results(values)`.
+        - `results`: from `evaluate`, or made elsewhere: `Evaluation(values)`.
 
         **Returns:** The next state, and the generation's metrics.
         """
@@ -308,7 +309,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     @property
     def _shaper(self) -> FitnessShaper:
-        return self.fitness_shaper.directed(is_maximized(self.task))
+        return self.fitness_shaper.directed(self.task.maximize)
 
     @property
     def _start(self) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..._arguments import Check, function as a_function, keywords
 from ..._callables import name_of
-from ...tasks._base import begun, check_task, obstacle
+from ...tasks import AbstractTask
+from ...tasks._observing import obs_stats_of
 from .._options import RUN_CHECKS
 from ._by_name import optimizer
 from ._rate import learning_rate
@@ -42,20 +43,19 @@ def epochs_by_either_name[**A, R](function: Callable[A, R]) -> Callable[A, R]:
     return called
 
 
-def check_loss(loss_fn: Callable[..., Any]) -> None:
-    """Refuse what is no loss, and tasks that have no useful gradient.
+def check_loss(loss_fn: AbstractTask[Any]) -> None:
+    """Refuse tasks that have no useful gradient.
 
-    **Raises:** `TypeError` or `ValueError`.
+    **Raises:** `ValueError`.
     """
-    check_task(loss_fn, "loss_fn")
-    if begun(loss_fn) is not None:
+    if obs_stats_of(loss_fn) is not None:
         raise ValueError(
             "`loss_fn` has `normalize_obs`, which gathers statistics over the "
             "generations of evolution only. Normalise inside the policy instead."
         )
-    if (reason := obstacle(loss_fn)) is not None:
+    if (reason := loss_fn.obstacle) is not None:
         raise ValueError(
-            f"`loss_fn`, {name_of(loss_fn)}, cannot be trained by gradient: "
+            f"`loss_fn`, {loss_fn.display_name}, cannot be trained by gradient: "
             f"{reason} Train it by evolution, `EvosaxTrainer` or `evolve`, or by "
             "reinforcement learning."
         )

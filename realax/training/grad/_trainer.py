@@ -10,13 +10,13 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._arguments import Count, arguments, function, whole
+from ..._compile import checked_options
 from ..._errors import check_key
 from ..._frozen import Frozen
 from ..._template import Template
 from ..._trees import strong, with_fields
 from ..._types import PRNGKeyArray, Tree
-from ...tasks._base import checked_call, is_maximized, options_of
-from ...tasks._minibatch import drawn
+from ...tasks import AbstractTask, as_task
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record
@@ -71,7 +71,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     train_steps: int
     optimizer: str | Optimizer = eqx.field(static=True)
     initializer: Callable[[PRNGKeyArray], P]
-    loss_fn: Callable[..., Any]
+    loss_fn: AbstractTask[P]
     learning_rate: Any
     opt_kws: dict[str, Any]
     record: Callable[[GradState[P]], Tree] | None
@@ -100,12 +100,12 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         progress_bar: bool = False,
         compiler_options: Mapping[str, Any] | None = None,
     ):
-        check_loss(loss_fn)
+        self.loss_fn = as_task(loss_fn, "loss_fn")
+        check_loss(self.loss_fn)
         check_initializer(initializer)
         self.train_steps = int(epochs)
         self.optimizer = optimizer
         self.initializer = initializer
-        self.loss_fn = loss_fn
         self.learning_rate = rate_of(optimizer, learning_rate)
         self.opt_kws = dict(opt_kws or {})
         self.record = record
@@ -128,13 +128,16 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
         """The loss."""
-        return "loss", "max" if is_maximized(self.loss_fn) else "min"
+        return "loss", "max" if self.loss_fn.maximize else "min"
 
     @property
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of `loss_fn`."""
         own = self.compiler_options
-        return options_of(self.loss_fn) if own is None else own.thaw()
+        if own is not None:
+            return own.thaw()
+        task = self.loss_fn
+        return checked_options(task.compiler_options, task.display_name)
 
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> GradState[P]:
         """Return the state at the initializer's parameters, before the first step.
@@ -171,11 +174,11 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self, state: GradState[P], key: PRNGKeyArray, data: Tree = None
     ) -> tuple[GradState[P], GradMetrics]:
         """Update the parameters once."""
-        loss_fn, data = drawn(self.loss_fn, data, state.shuffle_key, state.step)
+        loss_fn, data = self.loss_fn.draw(data, state.shuffle_key, state.step)
 
         def cost(trained: Tree) -> tuple[Float[Array, ""], Any]:
             params = state.template.join(trained, state.rest)
-            loss, aux = checked_call(loss_fn, params, key, data)
+            loss, aux = loss_fn.checked_call(params, key, data)
             return self._cost(loss), (loss, aux)
 
         (value, (loss, aux)), gradient = jax.value_and_grad(cost, has_aux=True)(
@@ -240,7 +243,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         return state.guard.warning()
 
     def _cost(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
-        return -loss if is_maximized(self.loss_fn) else loss
+        return -loss if self.loss_fn.maximize else loss
 
     def _built(self, step: Any, key: PRNGKeyArray) -> Optimizer:
         if not isinstance(self.optimizer, str):
