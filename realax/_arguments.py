@@ -23,6 +23,8 @@ type Count = SupportsIndex | float
 
 
 def arguments[**A, R](
+    defaults: Mapping[str, Any] | None = None,
+    /,
     **checks: Check,
 ) -> Callable[[Callable[A, R]], Callable[A, R]]:
     """Decorate a public function so that its arguments are checked before it runs.
@@ -32,6 +34,7 @@ def arguments[**A, R](
 
     **Arguments:**
 
+    - `defaults`: the defaults of keywords that the function takes by `Unpack`.
     - `checks`: a function `(phrase, value) -> value` for each argument to check. The
         function returns the value to pass on, or raises an error that begins with
         `phrase`, such as "`steps` of `evolve`".
@@ -43,7 +46,7 @@ def arguments[**A, R](
     """
 
     def decorate(function: Callable[A, R]) -> Callable[A, R]:
-        signature = with_named_keywords(inspect.signature(function))
+        signature = with_named_keywords(inspect.signature(function), defaults or {})
         title = function.__qualname__.removesuffix(".__init__")
         method = "self" in signature.parameters and function.__name__ != "__init__"
         free = any(

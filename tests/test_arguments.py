@@ -186,7 +186,7 @@ def test_wrong_calls(call: Any, kws: dict[str, Any], name: str, words: str) -> N
         text = message_of(call, kws)
     assert name in text and words in text and "\n" not in text, text
     assert len(text) < 400, text
-    assert not {"jit(_run)", "jit(_initialize)", "jit(_chunk)"} & set(compiled)
+    assert not {"jit(bare_run)", "jit(initialize)", "jit(chunk)"} & set(compiled)
 
 
 def test_without_the_run_time_type_checker() -> None:

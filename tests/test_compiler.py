@@ -63,7 +63,7 @@ def test_evolving_fresh_tasks_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None
         call(task := fresh(refs, 2))
     with compilations() as names:
         call(task)
-    assert not {"jit(_run)", "jit(_initialize)"} & set(names), names
+    assert not {"jit(bare_run)", "jit(initialize)"} & set(names), names
     del task
     assert alive(refs) <= 4
 

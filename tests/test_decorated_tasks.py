@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import realax as rx
-from realax.tasks import FunctionTask, as_task
+from realax.tasks import AbstractWrapper, FunctionTask, as_task
+from realax.tasks._observing import evaluated
 
 
 # equinox fears for the arrays of what is decorated, which here shall stay as they are.
@@ -160,3 +161,28 @@ def test_what_a_partial_completes() -> None:
 def test_what_is_no_task(given: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         as_task(given, "loss_fn")
+
+
+class _Wrapped(AbstractWrapper[Any]):
+    task: Any
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        return self.task(params, key, data)
+
+    def evaluate_and_observe(self, population: Any, keys: Any, data: Any = None) -> Any:
+        return evaluated(self.task, population, keys, data)
+
+
+def test_a_wrapper_forwards_the_batch_of_a_step() -> None:
+    """All individuals of a generation get one batch, as without the wrapper."""
+
+    def loss(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum((x - data) ** 2), jnp.sum(data)
+
+    def batches(task: Any) -> Any:
+        trainer = rx.EvosaxTrainer(4, "SNES", task, jnp.ones(2), popsize=4)
+        _, record = trainer.init_and_train(jr.key(0), jnp.arange(8.0)[:, None])
+        return record["metrics"]["eval_data"]
+
+    task = rx.Minibatch(loss, 2)
+    assert np.array_equal(batches(_Wrapped(task)), batches(task))

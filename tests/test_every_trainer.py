@@ -145,7 +145,7 @@ def _on(row: Row, task: Any, **kws: Any) -> Any:
 @every
 def test_the_task_has_options_for_the_compiler(row: Row) -> None:
     for kws in {}, {"callbacks": Watch()}:
-        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        with pytest.raises(ValueError, match="`compiler_opt.*no_such_option"):
             _on(row, Demanding(), **kws).init_and_train_(jr.key(0))
 
 
@@ -153,7 +153,7 @@ def test_what_wraps_a_task_has_its_options() -> None:
     task, row = Demanding(), TRAINERS[-1]
     wrapped = rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)
     for one in *wrapped, _demanding:
-        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        with pytest.raises(ValueError, match="`compiler_opt.*no_such_option"):
             _on(row, one).init_and_train_(jr.key(0), jnp.ones((4, 2)))
 
 
@@ -196,7 +196,7 @@ def test_compiles_once(row: Row) -> None:
     with compilations() as names:
         trainer = row.make(11)
         state, _ = trainer.init_and_train(jr.key(1))
-    assert names.count("jit(_run)") == 1
+    assert names.count("jit(bare_run)") == 1
     with compilations() as names:
         trainer.train(state, jr.key(2))
     assert names == [], "the state changed its type in the first run"
@@ -209,7 +209,7 @@ def test_compiles_once(row: Row) -> None:
 def test_observed_compiles_once(row: Row) -> None:
     with compilations() as names:
         row.make(13, callbacks=Watch(every=5)).init_and_train(jr.key(1))
-    assert names.count("jit(_chunk)") <= 1
+    assert names.count("jit(chunk)") <= 1
     with compilations() as names:
         row.make(17, callbacks=Watch(every=3)).init_and_train(jr.key(2))
     assert names == [], "a fresh observer or another length compiles the run again"

@@ -701,5 +701,7 @@ def test_compiler_options_in_one_call() -> None:
 def test_the_keywords_of_one_call() -> None:
     """Interactive shells complete from this signature."""
     names = inspect.signature(rx.evolve).parameters
+    defaults = {name: names[name].default for name in ("popsize", "steps", "strategy")}
+    assert defaults == {"popsize": 64, "steps": 1024, "strategy": "OpenES"}
     assert {"strategy", "steps", "popsize", "data", "use_scan"} <= set(names)
     assert all(one.kind is not one.VAR_KEYWORD for one in names.values())

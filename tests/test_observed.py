@@ -254,3 +254,19 @@ def test_a_bar_in_a_terminal() -> None:
     last = shown.decode().strip().split("\r")[-1]
     assert "2000/2000" in last and "100%" in last
     assert re.search(r"step/s", last) and "best_fitness=" in last
+
+
+def test_old_ways_to_begin_elsewhere_are_refused() -> None:
+    class Returns(rx.AbstractObserver):
+        def on_start(self, run: rx.Run, state: Any) -> Any:
+            return state
+
+    with pytest.raises(TypeError, match=r"`Returns\.on_start` must return nothing"):
+        _trainer(Returns()).init_and_train(jr.key(0))
+
+    class Restores(rx.AbstractObserver):
+        def restore(self, run: rx.Run, state: Any) -> Any:
+            return state
+
+    with pytest.raises(TypeError, match=r"`Restores\.restore` .*`saves = True`"):
+        _trainer(Restores())

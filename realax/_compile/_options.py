@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
+from .._check import no_type_check
+
 
 type Options = tuple[tuple[str, str], ...]
 
@@ -26,7 +30,7 @@ def checked_options(options: Any, owner: str) -> dict[str, str]:
     ):
         raise TypeError(
             f"`compiler_options` of {owner} must be a dictionary of names and strings, "
-            f"numbers or booleans, but got {options!r}. Return, for example, "
+            f"numbers or booleans, but got {options!r}. For example: "
             '`{"xla_cpu_prefer_vector_width": 512}`.'
         )
     return dict(as_text(options))
@@ -36,3 +40,31 @@ def as_text(options: Mapping[str, Any]) -> Options:
     """`options` as a value that keys a cache, in the order of their names."""
     # In the key of a cache, True, 1 and 1.0 are the same. To XLA they are not.
     return tuple(sorted((name, str(value)) for name, value in options.items()))
+
+
+class readable_refusals:
+    """A context in which options that XLA refuses are an error in words.
+
+    **Raises:** `ValueError` for an unknown name or a wrong value.
+    """
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: Options):
+        self._options = options
+
+    def __enter__(self) -> None:
+        return None
+
+    @no_type_check
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        del kind, traceback
+        if not self._options or not isinstance(error, jax.errors.JaxRuntimeError):
+            return
+        text = str(error)
+        if "compile option" in text or "While setting option" in text:
+            raise ValueError(
+                "`compiler_options` must be options that XLA takes, but of "
+                f"{dict(self._options)} it says: {text}. Leave that one out, or "
+                "correct its name or value."
+            ) from error

@@ -17,7 +17,7 @@ from .._check import no_type_check
 from .._errors import describe
 from .._parts import closes_over_tracer
 from ._errors import readable_errors
-from ._options import Options, as_text
+from ._options import Options, as_text, readable_refusals
 
 
 # The number of programs to keep. A trainer has up to three: one for its initial state,
@@ -74,7 +74,7 @@ def _run_compiled(
         # A traced array is invalid after its trace, so such a program is not kept.
         if not closes_over_tracer(jax.tree.unflatten(treedef, rest)):
             program = _store(key, program)
-    with readable_errors():
+    with readable_errors(), readable_refusals(options):
         done, traced, static = program(arrays)
         if wait and not isinstance(done, Tracer):
             done.block_until_ready()

@@ -10,8 +10,8 @@ from ._texts import CODE as CODE, LARGE, all_parts, leaf_text, own_text
 
 # A configuration of more objects holds data, which should be an array.
 _MAX_OBJECTS = 100_000
-# The compiler options of a task belong to the environment of a run and not to its
-# configuration. They are an attribute of the task, not a field with metadata.
+# Compiler options, of a task or a trainer, belong to the environment of a run and not
+# to its configuration. The trainer names those that count.
 _OPTIONS = "compiler_options"
 
 

@@ -93,7 +93,8 @@ class BraxTask(EnvTask[Params]):
     def compiler_options(self) -> dict[str, Any]:
         """An option that switches XLA's YNN kernels off, on CPU and unless on MJX.
 
-        Empty where `XLA_FLAGS` sets the same option.
+        Empty where `XLA_FLAGS` sets the same option. The option is experimental: the
+        versions of jax that realax allows have it.
         """
         if self.backend == "mjx" or jax.default_backend() != "cpu":
             return {}

@@ -4,6 +4,8 @@ from typing import Any
 
 import equinox as eqx
 
+from .._trees import with_fields
+from .._types import PRNGKeyArray, Step, Tree
 from ..policies import ObsStats
 from ._base import AbstractTask
 from ._observing import AbstractObservingTask, obs_stats_of
@@ -13,7 +15,7 @@ class AbstractWrapper[P](AbstractObservingTask[P]):
     """A task around another, of which it says all that it does not override.
 
     A subclass writes `__call__` and `evaluate_and_observe`, and holds the other task in
-    a field or property `task`.
+    a field `task`.
     """
 
     task: eqx.AbstractVar[AbstractTask[P]]
@@ -42,6 +44,13 @@ class AbstractWrapper[P](AbstractObservingTask[P]):
     def compiler_options(self) -> dict[str, Any]:
         """XLA's options for the wrapped task."""
         return self.task.compiler_options
+
+    def draw(
+        self, data: Tree, key: PRNGKeyArray, step: Step
+    ) -> tuple[AbstractTask[P], Tree]:
+        """Return this task around the task of a step, and its part of the data."""
+        inner, data = self.task.draw(data, key, step)
+        return with_fields(self, task=inner), data
 
     @property
     def obs_stats(self) -> ObsStats | None:

@@ -9,11 +9,13 @@ import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from .._arguments import arguments, one_key
+from .._check import no_type_check
 from .._compile import compiled
-from .._errors import check_data, warn_user
+from .._errors import check_data, describe, warn_user
 from .._storage._fingerprint import content_digest
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
@@ -48,6 +50,15 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     train_steps: eqx.AbstractVar[int]
     record: eqx.AbstractVar[Callable[[S], Tree] | None]
     callbacks: eqx.AbstractVar[Callbacks]
+
+    def __check_init__(self) -> None:
+        callbacks: Any = self.callbacks
+        if not isinstance(callbacks, Callbacks):
+            raise TypeError(
+                f"`callbacks` of `{type(self).__name__}` must be `rx.Callbacks`, but "
+                f"got {describe(callbacks)}. Declare the field as `callbacks: "
+                "rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())`."
+            )
 
     @property
     @abc.abstractmethod
@@ -232,7 +243,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     ) -> tuple[S, Any]:
         check_data(data)
         check_one(state)
-        callbacks = Callbacks(self.callbacks)
+        callbacks = self.callbacks
         if callbacks.rules or state.stopping:
             counters = with_counters(state.stopping, callbacks.rules, self.objective)
             state = with_fields(state, stopping=counters)
@@ -245,7 +256,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             run = compiled(bare_run, {} if traced else self.xla_options)
             state, rows = run(program, state, key, data, self.train_steps)
             # The state is traced if a global variable of the task holds a traced array.
-            if not is_traced(state) and (text := self.warning(state)) is not None:
+            traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))
+            if not traced and (text := self.warning(state)) is not None:
                 warn_user(text)
         else:
             begin, digest = int(state.step), None
@@ -260,13 +272,18 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """Return stacked rows as a `Record`, with the user's types in `record`."""
         if rows is None:
             return None
-        stops = bool(Callbacks(self.callbacks).rules)
+        stops = bool(self.callbacks.rules)
         rows = {**rows, "stopped_at": state.step if stops else None}
         if self.record is None:
             return rows
         static = eqx.filter_eval_shape(self.record, state)
         static = eqx.filter(static, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
         return {**rows, "record": eqx.combine(rows["record"], static)}
+
+
+@no_type_check
+def _is_tracer(leaf: Any) -> bool:
+    return isinstance(leaf, Tracer)
 
 
 def plain(trainer: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, final
 import equinox as eqx
 
 from .._errors import describe
-from .observers import AbstractObserver
+from .observers import AbstractObserver, check_observer
 from .stopping import AbstractStopping
 
 
@@ -50,11 +50,16 @@ class Callbacks(eqx.Module):
                 )
             found.append(callback)
         observers = [one for one in found if isinstance(one, AbstractObserver)]
+        for one in observers:
+            check_observer(one)
         self.observers = tuple(sorted(observers, key=lambda observer: observer.saves))
         self.rules = tuple(one for one in found if isinstance(one, AbstractStopping))
 
     def __iter__(self) -> Iterator[Callback]:
         return iter((*self.observers, *self.rules))
+
+    def __getitem__(self, index: int) -> Callback:
+        return (*self.observers, *self.rules)[index]
 
     def __len__(self) -> int:
         return len(self.observers) + len(self.rules)

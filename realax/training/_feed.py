@@ -38,7 +38,7 @@ class AbstractFeed(abc.ABC):
         """The number of steps for which the result of `data` suffices."""
 
     @abc.abstractmethod
-    def begin(self, skip: int, steps: int) -> None:
+    def prepare(self, skip: int, steps: int) -> None:
         """Skip the data of `skip` steps, and prepare those of the next `steps`."""
 
     @abc.abstractmethod
@@ -74,7 +74,7 @@ class Constant(AbstractFeed):
         """A number larger than the steps of any run."""
         return 2**31
 
-    def begin(self, skip: int, steps: int) -> None:
+    def prepare(self, skip: int, steps: int) -> None:
         """Do nothing, because all data are available."""
         del skip, steps
 

@@ -9,11 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._finite import stays_finite
 from .._types import Tree
-from ._streak import Streak
+from ._streak import PATIENCE, Streak
 
 
-# After so many such steps in a row the user is told.
-_PATIENCE = 100
 # No gradient is so long. The sums of squares that optimisers keep would soon overflow.
 _LONGEST_GRADIENT = 1e15
 
@@ -79,7 +77,7 @@ class GradientGuard(eqx.Module):
     def warning(self) -> str | None:
         """Return a warning if a hundred steps in a row were skipped or had no slope."""
         skips, zeros = self.skips.maximum(), self.zeros.maximum()
-        if skips >= _PATIENCE:
+        if skips >= PATIENCE:
             return (
                 f"{skips} steps in a row were skipped, because the loss or its "
                 "gradient was not finite, or the update would have made a parameter "
@@ -87,7 +85,7 @@ class GradientGuard(eqx.Module):
                 "`learning_rate` or an optimiser behind `optax.clip_by_global_norm` "
                 "may help."
             )
-        if zeros >= _PATIENCE:
+        if zeros >= PATIENCE:
             return (
                 f"the gradient was exactly 0 in {zeros} steps in a row. Either the "
                 "minimum is reached, and fewer steps would do, or the loss does not "

@@ -7,6 +7,7 @@ from .._arguments import Check, Count, flag, keywords
 from .._compile import checked_options
 from .._frozen import Frozen, freeze
 from .._types import Tree
+from ..tasks import AbstractTask
 from ._callbacks import CallbacksLike
 from ._checks import logger as a_logger, observers
 from .observers import Logger
@@ -48,3 +49,10 @@ def frozen_options(options: Mapping[str, Any] | None, owner: str) -> Frozen | No
     **Raises:** `TypeError` for what is no dictionary of names and values.
     """
     return None if options is None else freeze(checked_options(options, owner))
+
+
+def own_or_of_task(own: Frozen | None, task: AbstractTask[Any]) -> dict[str, Any]:
+    """Return a trainer's own compiler options, or else those of its task."""
+    if own is not None:
+        return own.thaw()
+    return checked_options(task.compiler_options, task.display_name)

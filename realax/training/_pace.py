@@ -21,7 +21,8 @@ class Pace:
     """Decides before each chunk whether it begins, and how many steps it makes.
 
     Both depend on the signals and the clock of the process. Neither changes a result,
-    because the length of a chunk is an argument of the compiled program.
+    because the length of a chunk is an argument of the compiled program. A `Stream`
+    gathers batches by a clock of its own, which only limits the `most` of a length.
 
     **Arguments:**
 

@@ -62,13 +62,13 @@ class Session:
         for observer in observers:
             if not observer.saves:
                 self._started.append(observer)
-            observer.on_start(self.run, self.state)
+            _check_start(observer, observer.on_start(self.run, self.state))
         self._done = int(self.state.step)
         rules = self._callbacks.rules
         self.carry = self.run.trainer.placed(Carry.of(self.state, rules))
         # No batch is fetched for a run that was over before.
         steps = 0 if bool(self.carry.over) else self.run.end - self._done
-        self.feed.begin(skip=self._done - self.run.begin, steps=steps)
+        self.feed.prepare(skip=self._done - self.run.start, steps=steps)
         return tuple(
             Selected(type(one).__name__, one.select(self.run)) for one in observers
         )
@@ -169,6 +169,15 @@ def _checked(observer: AbstractObserver, state: Any, before: Any) -> Any:
             f"start, but got {describe(state)}. End it with `return state`."
         )
     return state
+
+
+def _check_start(observer: AbstractObserver, result: Any) -> None:
+    if result is not None:
+        raise TypeError(
+            f"`{type(observer).__name__}.on_start` must return nothing, but got "
+            f"{describe(result)}. To start from another state, write `saves = True` "
+            "and return the state from `restore`."
+        )
 
 
 def _end_all(

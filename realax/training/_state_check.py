@@ -28,7 +28,7 @@ def check_state(state: Any, expected: Any, trainer: Any) -> None:
         raise ValueError(
             f"`state` must match the result of `initialize` of this {name}, but got "
             f"one in which {wrong}. It belongs to a trainer with other settings; begin "
-            "with `trainer.initialize(key)`."
+            "with `trainer.initialize(key, data)`."
         )
 
 

@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 
+# The user is warned after so many unusable steps in a row.
+PATIENCE = 100
+
+
 class Streak(eqx.Module):
     """How many steps in a row an event happened; a part of a trainer's state.
 

@@ -58,7 +58,7 @@ class Stream(AbstractFeed):
         self._slow = False
         self._error: BaseException | None = None
 
-    def begin(self, skip: int, steps: int) -> None:
+    def prepare(self, skip: int, steps: int) -> None:
         """Skip the batches that a restored run has used, and fetch the next one.
 
         **Raises:** `ValueError` if there is none.

@@ -1,4 +1,4 @@
-"""What a `Logger` writes: `(state, metrics) -> (row, checkpoint, step)`."""
+"""The rows that a `Logger` writes: `(state, metrics) -> (row, checkpoint, step)`."""
 
 from typing import Any
 

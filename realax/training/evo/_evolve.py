@@ -5,6 +5,7 @@ from typing import Any, Literal, Unpack, overload
 
 from ..._arguments import Count, arguments, flag, one_key, whole
 from ..._types import PRNGKeyArray, Tree
+from ..._unpacked import defaults_of
 from .._checks import trainable
 from .._options import RunOptions
 from .._state import Record
@@ -27,6 +28,10 @@ class EvolveOptions(RunOptions, total=False):
     n_devices: Count
 
 
+_OWN: dict[str, Any] = {"strategy": "OpenES", "steps": 1024, "data": None}
+_DEFAULTS = defaults_of(EvosaxTrainer) | _OWN
+
+
 @overload
 def evolve[P](
     prms: P,
@@ -45,7 +50,9 @@ def evolve[P](
     use_scan: Literal[False],
     **options: Unpack[EvolveOptions],
 ) -> tuple[P, ESState[P]]: ...
-@arguments(prms=trainable, key=one_key, steps=whole(), use_scan=flag, **CHECKS)
+@arguments(
+    _DEFAULTS, prms=trainable, key=one_key, steps=whole(), use_scan=flag, **CHECKS
+)
 def evolve[P](
     prms: P,
     task: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]],
@@ -71,8 +78,8 @@ def evolve[P](
     **Returns:** `(params, state, data)`, or without `use_scan` `(params, state)`;
     `params` is of the type of `prms`.
     """
-    given: dict[str, Any] = {"strategy": "OpenES", "steps": 1024, **options}
-    steps, data = given.pop("steps"), given.pop("data", None)
+    given: dict[str, Any] = {**_OWN, **options}
+    steps, data = given.pop("steps"), given.pop("data")
     trainer = EvosaxTrainer(steps, task=task, params_like=prms, **given)
     if use_scan:
         state, record = trainer.init_and_train(key, data)

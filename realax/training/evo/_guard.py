@@ -9,14 +9,12 @@ from jaxtyping import Array, Bool, Float
 
 from ..._finite import stays_finite
 from ..._types import Tree
-from .._streak import Streak
+from .._streak import PATIENCE, Streak
 from ._shaping import FitnessShaper
 
 
 # No task means a larger fitness; squares of it would overflow single precision.
 _LARGEST = 1e15
-# After so many refused updates in a row the user is told.
-_PATIENCE = 100
 
 
 class Scores(eqx.Module):
@@ -90,7 +88,7 @@ def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:
 def refusal_warning(refusals: Streak, name: str) -> str | None:
     """A warning if a hundred updates in a row of the algorithm `name` were refused."""
     refused = refusals.maximum()
-    if refused < _PATIENCE:
+    if refused < PATIENCE:
         return None
     return (
         f"{refused} updates in a row of {name} were refused, because no fitness was "

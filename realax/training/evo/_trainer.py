@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, whole
-from ..._compile import checked_options, compiled
+from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen, freeze
 from ..._template import Template
@@ -23,7 +23,7 @@ from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record, trainable
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
-from .._options import frozen_options
+from .._options import frozen_options, own_or_of_task
 from ..log import default_es_metrics
 from ..observers import Logger, ProgressBar
 from ._algorithm import Algorithm
@@ -160,10 +160,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     @property
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of `task`."""
-        own = self.compiler_options
-        if own is not None:
-            return own.thaw()
-        return checked_options(self.task.compiler_options, self.task.display_name)
+        return own_or_of_task(self.compiler_options, self.task)
 
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays whole on each of the `n_devices`.

@@ -9,6 +9,7 @@ from jaxtyping import Array
 from ..._arguments import arguments, flag, one_key, whole
 from ..._template import Template
 from ..._types import PRNGKeyArray, Tree
+from ..._unpacked import defaults_of
 from .._checks import trainable
 from .._options import RunOptions
 from .._state import Record
@@ -25,6 +26,10 @@ class OptimizeOptions(RunOptions, total=False):
     optimizer: str | Optimizer
     learning_rate: LearningRate | None
     opt_kws: Mapping[str, Any] | None
+
+
+_OWN: dict[str, Any] = {"optimizer": "adamw", "steps": 1024, "data": None}
+_DEFAULTS = defaults_of(OptaxTrainer) | _OWN
 
 
 @overload
@@ -46,6 +51,7 @@ def optimize[P](
     **options: Unpack[OptimizeOptions],
 ) -> tuple[P, GradState[P]]: ...
 @arguments(
+    _DEFAULTS,
     prms=trainable,
     key=one_key,
     steps=whole(),
@@ -77,8 +83,8 @@ def optimize[P](
     **Returns:** `(params, state, data)`, or without `use_scan` `(params, state)`;
     `params` is of the type of `prms`.
     """
-    given: dict[str, Any] = {"optimizer": "adamw", "steps": 1024, **options}
-    steps, data = given.pop("steps"), given.pop("data", None)
+    given: dict[str, Any] = {**_OWN, **options}
+    steps, data = given.pop("steps"), given.pop("data")
     trainer = OptaxTrainer(steps, initializer=_Given(prms), loss_fn=loss_fn, **given)
     if use_scan:
         state, record = trainer.init_and_train(key, data)

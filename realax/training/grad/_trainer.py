@@ -10,7 +10,6 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._arguments import Count, arguments, function, whole
-from ..._compile import checked_options
 from ..._errors import check_key
 from ..._frozen import Frozen
 from ..._template import Template
@@ -21,7 +20,7 @@ from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record
 from .._gradient_guard import GradientGuard, either, gradient_norm
-from .._options import frozen_options
+from .._options import frozen_options, own_or_of_task
 from ..log import default_grad_metrics
 from ..observers import Logger, ProgressBar
 from ._by_name import Optimizer, build_optimizer, check_needs, display_name
@@ -133,11 +132,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
     @property
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of `loss_fn`."""
-        own = self.compiler_options
-        if own is not None:
-            return own.thaw()
-        task = self.loss_fn
-        return checked_options(task.compiler_options, task.display_name)
+        return own_or_of_task(self.compiler_options, self.loss_fn)
 
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> GradState[P]:
         """Return the state at the initializer's parameters, before the first step.

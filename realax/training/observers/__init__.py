@@ -4,6 +4,7 @@ from ._base import (
     AbstractObserver as AbstractObserver,
     Handle as Handle,
     Selection as Selection,
+    check_observer as check_observer,
 )
 from ._checkpoint import Checkpointer as Checkpointer
 from ._load import load_checkpoint as load_checkpoint

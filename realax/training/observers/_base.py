@@ -128,3 +128,16 @@ class AbstractObserver(eqx.Module):
             raised again afterwards; `None` for a complete run.
         """
         del state, error
+
+
+def check_observer(observer: AbstractObserver) -> None:
+    """Refuse an observer whose `restore` would never be called.
+
+    **Raises:** `TypeError`.
+    """
+    kind = type(observer)
+    if kind.restore is not AbstractObserver.restore and not observer.saves:
+        raise TypeError(
+            f"`{kind.__name__}.restore` is only called on observers that save, but "
+            f"got `{kind.__name__}.saves = False`. Write `saves = True` in the class."
+        )

@@ -25,7 +25,7 @@ class Calls:
         """Return the entries of a file that hold the calls."""
         return {"ends": self.ends, "states": self.states}
 
-    def begin(self, step: int, digest: str) -> None:
+    def open_call(self, step: int, digest: str) -> None:
         """Record that a call begins at `step`, where the one before it ended."""
         self.states[step] = digest
         before = [start for start in self.ends if start < step]

@@ -110,7 +110,7 @@ class Checkpointer(AbstractObserver):
         if ledger.claim.held:
             remove_unfinished(self.folder, "step_*")
         state = restore_newest(self.folder, ledger, state)
-        ledger.calls.begin(ledger.begin, ledger.digest)
+        ledger.calls.open_call(ledger.start, ledger.digest)
         return state
 
     @property
@@ -133,7 +133,7 @@ class Checkpointer(AbstractObserver):
         if (ledger := self.handle.value) is None:
             return
         ledger.value = float(selected[-1])
-        ledger.calls.resume(ledger.begin)
+        ledger.calls.resume(ledger.start)
         if self.every is not None and steps[-1] % self.every == 0:
             self._save(ledger, state, complete=int(steps[-1]) == ledger.end)
 
@@ -176,7 +176,7 @@ class Checkpointer(AbstractObserver):
         if value is not None and math.isfinite(value):
             ledger.values[step] = value
         if complete:
-            ledger.calls.end(ledger.begin, step, ledger.end, digest_of(state))
+            ledger.calls.end(ledger.start, step, ledger.end, digest_of(state))
         trees = {"state": state, "key": ledger.key}
         file = file_of(self.folder, step)
         try:

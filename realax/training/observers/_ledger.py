@@ -35,7 +35,7 @@ class Ledger:
 
     def __init__(self, run: Run, objective: list[str], state: Any):
         self.objective = objective
-        self.key, self.begin, self.end = run.key, run.begin, run.end
+        self.key, self.start, self.end = run.key, run.start, run.end
         self.data = run.data_digest
         trainer = run.trainer
         self.configuration = configuration(trainer, _NOT_COMPARED)

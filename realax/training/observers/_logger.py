@@ -180,7 +180,7 @@ class Logger(AbstractObserver):
     def select(self, run: Run) -> Logged:
         """Return the selection of the row of each step."""
         saving = self.ckpt_file is not None
-        self._opened.logged = Logged(run.bare, self.metrics_fn, saving)
+        self._opened.logged = Logged(run.compiled_trainer, self.metrics_fn, saving)
         return self._opened.logged
 
     @override
@@ -211,7 +211,7 @@ class Logger(AbstractObserver):
         if opened.refused:
             opened.refused -= 1
             return
-        opened.running = False
+        opened.running, opened.logged = False, None
         sinks, opened.sinks = opened.sinks, ()
         with contextlib.ExitStack() as stack:  # closes the others even if one fails
             for sink in sinks:

@@ -41,7 +41,7 @@ def restore_newest(folder: pathlib.Path, ledger: Ledger, state: Any) -> Any:
             if not known:
                 ledger.adopt(stored)
                 known = True
-                ended = ledger.calls.end_of(ledger.begin, ledger.end)
+                ended = ledger.calls.end_of(ledger.start, ledger.end)
                 if ended in steps:
                     last = ended
             if step > last:
@@ -53,8 +53,8 @@ def restore_newest(folder: pathlib.Path, ledger: Ledger, state: Any) -> Any:
             warn_user(messages[-1])
             continue
         check_environment(folder, stored, ledger)
-        if step > ledger.begin:
-            ledger.saved, ledger.since = step, ledger.begin
+        if step > ledger.start:
+            ledger.saved, ledger.since = step, ledger.start
             state = restored
         break
     if messages and not known:
@@ -62,12 +62,12 @@ def restore_newest(folder: pathlib.Path, ledger: Ledger, state: Any) -> Any:
             f"no checkpoint in {folder} can be used. Restore one from a copy, or empty "
             f"the folder to begin the run anew. {' '.join(messages)}"
         )
-    between = [step for step in steps if ledger.begin <= step <= ledger.end]
-    if known and not between and ledger.begin < ledger.end:
+    between = [step for step in steps if ledger.start <= step <= ledger.end]
+    if known and not between and ledger.start < ledger.end:
         warn_user(
             f"the run in {folder} is at step {steps[-1]} already, and there is no "
             f"checkpoint up to step {ledger.end}, the requested end. The steps after "
-            f"{ledger.begin} are computed again; later ones are dropped from the log."
+            f"{ledger.start} are computed again; later ones are dropped from the log."
         )
     # Renamed, so that damaged files do not count as the newest ones.
     for file in damaged:

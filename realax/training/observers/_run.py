@@ -13,18 +13,18 @@ class Run:
     """A description of a run that is about to begin.
 
     - `trainer`: the trainer, with its callbacks.
-    - `bare`: the trainer as it is compiled, without callbacks.
+    - `compiled_trainer`: the trainer as it is compiled, without callbacks.
     - `key`: the run's key.
-    - `begin`: the step of the state with which the run was called.
+    - `start`: the step of the state with which the run was called.
     - `end`: the step at which it ends, unless a rule or the end of its data is
         earlier.
     - `digest`: computes `data_digest`; `None` for a stream.
     """
 
     trainer: Any
-    bare: Any
+    compiled_trainer: Any
     key: PRNGKeyArray
-    begin: int
+    start: int
     end: int
     digest: Callable[[], str] | None
 

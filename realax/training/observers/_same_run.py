@@ -40,9 +40,11 @@ def check_same_run(folder: pathlib.Path, stored: Stored, ledger: Ledger) -> None
     before, now = stored.meta.get("data"), ledger.data
     if before is not None and now is not None and before != now:
         wrong.append(f"data: {before} then, {now} now")
-    before = Calls(stored.meta).states.get(ledger.begin, ledger.digest)
-    if not wrong and before != ledger.digest:
-        step = ledger.begin
+    before = Calls(stored.meta).states.get(ledger.start, ledger.digest)
+    # In another environment, a state that is computed may differ in its last bits.
+    same_place = not differences(stored.meta["environment"], ledger.environment)
+    if not wrong and same_place and before != ledger.digest:
+        step = ledger.start
         wrong.append(f"the state at step {step}: {before} then, {ledger.digest} now")
     if wrong:
         raise ValueError(

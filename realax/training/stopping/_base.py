@@ -30,7 +30,7 @@ class AbstractStopping[C: AbstractCounters](eqx.Module):
     """
 
     @abc.abstractmethod
-    def begin(self, objective: tuple[str, str]) -> C:
+    def initial(self, objective: tuple[str, str]) -> C:
         """Return the counters before the first step.
 
         **Arguments:**
@@ -72,7 +72,7 @@ def with_counters(
     left = list(counters)
     found = list[AbstractCounters]()
     for rule in rules:
-        new = rule.begin(objective)
+        new = rule.initial(objective)
         match = next((one for one in left if one.label == new.label), None)
         if match is not None:
             left = [one for one in left if one is not match]

@@ -101,7 +101,7 @@ class EarlyStopping(AbstractStopping[Progress]):
         self.min_delta = jnp.asarray(min_delta, dtype)
         self.mode = mode
 
-    def begin(self, objective: tuple[str, str]) -> Progress:
+    def initial(self, objective: tuple[str, str]) -> Progress:
         """Return the counters before the first step.
 
         **Arguments:**
