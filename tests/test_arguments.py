@@ -208,7 +208,7 @@ def test_values_that_are_accepted() -> None:
     for number in (8.0, np.int64(8), np.float32(8), jnp.asarray(8)):
         assert evosax_trainer(popsize=number).popsize == 8
     trainer = evosax_trainer(train_steps=np.int32(4), n_devices=1.0, callbacks=None)
-    assert (trainer.train_steps, trainer.n_devices, trainer.callbacks) == (4, 1, ())
+    assert (trainer.train_steps, trainer.n_devices, len(trainer.callbacks)) == (4, 1, 0)
     assert evosax_trainer(progress_bar=np.bool_(False), logger=None).callbacks == ()
     assert rx.FitnessShaper(centered_rank=np.bool_(True)).centered_rank is True
     assert evosax_trainer(callbacks=[rx.ProgressBar()]).callbacks != ()

@@ -320,5 +320,5 @@ def test_wrong_arguments(row: Row) -> None:
             trainer.init_and_train(jr.key(0, impl=impl))
     with pytest.raises(ValueError, match=r"jax\.vmap\(trainer\.init_and_train\)"):
         trainer.init_and_train(jr.split(jr.key(0), 2))
-    with pytest.raises(TypeError, match="`state` of .* must be a state, as `initial"):
+    with pytest.raises(TypeError, match="`state` of .* must be a state from `initial"):
         trainer.train("state", jr.key(0))

@@ -519,7 +519,7 @@ def test_wrong_streams() -> None:
     trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
     with pytest.raises(ValueError, match="at least one batch.*make a new one"):
         trainer.fit_stream(jr.key(0), iter(()))
-    with pytest.raises(RuntimeError, match=r"pass all of the data at once"):
+    with pytest.raises(RuntimeError, match=r"pass all data at once"):
         jax.jit(lambda key: trainer.fit_stream(key, _batches(3)))(jr.key(0))
 
     def broken() -> Iterator[Any]:
