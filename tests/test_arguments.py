@@ -209,7 +209,10 @@ def test_values_that_are_accepted() -> None:
         assert evosax_trainer(popsize=number).popsize == 8
     trainer = evosax_trainer(train_steps=np.int32(4), n_devices=1.0, callbacks=None)
     assert (trainer.train_steps, trainer.n_devices, len(trainer.callbacks)) == (4, 1, 0)
-    assert evosax_trainer(progress_bar=np.bool_(False), logger=None).callbacks == ()
+    assert (
+        evosax_trainer(progress_bar=np.bool_(False), logger=None).callbacks.observers
+        == ()
+    )
     assert rx.FitnessShaper(centered_rank=np.bool_(True)).centered_rank is True
     assert evosax_trainer(callbacks=[rx.ProgressBar()]).callbacks != ()
     params, _ = evolve(steps=3.0, use_scan=np.bool_(False), callbacks=None)
