@@ -272,12 +272,11 @@ def test_hypergradient(row: Row) -> None:
             jax.grad(outcome)(value)
         return
     slope = jax.grad(outcome)(value)
-    step = 1e-2
-    difference = (outcome(value + step) - outcome(value - step)) / (2 * step)
+    assert jnp.isfinite(slope)
     if row.smooth:
+        step = 1e-2
+        difference = (outcome(value + step) - outcome(value - step)) / (2 * step)
         assert jnp.isclose(slope, difference, rtol=0.05, atol=0.02)
-    else:
-        assert jnp.isfinite(slope)
 
 
 @every
