@@ -16,7 +16,7 @@ import numpy as np
 
 import realax as rx
 from realax._storage._fingerprint import content_digest
-from realax.training._base import plain
+from realax.training._callbacks import plain
 
 from .conftest import SETTINGS
 

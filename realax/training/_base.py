@@ -8,23 +8,20 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.random as jr
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
 from .._arguments import arguments, one_key
-from .._check import no_type_check
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
 from .._storage._fingerprint import content_digest
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
-from ._callbacks import Callbacks
+from ._callbacks import Callbacks, plain
 from ._checks import a_state, batches as stream, check_one
 from ._loop import Program, bare_run, initialize, observed_run
 from ._state import AbstractState, Record
 from ._stream import peek
-from ._tracing import check_traced, is_traced
+from ._tracing import check_traced, holds_tracer, is_traced
 from .log import numbers_of
 from .observers import Run
 from .stopping import with_counters
@@ -256,7 +253,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             run = compiled(bare_run, {} if traced else self.xla_options)
             state, rows = run(program, state, key, data, self.train_steps)
             # The state is traced if a global variable of the task holds a traced array.
-            traced = traced or any(map(_is_tracer, jax.tree.leaves(state)))
+            traced = traced or holds_tracer(state)
             if not traced and (text := self.warning(state)) is not None:
                 warn_user(text)
         else:
@@ -279,22 +276,3 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         static = eqx.filter_eval_shape(self.record, state)
         static = eqx.filter(static, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
         return {**rows, "record": eqx.combine(rows["record"], static)}
-
-
-@no_type_check
-def _is_tracer(leaf: Any) -> bool:
-    return isinstance(leaf, Tracer)
-
-
-def plain(trainer: Any) -> Any:
-    """Return the trainer as it is compiled.
-
-    It has no callbacks, because new ones would compile the same run again. Its
-    `train_steps` is an array, so that one compilation suffices for every length.
-    """
-    steps = trainer.train_steps
-    if isinstance(steps, int):  # else the trainer was plain already
-        steps = np.int32(min(steps, np.iinfo(np.int32).max))
-    return eqx.tree_at(
-        lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
-    )

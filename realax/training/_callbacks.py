@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 import equinox as eqx
+import numpy as np
 
 from .._errors import describe
 from .observers import AbstractObserver, check_observer
@@ -90,3 +91,17 @@ def as_callbacks(phrase: str, value: Any) -> tuple[Callback, ...]:
                 "subclass of `AbstractObserver`, and pass an instance."
             )
     return tuple(many)
+
+
+def plain(trainer: Any) -> Any:
+    """Return the trainer as it is compiled.
+
+    It has no callbacks, because new ones would compile the same run again. Its
+    `train_steps` is an array, so that one compilation suffices for every length.
+    """
+    steps = trainer.train_steps
+    if isinstance(steps, int):  # else the trainer was plain already
+        steps = np.int32(min(steps, np.iinfo(np.int32).max))
+    return eqx.tree_at(
+        lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
+    )

@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from .._check import no_type_check
 from .._parts import closes_over_tracer
 from ._callbacks import Callbacks
+
+
+@no_type_check
+def holds_tracer(tree: Any) -> bool:
+    """Return whether a leaf of a tree is traced. Cheap, because nothing is computed."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def is_traced(*trees: Any) -> bool:

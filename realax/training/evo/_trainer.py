@@ -18,8 +18,8 @@ from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
 from ...tasks import AbstractTask, Evaluation, as_task
 from ...tasks._observing import obs_stats_of
-from .._base import AbstractTrainer, plain
-from .._callbacks import Callbacks, CallbacksLike
+from .._base import AbstractTrainer
+from .._callbacks import Callbacks, CallbacksLike, plain
 from .._checks import record as a_record, trainable
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
