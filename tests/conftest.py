@@ -23,9 +23,7 @@ for name, value in SETTINGS.items():
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Leave out what the battery with float64 would only say again.
 
-    `test_numbers_are_float64` looks at every trainer; of the others, rows with
-    `float64=False` differ by evosax's algorithm alone, and one length of chunks is
-    enough to compare with none.
+    One length of chunks is enough there to compare observed runs with bare ones.
     """
     items[:] = [item for item in items if not _is_repeated(item)]
 
@@ -33,10 +31,7 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
 def _is_repeated(item: Any) -> bool:
     if item.path.name != "test_every_trainer_x64.py" or not hasattr(item, "callspec"):
         return False
-    given = item.callspec.params
-    if item.originalname == "test_numbers_are_float64" or "row" not in given:
-        return False
-    return not given["row"].float64 or given.get("period", 7) != 7
+    return item.callspec.params.get("period", 7) != 7
 
 
 @pytest.fixture(autouse=True)

@@ -26,8 +26,6 @@ class Row:
     - `curve`: the metric that shows it.
     - `like`: what its parameters are like.
     - `task`: where its task is.
-    - `float64`: whether the whole battery runs with float64 too. Rows whose trainer is
-        the same and only evosax's algorithm another need it once.
     """
 
     name: str
@@ -39,7 +37,6 @@ class Row:
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
     task: Callable[[Any], Any] = lambda trainer: trainer.task
-    float64: bool = True
 
 
 def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
@@ -113,13 +110,6 @@ _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
     Row("CMA_ES", _evolution("CMA_ES"), _std_init, (0.1, 0.5)),
-    Row(
-        "Sep_CMA_ES",
-        _evolution("Sep_CMA_ES"),
-        _std_init,
-        (0.1, 0.5),
-        float64=False,
-    ),
     Row("two devices", _evolution("SNES", n_devices=2), _std_init, (0.1, 0.5)),
     Row(
         "OpenES",
@@ -127,9 +117,8 @@ TRAINERS = [
         _w_decay,
         (0.0, 5.0),
     ),
-    Row("SNES", _evolution("SNES"), _std_init, (0.1, 0.5), float64=False),
-    Row("PGPE", _evolution("PGPE"), _std_init, (0.1, 0.5), float64=False),
-    Row("DES", _evolution("DES"), _std_init, (0.1, 0.5), float64=False),
+    Row("SNES", _evolution("SNES"), _std_init, (0.1, 0.5)),
+    Row("PGPE", _evolution("PGPE"), _std_init, (0.1, 0.5)),
     Row(
         "SimpleGA",
         _evolution("SimpleGA", fitness_shaper=_DECAY),
