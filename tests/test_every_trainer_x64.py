@@ -12,6 +12,7 @@ import pytest
 import realax as rx
 
 from .test_every_trainer import *  # noqa: F403  (its tests and its fixtures)
+from .test_every_trainer import STEPS
 from .trainers import TRAINERS, Row
 
 
@@ -23,7 +24,7 @@ def float64() -> Generator[None]:
 
 @pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
 def test_numbers_are_float64(row: Row) -> None:
-    state, record = row.make(3).init_and_train(jr.key(1))
+    state, record = row.make(STEPS).init_and_train(jr.key(1))
     for tree in state, record:
         types = {x.dtype for x in jax.tree.leaves(tree)}
         floats = {x for x in types if jnp.issubdtype(x, jnp.floating)}
