@@ -14,11 +14,23 @@ with _install_import_hook("realax", "realax._check.lazily"):
         MisfitError as MisfitError,
     )
     from .policies import (
+        AbstractDistribution as AbstractDistribution,
+        AbstractHead as AbstractHead,
+        AbstractStochasticPolicy as AbstractStochasticPolicy,
+        ActorCritic as ActorCritic,
         BasePolicy as BasePolicy,
+        Categorical as Categorical,
+        CategoricalHead as CategoricalHead,
+        Joint as Joint,
+        JointHead as JointHead,
         MLPPolicy as MLPPolicy,
+        Normal as Normal,
+        NormalHead as NormalHead,
         NormalizedPolicy as NormalizedPolicy,
         ObsStats as ObsStats,
         RNNPolicy as RNNPolicy,
+        StochasticPolicy as StochasticPolicy,
+        TanhNormal as TanhNormal,
     )
     from .tasks import (
         ENV_SPACES as ENV_SPACES,
@@ -50,6 +62,9 @@ with _install_import_hook("realax", "realax._check.lazily"):
         Handle as Handle,
         Logger as Logger,
         OptaxTrainer as OptaxTrainer,
+        PPO as PPO,
+        PPOMetrics as PPOMetrics,
+        PPOState as PPOState,
         ProgressBar as ProgressBar,
         Record as Record,
         Run as Run,

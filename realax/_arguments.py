@@ -117,7 +117,9 @@ def whole(least: int = 1) -> Check:
     return check
 
 
-def number(least: float = -math.inf, above: float = -math.inf) -> Check:
+def number(
+    least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> Check:
     """Return a check for one finite number of Python, numpy or jax.
 
     Traced numbers pass unchecked.
@@ -126,6 +128,7 @@ def number(least: float = -math.inf, above: float = -math.inf) -> Check:
 
     - `least`: the smallest number that passes.
     - `above`: a bound that the number must exceed.
+    - `most`: the largest number that passes.
     """
 
     def check(phrase: str, value: Any) -> Any:
@@ -134,6 +137,8 @@ def number(least: float = -math.inf, above: float = -math.inf) -> Check:
             expected += f" above {above:g}"
         elif least > -math.inf:
             expected += f" of at least {least:g}"
+        if most < math.inf:
+            expected += f" and at most {most:g}"
         if isinstance(value, Tracer):
             return value
         array = np.asarray(value)
@@ -144,7 +149,7 @@ def number(least: float = -math.inf, above: float = -math.inf) -> Check:
                 f"{expected}, but got an array of shape {array.shape}. For several, "
                 "map over them with `jax.vmap`."
             )
-        if not (np.isfinite(array) and array >= least and not array <= above):
+        if not (np.isfinite(array) and least <= array <= most and array > above):
             raise ValueError(f"{expected}, but got {value}.")
         return value
 

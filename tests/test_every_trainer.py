@@ -15,12 +15,13 @@ import realax as rx
 from realax.tasks import as_task
 
 from .helpers import close, compilations, same
-from .trainers import TRAINERS, Row
+from .trainers import TRAINERS, Demanding, Row
 
 
 every = pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
 # The same number nearly everywhere, so that one compiled run serves many tests.
 STEPS = 20
+BY_NAME = {row.name: row for row in TRAINERS}
 
 
 def _all(state: Any, metrics: Any) -> Any:
@@ -120,21 +121,6 @@ def test_under_jit(row: Row) -> None:
     assert close(run(jr.key(1)), trainer.init_and_train(jr.key(1)))
 
 
-class Demanding(rx.AbstractTask[Any]):
-    """A task with options for the compiler, by default one that none has."""
-
-    options: Any = eqx.field(static=True, default=(("no_such_option", True),))
-    maximize: bool = False
-
-    @property
-    def compiler_options(self) -> Any:
-        return dict(self.options) if isinstance(self.options, tuple) else self.options
-
-    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
-        arrays = jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array))
-        return sum(jnp.sum(leaf**2) for leaf in arrays), None
-
-
 def _demanding(params: Any, key: Any, data: Any = None) -> Any:
     return Demanding()(params, key, data)
 
@@ -150,11 +136,11 @@ def _on(row: Row, task: Any, **kws: Any) -> Any:
 def test_the_task_has_options_for_the_compiler(row: Row) -> None:
     for kws in {}, {"callbacks": Watch()}:
         with pytest.raises(ValueError, match="`compiler_opt.*no_such_option"):
-            _on(row, Demanding(), **kws).init_and_train_(jr.key(0))
+            _on(row, row.demanding(), **kws).init_and_train_(jr.key(0))
 
 
 def test_what_wraps_a_task_has_its_options() -> None:
-    task, row = Demanding(), TRAINERS[-1]
+    task, row = Demanding(), BY_NAME["model by sgd"]
     wrapped = rx.Minibatch(task, 2), functools.partial(task), eqx.filter_jit(task)
     for one in *wrapped, _demanding:
         with pytest.raises(ValueError, match="`compiler_opt.*no_such_option"):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,6 +12,27 @@ import jax.random as jr
 import realax as rx
 
 from .helpers import rastrigin
+
+
+class Demanding(rx.AbstractTask[Any]):
+    """A task with options for the compiler, by default one that none has."""
+
+    options: Any = eqx.field(static=True, default=(("no_such_option", True),))
+    maximize: bool = False
+
+    @property
+    def compiler_options(self) -> Any:
+        return dict(self.options) if isinstance(self.options, tuple) else self.options
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        arrays = jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array))
+        return sum(jnp.sum(leaf**2) for leaf in arrays), None
+
+
+class DemandingCartPole(rx.GymnaxTask[Any]):
+    """CartPole with options for the compiler that none has."""
+
+    compiler_options = property(lambda self: {"no_such_option": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +48,7 @@ class Row:
     - `curve`: the metric that shows it.
     - `like`: what its parameters are like.
     - `task`: where its task is.
+    - `demanding`: makes a task for it, with options for the compiler.
     """
 
     name: str
@@ -37,6 +60,7 @@ class Row:
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
     task: Callable[[Any], Any] = lambda trainer: trainer.task
+    demanding: Callable[..., Any] = Demanding
 
 
 def _evolution(strategy: str, **kws: Any) -> Callable[..., Any]:
@@ -106,6 +130,19 @@ _GRADIENT: dict[str, Any] = {
     "like": lambda trainer: trainer.initializer(jr.key(0)),
     "task": lambda trainer: trainer.loss_fn,
 }
+
+
+def _ppo(train_steps: int, **more: Any) -> Any:
+    given = {"num_envs": 4, "num_steps": 8, "update_epochs": 2, "num_minibatches": 2}
+    nets = {"actor": _net(2), "critic": _net("scalar")}
+    task = rx.GymnaxTask("CartPole-v1", max_steps=30)
+    return rx.PPO(task, train_steps=train_steps, **{**given, **nets, **more})
+
+
+def _net(size: Any) -> Any:
+    return eqx.nn.MLP(4, size, 8, 1, key=jr.key(0))
+
+
 _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
@@ -131,5 +168,16 @@ TRAINERS = [
         "model by sgd",
         _gradient("sgd", initializer=_model, loss_fn=_output),
         **_GRADIENT,
+    ),
+    Row(
+        "PPO",
+        _ppo,
+        _learning_rate,
+        (0.001, 0.01),
+        differentiable=False,
+        curve="policy_loss",
+        like=lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
+        task=lambda trainer: trainer.env,
+        demanding=lambda: DemandingCartPole("CartPole-v1", max_steps=30),
     ),
 ]

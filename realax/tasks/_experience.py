@@ -1,7 +1,8 @@
 """Endless streams of steps for learners: an episode that is over gives way to the next.
 
 Episode `n` of a stream with key `key` is the one that `task(params, fold_in(key, n))`
-plays, as long as the parameters stay the same.
+plays, as long as the parameters stay the same. An episode in which a number is not
+finite is over at once, because no later number of it can be of use to a learner.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, Key
 
-from .._trees import where
+from .._trees import where, with_fields
 from .._types import PRNGKeyArray
 from ..policies import BasePolicy
 from ._rollout import Episode, Experience, Rollout, arrays_of, job_keys, rest_of
@@ -73,7 +74,7 @@ def advance_streams(
         episode = eqx.combine(stream.episode, rest)
         key = _keys(stream.key, stream.number)[2]
         episode, row = rules.step(policy, episode, key)
-        episode = arrays_of(episode)
+        episode = arrays_of(with_fields(episode, done=row.over))
         return Stream(episode, stream.key, stream.number), _arrays(row)
 
     def restart(stream: Stream) -> Stream:

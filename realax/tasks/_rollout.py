@@ -1,5 +1,6 @@
 """The rules of an episode: its beginning, one step, and the scan over all of it."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -49,6 +50,7 @@ class Experience(eqx.Module):
         environment's own rules or by a time limit.
     - `next_obs`: the observation after the step; at an episode's end its last one, not
         the first of the next episode.
+    - `failed`: whether the reward or a number of `next_obs` is not finite.
     """
 
     obs: Tree
@@ -59,6 +61,12 @@ class Experience(eqx.Module):
     terminated: Bool[Array, "*steps"]
     truncated: Bool[Array, "*steps"]
     next_obs: Tree
+    failed: Bool[Array, "*steps"]
+
+    @property
+    def over(self) -> Bool[Array, "*steps"]:
+        """True if the episode ends with the step, for any reason."""
+        return self.terminated | self.truncated | self.failed
 
 
 class Episode(eqx.Module):
@@ -175,6 +183,7 @@ class Rollout(eqx.Module):
             terminated=terminated,
             truncated=truncated,
             next_obs=after.obs,
+            failed=~_is_finite((reward, after.obs)),
         )
 
     def advance(
@@ -242,6 +251,11 @@ def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:
     """An episode's three keys: the environment's, the policy's first, its steps'."""
     # Not `key` itself for the policy: `fold_in(key, 0)` is `split(key)[0]`.
     return jr.split(key, 3)
+
+
+def _is_finite(tree: Tree) -> Bool[Array, ""]:
+    leaves = [x for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in leaves])
 
 
 def arrays_of(episode: Episode) -> Episode:

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._types import Tree
+from ..policies import AbstractHead, CategoricalHead, JointHead, normal_head
 
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class _Box:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def head(self, log_std: ArrayLike) -> AbstractHead:
+        return normal_head(self.shape, log_std)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Choice:
@@ -52,6 +56,10 @@ class _Choice:
     @property
     def size(self) -> int:
         return sum(self.counts)
+
+    def head(self, log_std: ArrayLike) -> AbstractHead:
+        del log_std
+        return CategoricalHead(self.counts, self.shape)
 
     @property
     def table(self) -> np.ndarray:
@@ -83,6 +91,18 @@ class Layout:
     def chooses(self) -> bool:
         """True if some part is a choice."""
         return any(isinstance(leaf, _Choice) for leaf in self.leaves)
+
+    def head(self, log_std: ArrayLike) -> AbstractHead:
+        """Return the head that makes distributions of actions of this layout.
+
+        **Arguments:**
+
+        - `log_std`: the logarithm of the deviation of each continuous component.
+        """
+        heads = [leaf.head(log_std) for leaf in self.leaves]
+        if self.treedef == jax.tree.structure(0):
+            return heads[0]
+        return JointHead(tuple(heads), self.treedef)
 
     def flatten(self, obs: Tree) -> Float[Array, " obs"]:
         """An observation as one float vector, discrete parts as one-hot."""

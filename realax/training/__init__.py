@@ -29,6 +29,7 @@ from .observers import (
     load_params as load_params,
     save_params as save_params,
 )
+from .rl import PPO as PPO, PPOMetrics as PPOMetrics, PPOState as PPOState
 from .stopping import (
     AbstractCounters as AbstractCounters,
     AbstractStopping as AbstractStopping,

@@ -1,5 +1,10 @@
 """The devices over which a population is spread."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -58,6 +63,54 @@ def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
         return jax.device_put(leaf, whole)
 
     return jax.tree.map(put, tree)
+
+
+def divided(
+    function: Callable[[Any, Any], Any], split: Tree, shared: Tree, n_devices: int
+) -> Any:
+    """Return `function(split, shared)`, computed in parts on several devices.
+
+    **Arguments:**
+
+    - `function`: its results have the leading axis of `split`.
+    - `split`: a tree of arrays with a leading axis, of which each device gets a part.
+    - `shared`: a tree that each device gets whole.
+    - `n_devices`: the number of devices, a divisor of that axis.
+    """
+    if n_devices == 1:
+        return function(split, shared)
+    mesh = device_mesh(n_devices)
+    part, whole = jax.sharding.PartitionSpec("pop"), jax.sharding.PartitionSpec()
+    (split, shared), static = eqx.partition((split, shared), eqx.is_array)
+    # Whole on each device before and after: otherwise XLA would divide what surrounds
+    # the function too, and communication between devices would dominate.
+    split = on_every_device(split, n_devices)
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(part, whole),
+        out_specs=part,
+        check_vma=False,
+    )
+    def shard(split: Tree, shared: Tree) -> Any:
+        return function(*eqx.combine((split, shared), static))
+
+    return on_every_device(shard(split, shared), n_devices)
+
+
+def summed(
+    function: Callable[[Any, Any], Any], split: Tree, shared: Tree, n_devices: int
+) -> Any:
+    """Return the sum of `function(part, shared)` over the devices' parts of `split`."""
+    if n_devices == 1:
+        return function(split, shared)
+
+    def one(split: Tree, shared: Tree) -> Any:
+        return jax.tree.map(lambda leaf: leaf[None], function(split, shared))
+
+    parts = divided(one, split, shared, n_devices)
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
 
 def _whole(n_devices: int) -> jax.sharding.NamedSharding:

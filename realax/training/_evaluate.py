@@ -1,9 +1,7 @@
 """The only place where a population meets a task."""
 
-import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
@@ -11,7 +9,7 @@ from jaxtyping import Array, Key
 from .._types import Tree
 from ..tasks import AbstractTask, Evaluation
 from ..tasks._observing import evaluated
-from ._devices import device_mesh, on_every_device
+from ._devices import divided
 
 
 def evaluate_population[P](
@@ -36,30 +34,15 @@ def evaluate_population[P](
     **Returns:** The values, shape `(pop, reps)`; the aux, and the moments of
     observations where the task sums them up, with the same two leading axes.
     """
-    if n_devices == 1:
-        return evaluated(task, population, keys, data)
-    mesh = device_mesh(n_devices)
-    split, whole = jax.sharding.PartitionSpec("pop"), jax.sharding.PartitionSpec()
-    arrays, static = eqx.partition((population, (task, data)), eqx.is_array)
-    split_arrays, whole_arrays = arrays
-    # Whole on each device before and after. Otherwise XLA would spread the algorithm
-    # too, and the devices would spend their time talking and sum in another order.
-    split_arrays, keys = on_every_device((split_arrays, keys), n_devices)
 
-    @functools.partial(
-        jax.shard_map,
-        mesh=mesh,
-        in_specs=(split, whole, split),
-        out_specs=split,
-        check_vma=False,
-    )
-    def shard(population: Any, shared: Any, keys: Any) -> Evaluation:
-        population, (task, data) = eqx.combine((population, shared), static)
+    def evaluate(split: Any, shared: Any) -> Evaluation:
+        (population, keys), (task, data) = split, shared
         result = evaluated(task, population, keys, data)
-        _check_axes(result.aux, keys.shape)
+        if n_devices > 1:
+            _check_axes(result.aux, keys.shape)
         return result
 
-    return on_every_device(shard(split_arrays, whole_arrays, keys), n_devices)
+    return divided(evaluate, (population, keys), (task, data), n_devices)
 
 
 def _check_axes(aux: Tree, jobs: tuple[int, ...]) -> None:

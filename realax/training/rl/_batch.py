@@ -1,0 +1,117 @@
+"""What PPO learns from: the experience of an update, with advantages and targets."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..._trees import with_fields
+from ..._types import Tree
+from ...policies import ActorCritic, Judgement, replay
+from ...tasks import Experience
+
+
+class Batch(eqx.Module):
+    """The sequences that PPO learns from.
+
+    Each leaf has a leading axis of sequences: of single steps for a model without
+    memory, else of the environments' whole stretches, with a second axis of steps.
+
+    - `obs`: the observations, as the networks get them.
+    - `output`: the policy's own actions, before clipping to the environment's bounds.
+    - `log_prob`: the logarithm of their probabilities under the policy that played.
+    - `states`, `fresh`: for `replay`.
+    - `advantage`: the advantage estimates.
+    - `value`, `target`: the critic's estimates when the steps were played, and the
+        returns that it learns.
+    - `weight`: 1, or 0 for a step that failed.
+    """
+
+    obs: Tree
+    output: Tree
+    log_prob: Float[Array, "*batch"]
+    states: Tree
+    fresh: Bool[Array, "*batch"]
+    advantage: Float[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    target: Float[Array, "*batch"]
+    weight: Float[Array, "*batch"]
+
+    def by_sequence(self, recurrent: bool) -> "Batch":
+        """Return the batch by sequences, from one with the axes `(steps, envs)`."""
+
+        def arranged(leaf: Array) -> Array:
+            if recurrent:
+                return jnp.swapaxes(leaf, 0, 1)
+            return leaf.reshape(-1, *leaf.shape[2:])
+
+        return jax.tree.map(arranged, self)
+
+    def normalized(self) -> "Batch":
+        """Return the batch with advantages of mean 0 and deviation 1."""
+        total = jnp.maximum(jnp.sum(self.weight), 1.0)
+        mean = jnp.sum(self.advantage * self.weight) / total
+        centered = self.advantage - mean
+        variance = jnp.sum(centered**2 * self.weight) / total
+        return with_fields(self, advantage=centered / (jnp.sqrt(variance) + 1e-8))
+
+    def explained_variance(self) -> Float[Array, ""]:
+        """Return the share of the returns' variance that the critic explains."""
+        variance = jnp.var(self.target)
+        left = jnp.var(self.target - self.value)
+        return jnp.where(variance > 0, 1 - left / jnp.maximum(variance, 1e-12), 0.0)
+
+    def rows(self, indices: Any) -> "Batch":
+        """Return some of the sequences."""
+        return jax.tree.map(lambda leaf: leaf[indices], self)
+
+
+def judged(model: ActorCritic, batch: Batch, recurrent: bool) -> Judgement:
+    """Return the model's judgements of all steps of a batch by sequence."""
+    if recurrent:
+        play = jax.vmap(lambda *sequence: replay(model, *sequence))
+        return play(batch.obs, batch.states, batch.fresh)
+    return jax.vmap(model)(batch.obs, batch.states)
+
+
+def values_of(
+    model: ActorCritic, rows: Experience, obs: Tree, next_obs: Tree, recurrent: bool
+) -> tuple[Float[Array, "steps envs"], Float[Array, "steps envs"]]:
+    """Return the critic's values of the observations before and after each step.
+
+    The value after a step is that before the next one, but at the end of an episode,
+    where it is the value of the final observation. That is computed only if an episode
+    was cut off, because nothing follows a termination.
+
+    **Arguments:**
+
+    - `model`: the actor and critic.
+    - `rows`: the experience.
+    - `obs`, `next_obs`: its observations as the networks get them.
+    - `recurrent`: whether the model has a memory.
+    """
+    states = rows.extras["state"]
+    over_envs = jax.vmap(model)
+    if recurrent:
+        play = jax.vmap(lambda *one: replay(model, *one), in_axes=1, out_axes=1)
+        first = play(obs, states, fresh_steps(rows))
+    else:
+        first = jax.vmap(over_envs)(obs, states)
+
+    def last() -> Array:
+        row, state = jax.tree.map(lambda leaf: leaf[-1], (next_obs, first.state))
+        later = over_envs(row, state).value
+        return jnp.concatenate([first.value[1:], later[None]])
+
+    def each() -> Array:
+        return jax.vmap(over_envs)(next_obs, first.state).value
+
+    cut_off = jnp.any(rows.over & ~rows.terminated)
+    return first.value, jax.lax.cond(cut_off, each, last)
+
+
+def fresh_steps(rows: Experience) -> Bool[Array, "steps envs"]:
+    """Return which steps begin an episode, or are the first of all."""
+    return jnp.concatenate([jnp.ones_like(rows.over[:1]), rows.over[:-1]])

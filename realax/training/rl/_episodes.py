@@ -1,0 +1,55 @@
+"""Returns and lengths of the episodes that end while a learner collects experience."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ...tasks import Experience, Stream
+
+
+class EpisodeMeans(eqx.Module):
+    """Means over the episodes that ended last; a part of a trainer's state.
+
+    - `total`: their mean return, in the environment's own rewards.
+    - `length`: their mean length in steps.
+
+    Both are NaN until an episode has ended.
+    """
+
+    total: Float[Array, ""]
+    length: Float[Array, ""]
+
+    @staticmethod
+    def unknown() -> "EpisodeMeans":
+        """Return the means before the first episode has ended."""
+        nan = jnp.full((), jnp.nan, jnp.result_type(float))
+        return EpisodeMeans(nan, nan)
+
+    def after(
+        self, streams: Stream, rows: Experience
+    ) -> tuple["EpisodeMeans", Int[Array, ""]]:
+        """Return the means after some steps, and how many episodes ended in them.
+
+        **Arguments:**
+
+        - `streams`: the streams before these steps.
+        - `rows`: the experience, with the leading axes `(steps, streams)`.
+        """
+        count = jnp.sum(rows.over)
+        ended = _until_last(rows.over)
+        rewards = jnp.where(ended & ~rows.failed, rows.reward, 0.0)
+        begun = streams.episode  # what its episodes had before these steps
+        total = jnp.sum(rewards) + jnp.sum(jnp.where(ended[0], begun.total, 0.0))
+        length = jnp.sum(ended) + jnp.sum(jnp.where(ended[0], begun.length, 0))
+        some, divisor = count > 0, jnp.maximum(count, 1)
+        means = EpisodeMeans(
+            jnp.where(some, total / divisor, self.total),
+            jnp.where(some, length / divisor, self.length),
+        )
+        return means, count
+
+
+def _until_last(over: Bool[Array, "steps envs"]) -> Bool[Array, "steps envs"]:
+    """Return which steps belong to episodes that end among these steps."""
+    return jax.lax.cummax(over.astype(jnp.int32), axis=0, reverse=True) > 0

@@ -1,0 +1,147 @@
+"""Networks for reinforcement learning: the defaults, and those that users bring."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from ..._errors import describe
+from ..._types import PRNGKeyArray
+from ...policies import (
+    AbstractHead,
+    AbstractStochasticPolicy,
+    ActorCritic,
+    BasePolicy,
+    StochasticPolicy,
+)
+from ...tasks import EnvTask
+
+
+# `(key) -> module`: a module itself can be called too, with an observation.
+type Network = eqx.Module | Callable[[PRNGKeyArray], Any]
+
+
+def orthogonal_mlp(
+    in_size: int, out_size: int | str, gain: float, key: PRNGKeyArray
+) -> eqx.nn.MLP:
+    """Return a tanh network of two hidden layers of 64, initialised orthogonally.
+
+    Weights are orthogonal, those of hidden layers times the square root of 2, and
+    biases are 0, as in M. Andrychowicz et al., What Matters In On-Policy Reinforcement
+    Learning?, arXiv:2006.05990.
+
+    **Arguments:**
+
+    - `in_size`: the size of the input.
+    - `out_size`: the size of the output; `"scalar"` for shape `()`.
+    - `gain`: the factor of the last layer's weights.
+    - `key`: initialises the weights.
+    """
+    made: Any = eqx.nn.MLP(in_size, out_size, 64, 2, activation=jnp.tanh, key=key)  # pyright: ignore[reportArgumentType]
+    gains = [math.sqrt(2)] * (len(made.layers) - 1) + [gain]
+    layers = list[Any]()
+    for layer, factor, layer_key in zip(
+        made.layers, gains, jr.split(key, len(gains)), strict=True
+    ):
+        make = jax.nn.initializers.orthogonal(factor)
+        weight = make(layer_key, layer.weight.shape, layer.weight.dtype)
+        bias = jnp.zeros_like(layer.bias)
+        layers.append(eqx.tree_at(lambda l: (l.weight, l.bias), layer, (weight, bias)))
+    return eqx.tree_at(lambda mlp: mlp.layers, made, tuple(layers))
+
+
+def build(
+    task: EnvTask[Any],
+    actor: Network | None,
+    critic: Network | None,
+    head: AbstractHead,
+    key: PRNGKeyArray,
+) -> ActorCritic:
+    """Return the actor and critic with which training begins.
+
+    **Arguments:**
+
+    - `task`: the task that they will play.
+    - `actor`, `critic`: modules, functions `(key) -> module`, or `None` for default
+        networks.
+    - `head`: makes the distribution of a network's scores.
+    - `key`: splits into the actor's and the critic's.
+
+    **Raises:** `TypeError` or `ValueError` for networks that do not fit the task.
+    """
+    actor_key, critic_key = jr.split(key)
+    size = task.space.obs_dims
+    if actor is None:
+        _check_flat(task, "actor")
+        actor = orthogonal_mlp(size, head.size, 0.01, actor_key)
+    made = _made(actor, actor_key)
+    is_policy = isinstance(made, AbstractStochasticPolicy)
+    policy: Any = made if is_policy else StochasticPolicy(made, head)
+    two_heads = _check_actor(task, policy, head)
+    if two_heads:
+        if critic is not None:
+            raise ValueError(
+                "`critic` must be left out, because `actor` returns `(scores, value)` "
+                f"and so has a critic, but got {describe(critic)}."
+            )
+        return ActorCritic(policy)
+    if critic is None:
+        _check_flat(task, "critic")
+        critic = orthogonal_mlp(size, "scalar", 1.0, critic_key)
+    model = ActorCritic(policy, _made(critic, critic_key))
+    _judged(task, model)  # raises an error for a critic of another shape
+    return model
+
+
+def _made(network: Any, key: PRNGKeyArray) -> Any:
+    return network if isinstance(network, eqx.Module) else network(key)
+
+
+def _check_flat(task: EnvTask[Any], argument: str) -> None:
+    if not task.flatten_obs:
+        raise ValueError(
+            f"`{argument}` must be given for a task with `flatten_obs=False`, whose "
+            f"observations are {jax.tree.map(lambda x: x.shape, task.obs_shape)}: a "
+            "module that takes such an observation, or `lambda key: Module(key=key)`. "
+            "The default network takes flat vectors."
+        )
+
+
+def _check_actor(
+    task: EnvTask[Any], policy: AbstractStochasticPolicy[Any], head: AbstractHead
+) -> bool:
+    """Return whether a policy's network has two heads.
+
+    **Raises:** `TypeError` for an actor that gives no distribution.
+    """
+    if not isinstance(policy, StochasticPolicy):
+        return False
+
+    def output(obs: Any) -> Any:
+        network = policy.network
+        if isinstance(network, BasePolicy):
+            return network.decide(obs, network.initialize(jr.key(0)), jr.key(0)).output
+        return network(obs)
+
+    shape: Any = eqx.filter_eval_shape(output, task.obs_shape)
+    two_heads = isinstance(shape, tuple) and len(shape) == 2
+    scores: Any = shape[0] if two_heads else shape
+    fits = isinstance(scores, jax.ShapeDtypeStruct) and scores.shape == (head.size,)
+    if not (fits and jnp.issubdtype(scores.dtype, jnp.floating)):
+        raise TypeError(
+            "`actor` must have a distribution of actions: return "
+            f"{head.size} scores, a float vector of shape ({head.size},), for which "
+            "they are the logits of discrete choices and the means of continuous "
+            "actions; or be a subclass of `rx.AbstractStochasticPolicy`. But it "
+            f"returns {describe(scores)}."
+        )
+    return two_heads
+
+
+def _judged(task: EnvTask[Any], model: ActorCritic) -> Any:
+    state = eqx.filter_eval_shape(model.initialize, jr.key(0))
+    return eqx.filter_eval_shape(model, task.obs_shape, state)

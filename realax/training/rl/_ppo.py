@@ -1,0 +1,476 @@
+"""Proximal policy optimisation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float
+
+from ..._arguments import Count, arguments, flag, number, optional, whole
+from ..._compile import compiled
+from ..._errors import check_key
+from ..._frozen import Frozen
+from ..._template import Template
+from ..._trees import strong, with_fields
+from ..._types import EXECUTION, PRNGKeyArray, Tree
+from ...policies import (
+    ActorCritic,
+    BasePolicy,
+    Explorer,
+    Moments,
+    NormalizedPolicy,
+    ObsStats,
+    no_obs,
+)
+from ...tasks import EnvTask, Experience, Stream
+from .._base import AbstractTrainer
+from .._callbacks import Callbacks, CallbacksLike
+from .._devices import on_every_device, put_on_every_device, summed
+from .._gradient_guard import GradientGuard, gradient_norm
+from .._options import frozen_options, own_or_of_task
+from ..grad._update import updated, where_finite
+from ..observers import Logger, ProgressBar
+from ._batch import Batch, fresh_steps, values_of
+from ._checks import RL_CHECKS, env_task, network
+from ._collect import collected
+from ._episodes import EpisodeMeans
+from ._networks import Network, build
+from ._ppo_checks import check_sizes, updates_of
+from ._ppo_loss import Losses, ppo_loss
+from ._returns import advantages
+from ._reward_scale import RewardScale
+from ._state import PPOMetrics, PPOState
+
+
+class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
+    """Trains a policy by proximal policy optimisation.
+
+    Each step of the trainer is an update: `num_steps` steps of each of `num_envs`
+    environments are played by samples of the policy, and then learned from in
+    `update_epochs` passes of `num_minibatches` minibatches each. Environments go on
+    from update to update. The value of the final observation is used after an episode
+    that was cut off by a time limit, and none after one that terminated.
+
+    **Arguments:**
+
+    - `env`: the name of an environment, an `EnvTask`, or an environment of any suite.
+    - `total_timesteps`: how many steps to play, of all environments together. The
+        number of updates is rounded up.
+    - `num_envs`: how many environments are played side by side.
+    - `num_steps`: how many steps of each are played for an update.
+    - `update_epochs`: how many passes an update makes through them.
+    - `num_minibatches`: into how many minibatches each pass is divided. Steps are
+        shuffled; for a recurrent network, environments are.
+    - `learning_rate`: of Adam, whose epsilon is 1e-5.
+    - `anneal_lr`: whether the learning rate falls linearly to 0 in the course of
+        `train_steps` updates. Two runs of half the length are then not one of the
+        whole.
+    - `gamma`: the discount of a step.
+    - `gae_lambda`: the decay of the advantage estimates, see `advantages`.
+    - `clip_eps`: how far the ratio of new and old probabilities may be from 1.
+    - `value_clip`: how far the critic's estimate may move in an update; `None`: any
+        distance. It is in the unit of returns, and so only of use with scaled rewards.
+    - `vf_coef`, `ent_coef`: the weights of the critic's loss and of the entropy.
+    - `max_grad_norm`: longer gradients are shortened to this length.
+    - `normalize_advantages`: whether advantages have mean 0 and deviation 1 in each
+        minibatch.
+    - `normalize_obs`: whether observations are normalised by their running mean and
+        variance; also on if the task's own `normalize_obs` is.
+    - `scale_rewards`: whether rewards are divided by the deviation of the discounted
+        return so far, and clipped at 10. Metrics show the environment's own.
+    - `actor`: a module from an observation to scores: the logits of discrete choices,
+        the means of continuous actions; with two heads, to `(scores, value)`. A
+        `BasePolicy` whose output is the scores may be recurrent. A policy that was
+        trained before, a `NormalizedPolicy` included, goes on. A function
+        `(key) -> module` gives each seed its own start. By default, a tanh network of
+        two hidden layers of 64, with orthogonal weights.
+    - `critic`: a module from an observation to a value, or a function as for `actor`.
+        By default, a network as the actor's.
+    - `log_std`: the logarithm of the deviation of continuous actions, with which
+        training begins. It is trained, and does not depend on the observation.
+    - `n_devices`: over how many devices environments and minibatches are divided;
+        gradients are averaged. Keys do not depend on it.
+    - `train_steps`: the number of updates, in place of `total_timesteps`.
+    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
+    - `callbacks`: one observer, or several.
+    - `logger`: a `Logger`, added to `callbacks`.
+    - `progress_bar`: whether to show one.
+    - `compiler_options`: XLA's options for whole runs, values by name; by default those
+        of the task.
+
+    `params(state)` plays the mode of its distribution; `dataclasses.replace(policy,
+    sample=True)` plays samples.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+
+    Source: J. Schulman et al., Proximal Policy Optimization Algorithms,
+    arXiv:1707.06347.
+    """
+
+    env: EnvTask[Any]
+    train_steps: int
+    num_envs: int = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    update_epochs: int = eqx.field(static=True)
+    num_minibatches: int = eqx.field(static=True)
+    learning_rate: Float[Array, ""]
+    anneal_lr: bool = eqx.field(static=True)
+    gamma: Float[Array, ""]
+    gae_lambda: Float[Array, ""]
+    clip_eps: Float[Array, ""]
+    value_clip: Float[Array, ""] | None
+    vf_coef: Float[Array, ""]
+    ent_coef: Float[Array, ""]
+    max_grad_norm: Float[Array, ""]
+    normalize_advantages: bool = eqx.field(static=True)
+    normalize_obs: bool = eqx.field(static=True)
+    scale_rewards: bool = eqx.field(static=True)
+    actor: Any
+    critic: Any
+    log_std: Float[Array, ""]
+    n_devices: int = eqx.field(static=True, metadata=EXECUTION)
+    record: Callable[[PPOState], Tree] | None
+    callbacks: Callbacks
+    compiler_options: Frozen | None = eqx.field(static=True)
+
+    @arguments(
+        num_steps=whole(),
+        update_epochs=whole(),
+        num_minibatches=whole(),
+        anneal_lr=flag,
+        gae_lambda=number(0.0, most=1.0),
+        clip_eps=number(above=0.0),
+        value_clip=optional(number(above=0.0)),
+        vf_coef=number(0.0),
+        ent_coef=number(0.0),
+        max_grad_norm=number(above=0.0),
+        normalize_advantages=flag,
+        scale_rewards=flag,
+        actor=network,
+        critic=network,
+        log_std=number(),
+        n_devices=whole(),
+        **RL_CHECKS,
+    )
+    def __init__(
+        self,
+        env: Any,
+        total_timesteps: Count | None = None,
+        num_envs: Count = 16,
+        num_steps: Count = 128,
+        update_epochs: Count = 4,
+        num_minibatches: Count = 4,
+        *,
+        learning_rate: ArrayLike = 1e-3,
+        anneal_lr: bool = False,
+        gamma: ArrayLike = 0.99,
+        gae_lambda: ArrayLike = 0.95,
+        clip_eps: ArrayLike = 0.2,
+        value_clip: ArrayLike | None = None,
+        vf_coef: ArrayLike = 0.5,
+        ent_coef: ArrayLike = 0.01,
+        max_grad_norm: ArrayLike = 0.5,
+        normalize_advantages: bool = True,
+        normalize_obs: bool = False,
+        scale_rewards: bool = False,
+        actor: Network | None = None,
+        critic: Network | None = None,
+        log_std: ArrayLike = 0.0,
+        n_devices: Count = 1,
+        train_steps: Count | None = None,
+        record: Callable[[PPOState], Tree] | None = None,
+        callbacks: CallbacksLike = (),
+        logger: Logger | None = None,
+        progress_bar: bool = False,
+        compiler_options: Mapping[str, Any] | None = None,
+    ):
+        def leaf(value: Any) -> Array:
+            return jnp.asarray(value, jnp.result_type(float))
+
+        self.env = env_task(env)
+        self.num_envs = int(num_envs)
+        self.num_steps = int(num_steps)
+        self.train_steps = updates_of(
+            total_timesteps, train_steps, self.num_envs * self.num_steps
+        )
+        self.update_epochs = int(update_epochs)
+        self.num_minibatches = int(num_minibatches)
+        self.learning_rate = leaf(learning_rate)
+        self.anneal_lr = anneal_lr
+        self.gamma = leaf(gamma)
+        self.gae_lambda = leaf(gae_lambda)
+        self.clip_eps = leaf(clip_eps)
+        self.value_clip = None if value_clip is None else leaf(value_clip)
+        self.vf_coef = leaf(vf_coef)
+        self.ent_coef = leaf(ent_coef)
+        self.max_grad_norm = leaf(max_grad_norm)
+        self.normalize_advantages = normalize_advantages
+        given = isinstance(actor, NormalizedPolicy)
+        self.normalize_obs = normalize_obs or self.env.normalize_obs or given
+        self.scale_rewards = scale_rewards
+        self.actor = actor
+        self.critic = critic
+        self.log_std = leaf(log_std)
+        self.n_devices = int(n_devices)
+        self.record = record
+        self.callbacks = Callbacks(
+            callbacks, logger, ProgressBar() if progress_bar else None
+        )
+        self.compiler_options = frozen_options(compiler_options, "PPO")
+        check_sizes(self)
+
+    @property
+    def total_timesteps(self) -> int:
+        """The number of steps that a run plays, of all environments together."""
+        return self.train_steps * self.num_envs * self.num_steps
+
+    @property
+    def objective(self) -> tuple[str, Literal["min", "max"]]:
+        """The mean return of the episodes that ended, to be maximised."""
+        return "episode_return", "max"
+
+    @property
+    def xla_options(self) -> dict[str, Any]:
+        """The trainer's own `compiler_options`, or those of the task."""
+        return own_or_of_task(self.compiler_options, self.env)
+
+    def placed(self, tree: Tree) -> Tree:
+        """Return `tree` with its arrays whole on each of the `n_devices`."""
+        return put_on_every_device(tree, self.n_devices)
+
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> PPOState:
+        """Return the state with new networks and environments, before the first update.
+
+        **Arguments:**
+
+        - `key`: splits into that of the networks and that of the environments, of which
+            each has a key of its own.
+        - `data`: not used.
+        """
+        check_key(key)
+        del data
+        net_key, env_key = jr.split(key)
+        model = self.model(net_key)
+        template = Template(model, "the networks of `PPO`")
+        trained, rest = template.split(model)
+        trained = strong(trained)
+        stats = self._first_stats
+        player = _player(template.join(trained, rest), stats)
+        # Compiled, as resets operation by operation may take minutes.
+        streams = compiled(_begin, {})(self.env, player, env_key, self.num_envs)
+        state = PPOState(
+            step=jnp.zeros((), jnp.int32),
+            trained=trained,
+            opt_state=strong(_adam(self.learning_rate).init(trained)),
+            guard=GradientGuard.new(),
+            streams=streams,
+            obs_stats=stats,
+            reward_scale=RewardScale.new(self.num_envs) if self.scale_rewards else None,
+            episodes=EpisodeMeans.unknown(),
+            rest=rest,
+            template=template,
+        )
+        return on_every_device(state, self.n_devices)
+
+    def train_step(
+        self, state: PPOState, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[PPOState, PPOMetrics]:
+        """Make one update: collect experience, and learn from it."""
+        del data
+        streams, rows = self.collect(state)
+        batch, reward_scale, stats = self.prepare(state, rows)
+        (trained, opt_state), guard, report = self.learn(state, batch, key)
+        episodes, count = state.episodes.after(state.streams, rows)
+        after = with_fields(
+            state,
+            trained=trained,
+            opt_state=opt_state,
+            guard=guard,
+            streams=streams,
+            obs_stats=stats,
+            reward_scale=reward_scale,
+            episodes=episodes,
+        )
+        losses, norm = report
+        return on_every_device(after, self.n_devices), PPOMetrics(
+            episode_return=episodes.total,
+            episode_length=episodes.length,
+            episodes=count,
+            failed=jnp.sum(rows.failed),
+            policy_loss=losses.policy,
+            value_loss=losses.value,
+            entropy=losses.entropy,
+            approx_kl=losses.approx_kl,
+            clip_fraction=losses.clip_fraction,
+            explained_variance=batch.explained_variance(),
+            grad_norm=norm,
+            skipped=guard.skipped,
+        )
+
+    def collect(self, state: PPOState) -> tuple[Stream, Experience]:
+        """Play `num_steps` steps of each environment by samples of the policy.
+
+        **Returns:** The environments after them, and the experience with the leading
+        axes `(steps, envs)`.
+        """
+        player = _player(state.model, state.obs_stats)
+        return collected(
+            self.env, player, state.streams, self.num_steps, self.n_devices
+        )
+
+    def prepare(
+        self, state: PPOState, rows: Experience
+    ) -> tuple[Batch, RewardScale | None, ObsStats | None]:
+        """Compute advantages and returns.
+
+        **Arguments:**
+
+        - `state`: the state in which the experience was collected.
+        - `rows`: the experience.
+
+        **Returns:** The batch to learn from, by sequence, and the statistics of rewards
+        and of observations with this experience.
+        """
+        model, stats = state.model, state.obs_stats
+        obs, next_obs = rows.obs, rows.next_obs
+        if stats is not None:
+            obs, next_obs = stats.normalize(obs), stats.normalize(next_obs)
+            stats = stats.absorb(Moments.of(rows.obs))
+        rewards, scale = jnp.where(rows.failed, 0.0, rows.reward), state.reward_scale
+        if scale is not None:
+            rewards, scale = scale.scaled(rewards, rows.over, self.gamma)
+        value, next_value = values_of(model, rows, obs, next_obs, model.recurrent)
+        advantage = advantages(
+            rewards,
+            value,
+            next_value,
+            rows.terminated,
+            rows.over,
+            rows.failed,
+            self.gamma,
+            self.gae_lambda,
+        )
+        batch = Batch(
+            obs=obs,
+            output=rows.output,
+            log_prob=rows.extras["log_prob"],
+            states=rows.extras["state"],
+            fresh=fresh_steps(rows),
+            advantage=advantage,
+            value=value,
+            target=advantage + value,
+            weight=(~rows.failed).astype(advantage.dtype),
+        )
+        return batch.by_sequence(model.recurrent), scale, stats
+
+    def learn(
+        self, state: PPOState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[tuple[Tree, Tree], GradientGuard, tuple[Losses, Array]]:
+        """Pass through the batch `update_epochs` times, minibatch by minibatch.
+
+        **Arguments:**
+
+        - `state`: the state in which the experience was collected.
+        - `batch`: from `prepare`.
+        - `key`: decides the order of the sequences.
+
+        **Returns:** The trained arrays and the optimiser's state, the guard, and the
+        means over the minibatches of the losses and of the gradient's length.
+        """
+        optimizer = _adam(self._rate(state.step))
+        count = len(batch.fresh)
+        orders = jax.vmap(lambda key: jr.permutation(key, count))(
+            jr.split(key, self.update_epochs)
+        )
+
+        def minibatch(carry: Any, indices: Array) -> tuple[Any, Any]:
+            (trained, opt_state), guard = carry
+            rows = batch.rows(indices)
+            (loss, losses), gradient = self._gradient(state, trained, rows)
+            norm = gradient_norm(gradient)
+
+            def update() -> tuple[Tree, Tree]:
+                scale = jnp.minimum(1.0, self.max_grad_norm / (norm + 1e-8))
+                short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
+                after, later = updated(
+                    optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
+                )
+                return where_finite(after, trained), later
+
+            before = trained, opt_state
+            after, guard = guard.apply(update, before, loss, norm, keeps_finite=True)
+            return (after, guard), (losses, norm)
+
+        start = (state.trained, state.opt_state), state.guard
+        orders = orders.reshape(self.update_epochs * self.num_minibatches, -1)
+        (after, guard), reports = jax.lax.scan(minibatch, start, orders)
+        return after, guard, jax.tree.map(jnp.mean, reports)
+
+    def _gradient(
+        self, state: PPOState, trained: Tree, rows: Batch
+    ) -> tuple[tuple[Float[Array, ""], Losses], Tree]:
+        """Return the loss of a minibatch and its gradient, summed over the devices."""
+        if self.normalize_advantages:
+            rows = rows.normalized()
+        total = jnp.maximum(jnp.sum(rows.weight), 1.0)
+
+        def part(rows: Batch, whole: Any) -> Any:
+            trained, rest, trainer, total = whole
+
+            def loss(trained: Tree) -> Any:
+                model = state.template.join(trained, rest)
+                return ppo_loss(model, rows, total, trainer, model.recurrent)
+
+            return jax.value_and_grad(loss, has_aux=True)(trained)
+
+        return summed(part, rows, (trained, state.rest, self, total), self.n_devices)
+
+    def model(self, key: PRNGKeyArray) -> ActorCritic:
+        """Return the actor and critic with which training begins, without statistics.
+
+        **Arguments:**
+
+        - `key`: initialises those networks that were not given.
+        """
+        actor = self.actor
+        if isinstance(actor, NormalizedPolicy):
+            actor = actor.policy
+        head = self.env.action_layout.head(self.log_std)
+        return build(self.env, actor, self.critic, head, key)
+
+    def params(self, state: PPOState) -> BasePolicy[Any]:
+        """Return the policy after the last update."""
+        return state.params
+
+    def warning(self, state: PPOState) -> str | None:
+        """Return a warning if a hundred minibatches in a row were skipped."""
+        return state.guard.warning()
+
+    @property
+    def _first_stats(self) -> ObsStats | None:
+        if isinstance(self.actor, NormalizedPolicy):
+            return self.actor.stats
+        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+
+    def _rate(self, step: Any) -> Float[Array, ""]:
+        if not self.anneal_lr:
+            return self.learning_rate
+        return self.learning_rate * jnp.maximum(1 - step / self.train_steps, 0.0)
+
+
+def _adam(rate: Any) -> Any:
+    import optax  # imported late: it would cost every script a tenth of a second
+
+    return optax.adam(rate, eps=1e-5)
+
+
+def _player(model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
+    explorer = Explorer(model)
+    return explorer if stats is None else stats.bind(explorer)
+
+
+def _begin(env: EnvTask[Any], player: Any, key: PRNGKeyArray, count: int) -> Stream:
+    return env.begin_streams(player, jr.split(key, count))

@@ -1,0 +1,48 @@
+"""Advantages and the returns that critics learn."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def advantages(
+    rewards: Float[Array, "steps envs"],
+    values: Float[Array, "steps envs"],
+    next_values: Float[Array, "steps envs"],
+    terminated: Bool[Array, "steps envs"],
+    over: Bool[Array, "steps envs"],
+    failed: Bool[Array, "steps envs"],
+    gamma: Float[Array, ""],
+    gae_lambda: Float[Array, ""],
+) -> Float[Array, "steps envs"]:
+    """Return generalised advantage estimates.
+
+    **Arguments:**
+
+    - `rewards`: the reward of each step.
+    - `values`: the value of the observation before each step.
+    - `next_values`: the value of the observation after it, at the end of an episode of
+        its final one.
+    - `terminated`: True where the environment ended the episode; nothing follows.
+    - `over`: True where the episode ended for any reason. After one that was only cut
+        off, the final observation's value follows.
+    - `failed`: True where a number of the step was not finite. Its advantage is 0, as
+        if the value of the observation before it had been right.
+    - `gamma`: the discount of a step.
+    - `gae_lambda`: the decay of the estimate's weights, from one step's error at 0 to
+        the whole return at 1.
+
+    Source: J. Schulman et al., High-Dimensional Continuous Control Using Generalized
+    Advantage Estimation, arXiv:1506.02438.
+    """
+    errors = rewards + gamma * jnp.where(terminated, 0.0, next_values) - values
+    errors = jnp.where(failed, 0.0, errors)
+    decays = jnp.where(over, 0.0, gamma * gae_lambda)
+
+    def back(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        error, decay = step
+        advantage = error + decay * later
+        return advantage, advantage
+
+    start = jnp.zeros_like(errors[0])
+    return jax.lax.scan(back, start, (errors, decays), reverse=True, unroll=8)[1]

@@ -1,0 +1,87 @@
+"""State and metrics of PPO."""
+
+from typing import Any, TypedDict
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from ..._template import Template
+from ..._types import Step, Tree
+from ...policies import ActorCritic, ObsStats
+from ...tasks import Stream
+from .._gradient_guard import GradientGuard
+from .._state import AbstractState
+from ._episodes import EpisodeMeans
+from ._reward_scale import RewardScale
+
+
+class PPOMetrics(TypedDict):
+    """Metrics of each update of PPO.
+
+    - `episode_return`: the mean return of the episodes that ended in this update, in
+        the environment's own rewards; where none ended, the last known mean, and NaN
+        until the first one.
+    - `episode_length`: their mean length in steps, likewise.
+    - `episodes`: how many ended.
+    - `failed`: how many steps had a reward or an observation that was not finite. Such
+        an episode is cut off and the step is not learned from.
+    - `policy_loss`, `value_loss`, `entropy`: means over the minibatches.
+    - `approx_kl`: the estimate of the divergence of the updated policy from the one
+        that played, from J. Schulman, http://joschu.net/blog/kl-approx.html.
+    - `clip_fraction`: the share of steps whose probability ratio was clipped.
+    - `explained_variance`: the share of the variance of the returns that the critic
+        explained before the update.
+    - `grad_norm`: the Euclidean length of the gradient before it is clipped.
+    - `skipped`: how many minibatches were skipped so far by the gradient guard.
+    """
+
+    episode_return: Float[Array, ""]
+    episode_length: Float[Array, ""]
+    episodes: Int[Array, ""]
+    failed: Int[Array, ""]
+    policy_loss: Float[Array, ""]
+    value_loss: Float[Array, ""]
+    entropy: Float[Array, ""]
+    approx_kl: Float[Array, ""]
+    clip_fraction: Float[Array, ""]
+    explained_variance: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    skipped: Int[Array, ""]
+
+
+class PPOState(AbstractState):
+    """State of PPO.
+
+    - `step`: the number of updates so far.
+    - `trained`: the arrays of actor and critic that are trained.
+    - `opt_state`: the optimiser's own state.
+    - `guard`: counts of the minibatches that were skipped.
+    - `streams`: the environments, the episodes in progress, and their keys.
+    - `obs_stats`: the statistics of observations; `None` without `normalize_obs`.
+    - `reward_scale`: those of returns; `None` without `scale_rewards`.
+    - `episodes`: the means over the episodes that ended last.
+    - `rest`: the arrays of actor and critic that are not trained.
+    - `template`: rebuilds actor and critic from arrays.
+    """
+
+    step: Step
+    trained: Tree
+    opt_state: Tree
+    guard: GradientGuard
+    streams: Stream
+    obs_stats: ObsStats | None
+    reward_scale: RewardScale | None
+    episodes: EpisodeMeans
+    rest: tuple[Array, ...]
+    template: Template[ActorCritic] = eqx.field(static=True)
+
+    @property
+    def model(self) -> ActorCritic:
+        """The actor and critic after the last update."""
+        return self.template.join(self.trained, self.rest)
+
+    @property
+    def params(self) -> Any:
+        """The policy after the last update, with its statistics of observations."""
+        policy = self.model.policy
+        return policy if self.obs_stats is None else self.obs_stats.bind(policy)
