@@ -10,7 +10,7 @@ import jax
 import jax.random as jr
 from jaxtyping import Array
 
-from .._arguments import arguments, one_key
+from .._arguments import arguments, one_key, whole
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
 from .._storage._fingerprint import content_digest
@@ -49,10 +49,12 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     callbacks: eqx.AbstractVar[Callbacks]
 
     def __check_init__(self) -> None:
-        callbacks: Any = self.callbacks
+        name, callbacks = type(self).__name__, self.callbacks
+        if not isinstance(self.train_steps, jax.Array):  # of a trainer being traced
+            whole()(f"`train_steps` of `{name}`", self.train_steps)
         if not isinstance(callbacks, Callbacks):
             raise TypeError(
-                f"`callbacks` of `{type(self).__name__}` must be `rx.Callbacks`, but "
+                f"`callbacks` of `{name}` must be `rx.Callbacks`, but "
                 f"got {describe(callbacks)}. Declare the field as `callbacks: "
                 "rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())`."
             )
@@ -251,7 +253,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             check_traced(self, callbacks, batches)
         if traced or not (callbacks or batches is not None):
             run = compiled(bare_run, {} if traced else self.xla_options)
-            state, rows = run(program, state, key, data, self.train_steps)
+            state, rows = run(program, state, key, data, int(self.train_steps))
             # The state is traced if a global variable of the task holds a traced array.
             traced = traced or holds_tracer(state)
             if not traced and (text := self.warning(state)) is not None:
@@ -260,7 +262,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             begin, digest = int(state.step), None
             if batches is None:
                 digest = functools.partial(content_digest, data)
-            end = begin + self.train_steps
+            end = begin + int(self.train_steps)
             run = Run(self, program.trainer, key, begin, end, digest)
             state, rows = observed_run(program, run, callbacks, state, data, batches)
         return state, self._as_record(state, rows)
