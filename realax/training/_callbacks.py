@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arguments import arguments
 from .._errors import describe
-from .observers import AbstractObserver, check_observer
+from .observers import AbstractObserver, Logger, ProgressBar, check_observer
 from .stopping import AbstractStopping
 
 
@@ -85,6 +85,20 @@ class Callbacks(eqx.Module):
             check_observer(one)
         self.observers = tuple(sorted(observers, key=lambda observer: observer.saves))
         self.rules = tuple(one for one in found if isinstance(one, AbstractStopping))
+
+    @classmethod
+    def of(
+        cls, callbacks: CallbacksLike, logger: Logger | None, progress_bar: bool
+    ) -> "Callbacks":
+        """Return the callbacks of a trainer that takes two of them by name.
+
+        **Arguments:**
+
+        - `callbacks`: an observer or a rule, or a tuple or list of them.
+        - `logger`: one more observer.
+        - `progress_bar`: whether to add a `ProgressBar`.
+        """
+        return cls(callbacks, logger, ProgressBar() if progress_bar else None)
 
     def __iter__(self) -> Iterator[Callback]:
         return iter((*self.observers, *self.rules))
