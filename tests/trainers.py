@@ -1,6 +1,8 @@
-"""The table of trainers that `test_every_trainer.py` goes through: one row for each."""
+"""The trainers that `test_every_trainer.py` tests, one row for each."""
 
+import ast
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import jax.random as jr
 
 import realax as rx
 
-from .helpers import rastrigin
+from .helpers import ROOT, rastrigin
 
 
 class Demanding(rx.AbstractTask[Any]):
@@ -37,17 +39,18 @@ class DemandingCartPole(rx.GymnaxTask[Any]):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A trainer for the battery.
+    """A trainer to test.
 
-    - `name`: what the test is called.
-    - `make`: builds it from `train_steps` and further arguments.
-    - `leaf`: where its hyperparameter is that is mapped over.
-    - `values`: two values of it.
-    - `smooth`: whether a few steps of it are a smooth function of that.
-    - `differentiable`: whether its task is.
-    - `curve`: the metric that shows it.
-    - `like`: what its parameters are like.
-    - `task`: where its task is.
+    - `name`: the name in the tests.
+    - `make`: builds the trainer from `train_steps` and further arguments.
+    - `leaf`: returns the hyperparameter to map over.
+    - `values`: two values of the hyperparameter.
+    - `smooth`: whether a few steps are a smooth function of the hyperparameter.
+    - `differentiable`: whether the task is differentiable.
+    - `options`: whether runs are compiled with the `compiler_options` of the task.
+    - `curve`: the metric that depends on the hyperparameter.
+    - `like`: returns a tree of the type of the trained parameters.
+    - `task`: returns the task.
     - `demanding`: makes a task for it, with options for the compiler.
     """
 
@@ -57,6 +60,7 @@ class Row:
     values: tuple[float, float]
     smooth: bool = False
     differentiable: bool = True
+    options: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
     task: Callable[[Any], Any] = lambda trainer: trainer.task
@@ -122,6 +126,28 @@ def _learning_rate(trainer: Any) -> Any:
     return trainer.learning_rate
 
 
+def _documented(*names: str) -> list[Any]:
+    """Return classes of `docs/extending.md`, without running the rest of that page."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    code = ast.parse("".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    code.body = [
+        node
+        for node in code.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.ClassDef) and node.name in names)
+    ]
+    namespace: dict[str, Any] = {"__name__": "extending"}
+    exec(compile(code, "docs/extending.md", "exec"), namespace)
+    return [namespace[name] for name in names]
+
+
+_, HillClimber = _documented("ClimberState", "HillClimber")
+
+
+def _climber(train_steps: int, **more: Any) -> Any:
+    return HillClimber(train_steps, rastrigin, jnp.ones(3), **more)
+
+
 _GRADIENT: dict[str, Any] = {
     "leaf": _learning_rate,
     "values": (0.01, 0.02),
@@ -179,5 +205,14 @@ TRAINERS = [
         like=lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
         task=lambda trainer: trainer.env,
         demanding=lambda: DemandingCartPole("CartPole-v1", max_steps=30),
+    ),
+    Row(
+        "climber",
+        _climber,
+        lambda trainer: trainer.deviation,
+        (0.1, 0.5),
+        options=False,
+        curve="value",
+        like=lambda trainer: trainer.start,
     ),
 ]

@@ -1,34 +1,26 @@
 """The contract of a trainer, and the six methods that run one."""
 
 import abc
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import Array
 
-from .._arguments import arguments, one_key
-from .._compile import compiled
-from .._errors import check_data, describe, warn_user
-from .._storage._fingerprint import content_digest
-from .._trees import with_fields
+from .._arguments import arguments, one_key, whole
+from .._errors import describe
 from .._types import PRNGKeyArray, Tree
-from ._callbacks import Callbacks, plain
-from ._checks import a_state, batches as stream, check_one
-from ._loop import Program, bare_run, initialize, observed_run
+from ._callbacks import Callbacks
+from ._checks import a_state, batches as a_stream
+from ._drive import drive, new_state
 from ._state import AbstractState, Record
 from ._stream import peek
-from ._tracing import check_traced, holds_tracer, is_traced
 from .log import numbers_of
-from .observers import Run
-from .stopping import with_counters
 
 
 _checked = arguments(state=a_state, key=one_key)
-_streamed = arguments(state=a_state, key=one_key, batches=stream)
+_streamed = arguments(state=a_state, key=one_key, batches=a_stream)
 _keyed = arguments(key=one_key)
 
 
@@ -49,10 +41,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     callbacks: eqx.AbstractVar[Callbacks]
 
     def __check_init__(self) -> None:
+        name = type(self).__name__
         callbacks: Any = self.callbacks
+        if not isinstance(self.train_steps, jax.Array):  # of a trainer being traced
+            whole()(f"`train_steps` of `{name}`", self.train_steps)
         if not isinstance(callbacks, Callbacks):
             raise TypeError(
-                f"`callbacks` of `{type(self).__name__}` must be `rx.Callbacks`, but "
+                f"`callbacks` of `{name}` must be `rx.Callbacks`, but "
                 f"got {describe(callbacks)}. Declare the field as `callbacks: "
                 "rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())`."
             )
@@ -154,12 +149,12 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         **Raises:** `RuntimeError` if the trainer has observers and is being traced;
         `TypeError` or `ValueError` for a state of another trainer.
         """
-        return self._drive(state, key, data, collect=True)
+        return drive(self, state, key, data, collect=True)
 
     @_checked
     def train_(self, state: S, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train as `train`, with memory that is independent of the number of steps."""
-        state, _ = self._drive(state, key, data, collect=False)
+        state, _ = drive(self, state, key, data, collect=False)
         return state
 
     @_keyed
@@ -167,13 +162,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
         """Train from a new state. The key is split into the state's and the run's."""
-        state, run_key = self._init_state(key, data)
+        state, run_key = new_state(self, key, data)
         return self.train(state, run_key, data)
 
     @_keyed
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train from a new state, as `train_`."""
-        state, run_key = self._init_state(key, data)
+        state, run_key = new_state(self, key, data)
         return self.train_(state, run_key, data)
 
     @_streamed
@@ -197,15 +192,15 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         **Raises:** `RuntimeError` if the trainer is being traced.
         """
-        return self._drive(state, key, None, collect=True, batches=batches)
+        return drive(self, state, key, None, batches, collect=True)
 
-    @arguments(key=one_key, batches=stream)
+    @arguments(key=one_key, batches=a_stream)
     def fit_stream(
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
         """Train from a new state, as `train_stream`."""
         first, batches = peek(batches)
-        state, run_key = self._init_state(key, first)
+        state, run_key = new_state(self, key, first)
         return self.train_stream(state, run_key, batches)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
@@ -222,57 +217,3 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
                 "method of it by `eqx.filter_jit(trainer.init_and_train)`, or by "
                 "`jax.jit(lambda key: trainer.init_and_train(key))`."
             ) from error
-
-    def _init_state(self, key: PRNGKeyArray, data: Tree) -> tuple[S, PRNGKeyArray]:
-        check_data(data)
-        init_key, run_key = jr.split(key)
-        trainer, init_key, data = self.placed((plain(self), init_key, data))
-        return compiled(initialize, {})(trainer, init_key, data), run_key
-
-    def _drive(
-        self,
-        state: S,
-        key: PRNGKeyArray,
-        data: Tree,
-        *,
-        collect: bool,
-        batches: Iterable[Tree] | None = None,
-    ) -> tuple[S, Any]:
-        check_data(data)
-        check_one(state)
-        callbacks = self.callbacks
-        if callbacks.rules or state.stopping:
-            counters = with_counters(state.stopping, callbacks.rules, self.objective)
-            state = with_fields(state, stopping=counters)
-        program = Program(plain(self), callbacks.rules, collect)
-        program, state, key, data = self.placed((program, state, key, data))
-        traced = is_traced(program, state, key, data)
-        if traced:
-            check_traced(self, callbacks, batches)
-        if traced or not (callbacks or batches is not None):
-            run = compiled(bare_run, {} if traced else self.xla_options)
-            state, rows = run(program, state, key, data, self.train_steps)
-            # The state is traced if a global variable of the task holds a traced array.
-            traced = traced or holds_tracer(state)
-            if not traced and (text := self.warning(state)) is not None:
-                warn_user(text)
-        else:
-            begin, digest = int(state.step), None
-            if batches is None:
-                digest = functools.partial(content_digest, data)
-            end = begin + self.train_steps
-            run = Run(self, program.trainer, key, begin, end, digest)
-            state, rows = observed_run(program, run, callbacks, state, data, batches)
-        return state, self._as_record(state, rows)
-
-    def _as_record(self, state: S, rows: Any) -> Any:
-        """Return stacked rows as a `Record`, with the user's types in `record`."""
-        if rows is None:
-            return None
-        stops = bool(self.callbacks.rules)
-        rows = {**rows, "stopped_at": state.step if stops else None}
-        if self.record is None:
-            return rows
-        static = eqx.filter_eval_shape(self.record, state)
-        static = eqx.filter(static, lambda x: not isinstance(x, jax.ShapeDtypeStruct))
-        return {**rows, "record": eqx.combine(rows["record"], static)}

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any, final
 
 import equinox as eqx
+import jax
 import numpy as np
 
+from .._arguments import arguments
 from .._errors import describe
-from .observers import AbstractObserver, check_observer
+from .observers import AbstractObserver, Logger, ProgressBar, check_observer
 from .stopping import AbstractStopping
 
 
@@ -15,6 +17,33 @@ type Callback = AbstractObserver | AbstractStopping[Any]
 type Many = tuple[Callback, ...] | list[Callback]
 # The values that a trainer accepts as its `callbacks`.
 type CallbacksLike = Callback | Many | Callbacks | None
+
+
+def as_callbacks(phrase: str, value: Any) -> tuple[Callback, ...]:
+    """Return one observer or rule, or a tuple or list of them, as a tuple.
+
+    `None` stands for an empty tuple.
+
+    **Raises:** `TypeError`, whose message begins with `phrase`, for anything else.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, AbstractObserver | AbstractStopping):
+        return (value,)
+    expected = f"{phrase} must be observers, one or a tuple of them"
+    if not isinstance(value, tuple | list | Callbacks):
+        raise TypeError(
+            f"{expected}, but got {describe(value)}. For example: "
+            "`(ProgressBar(), EarlyStopping(patience=100))`."
+        )
+    many: list[Any] = list(value)
+    for i, one in enumerate(many):
+        if not isinstance(one, AbstractObserver | AbstractStopping):
+            raise TypeError(
+                f"{expected}, but got {describe(one)} as number {i + 1}. Make it a "
+                "subclass of `AbstractObserver`, and pass an instance."
+            )
+    return tuple(many)
 
 
 @final
@@ -39,6 +68,7 @@ class Callbacks(eqx.Module):
     observers: tuple[AbstractObserver, ...]
     rules: tuple[AbstractStopping[Any], ...]
 
+    @arguments(callbacks=as_callbacks)
     def __init__(self, callbacks: CallbacksLike = (), *more: Callback | None):
         found = list[Callback]()
         for callback in (*as_callbacks("`callbacks`", callbacks), *more):
@@ -56,6 +86,20 @@ class Callbacks(eqx.Module):
         self.observers = tuple(sorted(observers, key=lambda observer: observer.saves))
         self.rules = tuple(one for one in found if isinstance(one, AbstractStopping))
 
+    @classmethod
+    def of(
+        cls, callbacks: CallbacksLike, logger: Logger | None, progress_bar: bool
+    ) -> "Callbacks":
+        """Return the callbacks of a trainer that takes two of them by name.
+
+        **Arguments:**
+
+        - `callbacks`: an observer or a rule, or a tuple or list of them.
+        - `logger`: one more observer.
+        - `progress_bar`: whether to add a `ProgressBar`.
+        """
+        return cls(callbacks, logger, ProgressBar() if progress_bar else None)
+
     def __iter__(self) -> Iterator[Callback]:
         return iter((*self.observers, *self.rules))
 
@@ -66,33 +110,6 @@ class Callbacks(eqx.Module):
         return len(self.observers) + len(self.rules)
 
 
-def as_callbacks(phrase: str, value: Any) -> tuple[Callback, ...]:
-    """Return one observer or rule, or a tuple or list of them, as a tuple.
-
-    `None` is an empty tuple.
-
-    **Raises:** `TypeError`, whose message begins with `phrase`, for anything else.
-    """
-    if value is None:
-        return ()
-    if isinstance(value, AbstractObserver | AbstractStopping):
-        return (value,)
-    expected = f"{phrase} must be observers, one or a tuple of them"
-    if not isinstance(value, tuple | list | Callbacks):
-        raise TypeError(
-            f"{expected}, but got {describe(value)}. For example: "
-            "`(ProgressBar(), EarlyStopping(patience=100))`."
-        )
-    many: list[Any] = list(value)
-    for i, one in enumerate(many):
-        if not isinstance(one, AbstractObserver | AbstractStopping):
-            raise TypeError(
-                f"{expected}, but got {describe(one)} as number {i + 1}. Make it a "
-                "subclass of `AbstractObserver`, and pass an instance."
-            )
-    return tuple(many)
-
-
 def plain(trainer: Any) -> Any:
     """Return the trainer as it is compiled.
 
@@ -100,8 +117,8 @@ def plain(trainer: Any) -> Any:
     `train_steps` is an array, so that one compilation suffices for every length.
     """
     steps = trainer.train_steps
-    if isinstance(steps, int):  # else the trainer was plain already
-        steps = np.int32(min(steps, np.iinfo(np.int32).max))
+    if not isinstance(steps, jax.Array):  # traced, if the trainer was plain already
+        steps = np.int32(min(int(steps), np.iinfo(np.int32).max))
     return eqx.tree_at(
         lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
     )

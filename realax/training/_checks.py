@@ -12,19 +12,12 @@ from .._arguments import Check, function, instance, optional
 from .._errors import describe
 from .._template import Template
 from ..policies import NormalizedPolicy
-from ._callbacks import as_callbacks
 from ._state import AbstractState
 from .observers import Logger
 
 
 logger: Check = optional(instance(Logger, 'Logger("runs/first")'))
 record: Check = optional(function("(state) -> tree of arrays"))
-
-
-def observers(phrase: str, value: Any) -> Any:
-    """Check observers and rules, one or many, for `Callbacks`."""
-    as_callbacks(phrase, value)
-    return value
 
 
 def a_state(phrase: str, value: Any) -> Any:

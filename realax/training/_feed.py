@@ -2,35 +2,45 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
-import jax
-import numpy as np
-from jaxtyping import Array, Int
 
+from .._storage._fingerprint import content_digest
 from .._types import Tree
+from ._pace import Pace
 
 
-class Data(eqx.Module):
-    """The data of a chunk of steps.
+class AbstractData(eqx.Module):
+    """The data of a chunk of steps."""
 
-    - `tree`: the data of every step, or the stacked batches of a stream.
-    - `start`: the index of the first batch; `None` if every step has all data.
-    """
-
-    tree: Tree
-    start: Int[Array, ""] | np.int32 | None
-
+    @abc.abstractmethod
     def of_step(self, i: Any) -> Tree:
         """Return the data of the chunk's step `i`."""
-        if self.start is None:
-            return self.tree
-        return jax.tree.map(lambda leaf: leaf[self.start + i], self.tree)
 
 
 class AbstractFeed(abc.ABC):
-    """A source of the data of each step of a run."""
+    """A source of the data of each step of a run.
+
+    - `needs_host`: whether the host provides data during the run.
+    """
+
+    needs_host: ClassVar[bool]
+
+    @abc.abstractmethod
+    def digest(self) -> str | None:
+        """Return a digest of all data; `None` if they are not known in advance."""
+
+    @abc.abstractmethod
+    def prepare(self, pace: Pace, skip: int, steps: int) -> None:
+        """Prepare the data of a run. It is called once, before all methods below.
+
+        **Arguments:**
+
+        - `pace`: decides when more data are prepared.
+        - `skip`: the number of steps whose data a restored run has used.
+        - `steps`: the number of steps after them.
+        """
 
     @property
     @abc.abstractmethod
@@ -38,15 +48,11 @@ class AbstractFeed(abc.ABC):
         """The number of steps for which the result of `data` suffices."""
 
     @abc.abstractmethod
-    def prepare(self, skip: int, steps: int) -> None:
-        """Skip the data of `skip` steps, and prepare those of the next `steps`."""
-
-    @abc.abstractmethod
     def ready(self) -> bool:
         """Return whether there are data for another step."""
 
     @abc.abstractmethod
-    def data(self) -> Data:
+    def data(self) -> AbstractData:
         """Return the data of the next chunk, on the device."""
 
     @abc.abstractmethod
@@ -63,28 +69,43 @@ class AbstractFeed(abc.ABC):
 
 
 @final
+class _All(AbstractData):
+    tree: Tree
+
+    def of_step(self, i: Any) -> Tree:
+        del i
+        return self.tree
+
+
+@final
 class Constant(AbstractFeed):
     """The same data in each step."""
 
+    needs_host = False
+
     def __init__(self, tree: Tree):
         self._tree = tree
+
+    def digest(self) -> str:
+        """Return a digest of the data."""
+        return content_digest(self._tree)
+
+    def prepare(self, pace: Pace, skip: int, steps: int) -> None:
+        """Do nothing, because all data are available."""
+        del pace, skip, steps
 
     @property
     def left(self) -> int:
         """A number larger than the steps of any run."""
         return 2**31
 
-    def prepare(self, skip: int, steps: int) -> None:
-        """Do nothing, because all data are available."""
-        del skip, steps
-
     def ready(self) -> bool:
         """Return True."""
         return True
 
-    def data(self) -> Data:
+    def data(self) -> _All:
         """Return all data."""
-        return Data(self._tree, None)
+        return _All(self._tree)
 
     def used(self, steps: int) -> None:
         """Do nothing, because the data are used again."""

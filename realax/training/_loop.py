@@ -1,6 +1,5 @@
 """The training loop: a step, the bare run, the chunk, and the observed run."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +13,7 @@ from .._types import PRNGKeyArray, Tree
 from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
 from ._checks import check_record
-from ._feed import AbstractFeed, Data
+from ._feed import AbstractData, AbstractFeed
 from ._rows import buffers_for, write_row
 from ._session import open_session
 from ._state_check import check_state, check_step
@@ -117,7 +116,7 @@ def bare_run(
 
 
 def chunk(
-    program: Program, carry: Carry, key: PRNGKeyArray, data: Data, count: Any
+    program: Program, carry: Carry, key: PRNGKeyArray, data: AbstractData, count: Any
 ) -> tuple[Carry, Row]:
     """Make `count` steps, or as many as the buffers can hold.
 
@@ -146,21 +145,20 @@ def observed_run(
     run: Run,
     callbacks: Callbacks,
     state: Any,
-    data: Tree,
-    batches: Iterable[Tree] | None,
+    feed: AbstractFeed,
 ) -> tuple[Any, Tree]:
     """Make the steps of a run in chunks, and act on the host between them.
 
     **Arguments:**
 
     - `state`: the state from which the run starts, unless an observer restores one.
-    - `data`: the data of every step, if `batches` is `None`.
-    - `batches`: the data of one step after another.
+    - `feed`: the data of its steps.
 
     **Returns:** The state after the last step, and the kept values of each, stacked.
     """
     run_chunk = compiled(chunk, run.trainer.xla_options, wait=False)
-    with open_session(run, callbacks, state, data, batches) as session:
+    with open_session(run, callbacks, state, feed) as session:
+        session.restore()
         program = with_fields(program, selected=session.start())
         while session.unfinished:
             batch, count = session.next_chunk()
@@ -172,7 +170,7 @@ def observed_run(
         return session.state, None
     if session.kept:
         return session.state, session.rows()
-    return session.state, _no_rows(program, session.carry, run.key, session.feed)
+    return session.state, _no_rows(program, session.carry, run.key, feed)
 
 
 def _no_rows(

@@ -8,8 +8,8 @@ from .._compile import checked_options
 from .._frozen import Frozen, freeze
 from .._types import Tree
 from ..tasks import AbstractTask
-from ._callbacks import CallbacksLike
-from ._checks import logger as a_logger, observers
+from ._callbacks import CallbacksLike, as_callbacks
+from ._checks import logger as a_logger
 from .observers import Logger
 
 
@@ -31,7 +31,7 @@ class RunOptions(TypedDict, total=False):
 
 # Checks of the arguments that every trainer takes.
 RUN_CHECKS: dict[str, Check] = {
-    "callbacks": observers,
+    "callbacks": as_callbacks,
     "logger": a_logger,
     "progress_bar": flag,
     "compiler_options": keywords,

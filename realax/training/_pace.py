@@ -1,7 +1,8 @@
 """The lengths of chunks, which depend on the clock and the signals of a process."""
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 
 from ._signals import Signals
 from .observers import AbstractObserver
@@ -15,14 +16,16 @@ _GROWTH = 8
 # The rows of a chunk are written into buffers of a fixed size, so that chunks of every
 # length share one compilation. This is the largest number of steps.
 MAX_STEPS = 4096
+# Batches are gathered for this long even if the device is idle, so that several batches
+# of a slow source share the cost of a call.
+_GATHER_SECONDS = 0.05
 
 
 class Pace:
-    """Decides before each chunk whether it begins, and how many steps it makes.
+    """Decides whether a chunk begins, how many steps it makes, and what is fetched.
 
-    Both depend on the signals and the clock of the process. Neither changes a result,
-    because the length of a chunk is an argument of the compiled program. A `Stream`
-    gathers batches by a clock of its own, which only limits the `most` of a length.
+    All of it depends on the signals and the clock of the process. Nothing of it changes
+    a result, because the length of a chunk is an argument of the compiled program.
 
     **Arguments:**
 
@@ -35,6 +38,7 @@ class Pace:
         self._periods = [one.every for one in observers if one.every is not None]
         self._fits = 1
         self._began = 0.0
+        self._slow = False
 
     def start(self, done: int, most: int) -> int:
         """Return the length of a chunk that starts now, and start the clock.
@@ -57,3 +61,21 @@ class Pace:
         per_step = (time.perf_counter() - self._began) / steps
         fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))  # a clock may stand still
         self._fits = max(1, min(fits, _GROWTH * steps))
+
+    @contextlib.contextmanager
+    def user_code(self) -> Generator[None]:
+        """Open a context to fetch batches, in which signals are raised at once."""
+        start = time.perf_counter()
+        with self._signals.user_code():
+            yield
+        self._slow = time.perf_counter() - start > _GATHER_SECONDS
+
+    def may_gather(self, busy: Callable[[], bool]) -> bool:
+        """Return whether to fetch another batch before the next chunk.
+
+        **Arguments:**
+
+        - `busy`: returns whether the device still computes the last chunk.
+        """
+        recent = time.perf_counter() - self._began < _GATHER_SECONDS
+        return (recent and not self._slow) or busy()

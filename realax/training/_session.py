@@ -1,7 +1,7 @@
 """The host side of an observed run."""
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -12,11 +12,10 @@ from .._errors import describe, warn_user
 from .._types import Tree
 from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
-from ._feed import AbstractFeed, Constant, Data
+from ._feed import AbstractData, AbstractFeed
 from ._pace import Pace
 from ._rows import concatenate, host_rows
-from ._signals import Signals, deferred_signals
-from ._stream import Stream
+from ._signals import deferred_signals
 from .observers import AbstractObserver, Run
 
 
@@ -29,7 +28,7 @@ class Session:
     - `callbacks`: the callbacks of its trainer.
     - `state`: the state from which it starts, unless an observer restores one.
     - `feed`: the data of its steps.
-    - `signals`: the pending signals.
+    - `pace`: decides the lengths of chunks.
     """
 
     def __init__(
@@ -38,27 +37,30 @@ class Session:
         callbacks: Callbacks,
         state: Any,
         feed: AbstractFeed,
-        signals: Signals,
+        pace: Pace,
     ):
         self.run = run
         self.state = state
         self._callbacks = callbacks
         self.feed = feed
-        self._pace = Pace(callbacks.observers, signals)
+        self._pace = pace
         self._started = list[AbstractObserver]()
         self._done = 0
         self._warned = False
         self._buffers: Tree = None  # of the last chunk, for their types
         self.kept = list[Tree]()
 
-    def start(self) -> tuple[Selected, ...]:
-        """Restore a state, start the observers, and return their selections."""
-        observers = self._callbacks.observers
-        for observer in observers:
+    def restore(self) -> None:
+        """Replace the state by that of an observer which saves, if it has one."""
+        for observer in self._callbacks.observers:
             if observer.saves:
                 self._started.append(observer)
                 restored = observer.restore(self.run, self.state)
                 self.state = _checked(observer, restored, self.state)
+
+    def start(self) -> tuple[Selected, ...]:
+        """Start the observers and the data, and return the observers' selections."""
+        observers = self._callbacks.observers
         for observer in observers:
             if not observer.saves:
                 self._started.append(observer)
@@ -68,7 +70,7 @@ class Session:
         self.carry = self.run.trainer.placed(Carry.of(self.state, rules))
         # No batch is fetched for a run that was over before.
         steps = 0 if bool(self.carry.over) else self.run.end - self._done
-        self.feed.prepare(skip=self._done - self.run.start, steps=steps)
+        self.feed.prepare(self._pace, skip=self._done - self.run.start, steps=steps)
         return tuple(
             Selected(type(one).__name__, one.select(self.run)) for one in observers
         )
@@ -80,7 +82,7 @@ class Session:
             return False
         return self.feed.ready()
 
-    def next_chunk(self) -> tuple[Data, np.int32]:
+    def next_chunk(self) -> tuple[AbstractData, np.int32]:
         """Return the data of the next chunk, and its number of steps."""
         data = self.feed.data()
         most = min(self.feed.left, self.run.end - self._done)
@@ -126,27 +128,18 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    run: Run,
-    callbacks: Callbacks,
-    state: Any,
-    data: Tree,
-    batches: Iterable[Tree] | None,
+    run: Run, callbacks: Callbacks, state: Any, feed: AbstractFeed
 ) -> Generator[Session]:
     """Open a session, which holds back signals until it is closed.
 
     **Arguments:**
 
-    - `run`, `callbacks`, `state`: the arguments of `Session`.
-    - `data`: the data of every step, if `batches` is `None`.
-    - `batches`: the data of one step after another.
+    - `run`, `callbacks`, `state`, `feed`: the arguments of `Session`.
     """
     error: BaseException | None = None
     with deferred_signals() as signals:
-        feed: AbstractFeed = Constant(data)
-        if batches is not None:
-            one_by_one = bool(callbacks.rules)
-            feed = Stream(batches, signals.user_code, run.trainer.placed, one_by_one)
-        session = Session(run, callbacks, state, feed, signals)
+        pace = Pace(callbacks.observers, signals)
+        session = Session(run, callbacks, state, feed, pace)
         try:
             yield session
             signals.finish()

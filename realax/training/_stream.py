@@ -2,27 +2,36 @@
 
 import collections
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, final
 
 import jax
 import numpy as np
+from jaxtyping import Array, Int
 
 from .._check import no_type_check
 from .._types import Tree
 from ._batches import MAX_BATCHES, Group, copy_batch
-from ._feed import AbstractFeed, Data
+from ._feed import AbstractData, AbstractFeed
+from ._pace import Pace
 
 
-# Batches are gathered for this long even if the device is idle, so that several batches
-# of a slow source share the cost of a call.
-_GATHER_SECONDS = 0.05
 _END = object()
 _EMPTY = (
     "`batches` must yield at least one batch, but it is empty. A generator is empty "
     "after its first use: make a new one for each run."
 )
+
+
+@final
+class _Batches(AbstractData):
+    """The stacked batches of a group, of which `start` is the first unused one."""
+
+    tree: Tree
+    start: Int[Array, ""] | np.int32
+
+    def of_step(self, i: Any) -> Tree:
+        return jax.tree.map(lambda leaf: leaf[self.start + i], self.tree)
 
 
 @final
@@ -35,35 +44,42 @@ class Stream(AbstractFeed):
     **Arguments:**
 
     - `batches`: the iterable.
-    - `user_code`: opens a context in which the user's code can be interrupted.
     - `place`: puts a batch on the devices of the run.
     - `one_by_one`: whether a batch is fetched from an iterator only when it is needed.
     """
 
+    needs_host = True
+    _pace: Pace
+    _batches: Iterator[Tree]
+
     def __init__(
         self,
         batches: Iterable[Tree],
-        user_code: Callable[[], Any],
         place: Callable[[Tree], Tree],
         one_by_one: bool,
     ):
-        self._batches = iter(batches)
-        self._one_by_one = one_by_one and self._batches is batches
-        self._user_code = user_code
+        self._source = batches
         self._place = place
+        self._one_by_one = one_by_one
         self._groups = collections.deque[Group]()
         self._data: Any = None
         self._remaining = 0
         self._skipped: Any = _END
-        self._slow = False
         self._error: BaseException | None = None
 
-    def prepare(self, skip: int, steps: int) -> None:
+    def digest(self) -> None:
+        """Return `None`."""
+
+    def prepare(self, pace: Pace, skip: int, steps: int) -> None:
         """Skip the batches that a restored run has used, and fetch the next one.
 
         **Raises:** `ValueError` if there is none.
         """
-        with self._user_code():
+        self._pace = pace
+        self._batches = iter(self._source)
+        # Nobody else sees the iterator of an iterable.
+        self._one_by_one = self._one_by_one and self._batches is self._source
+        with pace.user_code():
             for batch in itertools.islice(self._batches, skip):
                 self._skipped = batch
         self._remaining = steps
@@ -71,11 +87,11 @@ class Stream(AbstractFeed):
             raise ValueError(_EMPTY)
 
     @no_type_check
-    def data(self) -> Data:
+    def data(self) -> _Batches:
         """Return the next batches on the device, stacked to a fixed number."""
         if self._data is None:
             self._data = self._place(jax.device_put(self._groups[0].close()))
-        return Data(self._data, np.int32(self._groups[0].used))
+        return _Batches(self._data, np.int32(self._groups[0].used))
 
     @property
     @no_type_check
@@ -109,20 +125,16 @@ class Stream(AbstractFeed):
     @no_type_check
     def look_ahead(self, busy: Callable[[], bool]) -> None:
         """Fetch more batches while the device is busy, at most for one full call."""
-        start = time.perf_counter()
         while not self._one_by_one and self._error is None:
-            gathering = not self._slow and time.perf_counter() - start < _GATHER_SECONDS
             full = len(self._groups) > 1 and not self._groups[-1].has_room
-            if full or not (gathering or busy()):
+            if full or not self._pace.may_gather(busy):
                 return
-            fetching = time.perf_counter()
             try:
                 found = self._fetch()
             except BaseException as error:
                 # Raised later, so that the steps in progress are shown and saved first.
                 self._error = error
                 return
-            self._slow = time.perf_counter() - fetching > _GATHER_SECONDS
             if not found:
                 return
 
@@ -138,7 +150,7 @@ class Stream(AbstractFeed):
     def _fetch(self) -> bool:
         if self._remaining == 0:
             return False
-        with self._user_code():
+        with self._pace.user_code():
             batch = next(self._batches, _END)
         if batch is _END:
             self._remaining = 0

@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from .._check import no_type_check
 from .._parts import closes_over_tracer
-from ._callbacks import Callbacks
+from ._feed import AbstractFeed
 
 
 @no_type_check
@@ -28,13 +28,13 @@ def is_traced(*trees: Any) -> bool:
     return closes_over_tracer(*trees)
 
 
-def check_traced(trainer: Any, callbacks: Callbacks, batches: Any) -> None:
+def check_traced(trainer: Any, feed: AbstractFeed) -> None:
     """Refuse observers and streams, which need the host, in a traced run.
 
     **Raises:** `RuntimeError`.
     """
     name = type(trainer).__name__
-    if observers := callbacks.observers:
+    if observers := trainer.callbacks.observers:
         names = ", ".join(type(observer).__name__ for observer in observers)
         raise RuntimeError(
             f"a {name} with observers ({names}) is being traced by `jit`, `vmap`, "
@@ -42,7 +42,7 @@ def check_traced(trainer: Any, callbacks: Callbacks, batches: Any) -> None:
             "outermost trainer only: build this one without `callbacks`, `logger` and "
             "`progress_bar`."
         )
-    if batches is not None:
+    if feed.needs_host:
         raise RuntimeError(
             f"a {name} is being traced by `jit`, `vmap`, `grad` or a task, where "
             "batches cannot be fetched. Stream outside of them, or pass all data "

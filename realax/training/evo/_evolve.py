@@ -7,6 +7,7 @@ from ..._arguments import Count, arguments, flag, one_key, whole
 from ..._types import PRNGKeyArray, Tree
 from ..._unpacked import defaults_of
 from .._checks import trainable
+from .._once import run_once
 from .._options import RunOptions
 from .._state import Record
 from ._algorithm import Algorithm
@@ -81,8 +82,4 @@ def evolve[P](
     given: dict[str, Any] = {**_OWN, **options}
     steps, data = given.pop("steps"), given.pop("data")
     trainer = EvosaxTrainer(steps, task=task, params_like=prms, **given)
-    if use_scan:
-        state, record = trainer.init_and_train(key, data)
-        return trainer.params(state), state, record
-    state = trainer.init_and_train_(key, data)
-    return trainer.params(state), state
+    return run_once(trainer, key, data, use_scan)

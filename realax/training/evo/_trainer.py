@@ -25,7 +25,7 @@ from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
 from .._options import frozen_options, own_or_of_task
 from ..log import default_es_metrics
-from ..observers import Logger, ProgressBar
+from ..observers import Logger
 from ._algorithm import Algorithm
 from ._best import with_generation
 from ._checks import CHECKS, check_devices, check_statistics
@@ -136,9 +136,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self.es_kws = freeze(es_kws)
         self.es_params = self._strategy.full_params(es_params)
         self.record = record
-        self.callbacks = Callbacks(
-            callbacks, logger, ProgressBar() if progress_bar else None
-        )
+        self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "EvosaxTrainer")
 
     @property

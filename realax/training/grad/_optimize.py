@@ -11,6 +11,7 @@ from ..._template import Template
 from ..._types import PRNGKeyArray, Tree
 from ..._unpacked import defaults_of
 from .._checks import trainable
+from .._once import run_once
 from .._options import RunOptions
 from .._state import Record
 from ._by_name import Optimizer
@@ -86,11 +87,7 @@ def optimize[P](
     given: dict[str, Any] = {**_OWN, **options}
     steps, data = given.pop("steps"), given.pop("data")
     trainer = OptaxTrainer(steps, initializer=_Given(prms), loss_fn=loss_fn, **given)
-    if use_scan:
-        state, record = trainer.init_and_train(key, data)
-        return trainer.params(state), state, record
-    state = trainer.init_and_train_(key, data)
-    return trainer.params(state), state
+    return run_once(trainer, key, data, use_scan)
 
 
 class _Given[P](eqx.Module):

@@ -22,7 +22,7 @@ from .._checks import record as a_record
 from .._gradient_guard import GradientGuard, either, gradient_norm
 from .._options import frozen_options, own_or_of_task
 from ..log import default_grad_metrics
-from ..observers import Logger, ProgressBar
+from ..observers import Logger
 from ._by_name import Optimizer, build_optimizer, check_needs, display_name
 from ._checks import CHECKS, check_initializer, check_loss, epochs_by_either_name
 from ._rate import LearningRate, rate_at, rate_of
@@ -108,9 +108,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         self.learning_rate = rate_of(optimizer, learning_rate)
         self.opt_kws = dict(opt_kws or {})
         self.record = record
-        self.callbacks = Callbacks(
-            callbacks, logger, ProgressBar() if progress_bar else None
-        )
+        self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "OptaxTrainer")
         if not isinstance(optimizer, str) and self.opt_kws:
             raise ValueError(

@@ -18,7 +18,7 @@ class Run:
     - `start`: the step of the state with which the run was called.
     - `end`: the step at which it ends, unless a rule or the end of its data is
         earlier.
-    - `digest`: computes `data_digest`; `None` for a stream.
+    - `digest`: computes `data_digest`.
     """
 
     trainer: Any
@@ -26,7 +26,7 @@ class Run:
     key: PRNGKeyArray
     start: int
     end: int
-    digest: Callable[[], str] | None
+    digest: Callable[[], str | None]
 
     @property
     def objective(self) -> tuple[str, str]:
@@ -42,4 +42,4 @@ class Run:
     @functools.cached_property
     def data_digest(self) -> str | None:
         """A digest of the run's data, computed on demand; `None` for a stream."""
-        return None if self.digest is None else self.digest()
+        return self.digest()

@@ -32,7 +32,7 @@ from .._devices import on_every_device, put_on_every_device, summed
 from .._gradient_guard import GradientGuard, gradient_norm
 from .._options import frozen_options, own_or_of_task
 from ..grad._update import updated, where_finite
-from ..observers import Logger, ProgressBar
+from ..observers import Logger
 from ._batch import Batch, fresh_steps, values_of
 from ._checks import RL_CHECKS, env_task, network
 from ._collect import collected
@@ -216,9 +216,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         self.log_std = leaf(log_std)
         self.n_devices = int(n_devices)
         self.record = record
-        self.callbacks = Callbacks(
-            callbacks, logger, ProgressBar() if progress_bar else None
-        )
+        self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PPO")
         check_sizes(self)
 
