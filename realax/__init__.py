@@ -45,6 +45,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         make as make,
     )
     from .training import (
+        PPO as PPO,
         AbstractCounters as AbstractCounters,
         AbstractObserver as AbstractObserver,
         AbstractState as AbstractState,
@@ -62,7 +63,6 @@ with _install_import_hook("realax", "realax._check.lazily"):
         Handle as Handle,
         Logger as Logger,
         OptaxTrainer as OptaxTrainer,
-        PPO as PPO,
         PPOMetrics as PPOMetrics,
         PPOState as PPOState,
         ProgressBar as ProgressBar,

@@ -80,9 +80,11 @@ class Explorer(BasePolicy[Any]):
     **Arguments:**
 
     - `model`: the actor and critic.
+    - `checked`: whether its samples are known to be actions of the environment.
     """
 
     model: ActorCritic
+    checked: bool = eqx.field(static=True, default=False)
 
     def initialize(self, key: PRNGKeyArray) -> Any:
         """Return the first states of the actor and of the critic."""
@@ -98,7 +100,7 @@ class Explorer(BasePolicy[Any]):
         judgement = self.model(obs, state)
         action, log_prob = judgement.distribution.sample_and_log_prob(key)
         extras = {"log_prob": log_prob, "state": state}
-        return Decision(action, judgement.state, extras)
+        return Decision(action, judgement.state, extras, self.checked)
 
 
 def replay(

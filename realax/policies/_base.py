@@ -17,11 +17,14 @@ class Decision[H](eqx.Module):
     - `state`: the policy's next state.
     - `extras`: further arrays for learners, such as a log-probability or a value;
         `None` where there are none.
+    - `checked`: True if the output is known to be an action of the environment, which
+        is then not checked in each step.
     """
 
     output: Tree
     state: H
     extras: Tree = None
+    checked: bool = eqx.field(static=True, default=False)
 
 
 class BasePolicy[H](eqx.Module):

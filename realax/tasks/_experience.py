@@ -25,11 +25,13 @@ class Stream(eqx.Module):
     - `episode`: the arrays of the episode in progress.
     - `key`: the stream's key.
     - `number`: the number of the episode in progress, from 0.
+    - `policy_key`: the last of its `job_keys`, kept so that a step need not derive it.
     """
 
     episode: Episode
     key: PRNGKeyArray
     number: Int[Array, "*streams"]
+    policy_key: PRNGKeyArray
 
 
 def begin_streams(
@@ -72,10 +74,9 @@ def advance_streams(
 
     def advance(stream: Stream) -> tuple[Stream, Experience]:
         episode = eqx.combine(stream.episode, rest)
-        key = _keys(stream.key, stream.number)[2]
-        episode, row = rules.step(policy, episode, key)
+        episode, row = rules.step(policy, episode, stream.policy_key)
         episode = arrays_of(with_fields(episode, done=row.over))
-        return Stream(episode, stream.key, stream.number), _arrays(row)
+        return with_fields(stream, episode=episode), _arrays(row)
 
     def restart(stream: Stream) -> Stream:
         fresh = _begun(rules, policy, stream.key, stream.number + 1)
@@ -93,12 +94,9 @@ def advance_streams(
 def _begun(
     rules: Rollout, policy: BasePolicy[Any], key: PRNGKeyArray, number: Array
 ) -> Stream:
-    env_key, init_key, _ = _keys(key, number)
-    return Stream(arrays_of(rules.begin(policy, env_key, init_key)), key, number)
-
-
-def _keys(key: PRNGKeyArray, number: Array) -> PRNGKeyArray:
-    return job_keys(jr.fold_in(key, number))
+    env_key, init_key, policy_key = job_keys(jr.fold_in(key, number))
+    episode = arrays_of(rules.begin(policy, env_key, init_key))
+    return Stream(episode, key, number, policy_key)
 
 
 def _arrays(row: Experience) -> Experience:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
+from .._errors import describe
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments
@@ -154,8 +155,14 @@ class Rollout(eqx.Module):
         decision = policy.decide(
             episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
         )
+        live = False if decision.checked else live
         action = self.action_layout.to_action(decision.output, self.action_space, live)
         env_state, info = self.environment.step(episode.env_state, action)
+        if not eqx.is_array_like(info.reward):
+            raise ValueError(
+                f"the environment's reward must be one number, but got "
+                f"{describe(info.reward)}. Return a reward from its `step`."
+            )
         reward = jnp.asarray(info.reward, jnp.result_type(float))
         if reward.shape != ():
             raise ValueError(

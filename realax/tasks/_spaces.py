@@ -144,8 +144,9 @@ class Layout:
         if isinstance(leaf, _Choice):
             if jnp.issubdtype(part.dtype, jnp.integer) and part.shape == leaf.shape:
                 counts = np.reshape(leaf.counts, leaf.shape)
-                wrong = jnp.any((part < 0) | (part >= counts)) & live
-                part = eqx.error_if(part, wrong, self._out_of_range(leaf))
+                if live is not False:
+                    wrong = jnp.any((part < 0) | (part >= counts)) & live
+                    part = eqx.error_if(part, wrong, self._out_of_range(leaf))
                 return part.astype(leaf.dtype)
             if not jnp.issubdtype(part.dtype, jnp.floating) or part.size != leaf.size:
                 raise self._mismatch(part)

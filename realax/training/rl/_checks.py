@@ -1,8 +1,12 @@
 """Checks of what reinforcement learning is given."""
 
+import inspect
 from typing import Any
 
+import equinox as eqx
+
 from ..._arguments import Check, flag, number, optional, whole
+from ..._callables import name_of
 from ..._errors import describe
 from ..._frozen import identity
 from ...tasks import EnvTask, make
@@ -18,12 +22,15 @@ def network(phrase: str, value: Any) -> Any:
             f"None, but got {describe(value)}. For example: `lambda key: eqx.nn.MLP("
             "4, 2, 64, 2, key=key)`."
         )
-    if isinstance(value, type):
-        name = value.__name__
-        raise TypeError(
-            f"{phrase} must be an `equinox.Module` or a function (key) -> module, but "
-            f"got the class `{name}`. Make an instance of it: `{name}(..., key=key)`."
-        )
+    if value is not None and not isinstance(value, eqx.Module):
+        try:
+            inspect.signature(value).bind(None)
+        except TypeError as error:
+            raise TypeError(
+                f"{phrase} must be an `equinox.Module` or a function (key) -> module, "
+                f"but {name_of(value)} cannot be called with one key ({error}). For "
+                "example: `lambda key: eqx.nn.MLP(4, 2, 64, 2, key=key)`."
+            ) from error
     return value
 
 

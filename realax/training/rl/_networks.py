@@ -97,6 +97,14 @@ def build(
     return model
 
 
+def fits_head(model: ActorCritic, head: AbstractHead) -> bool:
+    """Return whether a model's actions are known to be those of a task's head."""
+    policy = model.policy
+    if not isinstance(policy, StochasticPolicy):
+        return False
+    return jax.tree.structure(policy.head) == jax.tree.structure(head)
+
+
 def _made(network: Any, key: PRNGKeyArray) -> Any:
     return network if isinstance(network, eqx.Module) else network(key)
 

@@ -17,6 +17,7 @@ from ..._template import Template
 from ..._trees import strong, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import (
+    AbstractHead,
     ActorCritic,
     BasePolicy,
     Explorer,
@@ -37,7 +38,7 @@ from ._batch import Batch, fresh_steps, values_of
 from ._checks import RL_CHECKS, env_task, network
 from ._collect import collected
 from ._episodes import EpisodeMeans
-from ._networks import Network, build
+from ._networks import Network, build, fits_head
 from ._ppo_checks import check_sizes, updates_of
 from ._ppo_loss import Losses, ppo_loss
 from ._returns import advantages
@@ -256,7 +257,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         trained, rest = template.split(model)
         trained = strong(trained)
         stats = self._first_stats
-        player = _player(template.join(trained, rest), stats)
+        player = self._player(template.join(trained, rest), stats)
         # Compiled, as resets operation by operation may take minutes.
         streams = compiled(_begin, {})(self.env, player, env_key, self.num_envs)
         state = PPOState(
@@ -314,7 +315,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         **Returns:** The environments after them, and the experience with the leading
         axes `(steps, envs)`.
         """
-        player = _player(state.model, state.obs_stats)
+        player = self._player(state.model, state.obs_stats)
         return collected(
             self.env, player, state.streams, self.num_steps, self.n_devices
         )
@@ -379,10 +380,10 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         means over the minibatches of the losses and of the gradient's length.
         """
         optimizer = _adam(self._rate(state.step))
-        count = len(batch.fresh)
-        orders = jax.vmap(lambda key: jr.permutation(key, count))(
-            jr.split(key, self.update_epochs)
-        )
+        # Ties in 32 random bits are so few that one sort shuffles well enough, of which
+        # `jr.permutation` makes two.
+        shape = self.update_epochs, len(batch.fresh)
+        orders = jnp.argsort(jr.bits(key, shape, jnp.uint32), axis=1)
 
         def minibatch(carry: Any, indices: Array) -> tuple[Any, Any]:
             (trained, opt_state), guard = carry
@@ -436,8 +437,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         actor = self.actor
         if isinstance(actor, NormalizedPolicy):
             actor = actor.policy
-        head = self.env.action_layout.head(self.log_std)
-        return build(self.env, actor, self.critic, head, key)
+        return build(self.env, actor, self.critic, self._head, key)
 
     def params(self, state: PPOState) -> BasePolicy[Any]:
         """Return the policy after the last update."""
@@ -453,6 +453,14 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
             return self.actor.stats
         return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
 
+    def _player(self, model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
+        explorer = Explorer(model, fits_head(model, self._head))
+        return explorer if stats is None else stats.bind(explorer)
+
+    @property
+    def _head(self) -> AbstractHead:
+        return self.env.action_layout.head(self.log_std)
+
     def _rate(self, step: Any) -> Float[Array, ""]:
         if not self.anneal_lr:
             return self.learning_rate
@@ -463,11 +471,6 @@ def _adam(rate: Any) -> Any:
     import optax  # imported late: it would cost every script a tenth of a second
 
     return optax.adam(rate, eps=1e-5)
-
-
-def _player(model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
-    explorer = Explorer(model)
-    return explorer if stats is None else stats.bind(explorer)
 
 
 def _begin(env: EnvTask[Any], player: Any, key: PRNGKeyArray, count: int) -> Stream:

@@ -1,0 +1,120 @@
+"""The laws that every reinforcement learner obeys, over the table in `learners.py`."""
+
+from typing import Any, override
+
+import envelope
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+
+from .learners import LEARNERS, Learner
+from .probes import ACTIONS, VALUES, Probe, of_kind, with_kind
+
+
+every = pytest.mark.parametrize("learner", LEARNERS, ids=lambda row: row.name)
+
+
+@every
+@pytest.mark.parametrize("discrete", [True, False], ids=["discrete", "continuous"])
+def test_probes(learner: Learner, discrete: bool) -> None:
+    """The known values and actions are found, within 0.1."""
+    if not (learner.discrete if discrete else learner.continuous):
+        pytest.skip("not an action space of this learner")
+    trainer = learner.make(Probe(jnp.asarray(0), discrete))
+
+    def run(kind: Any, key: Any) -> Any:
+        return with_kind(trainer, kind).init_and_train_(key)
+
+    keys = jr.split(jr.key(0), 5)
+    states = jax.jit(jax.vmap(run))(jnp.arange(5), keys)
+    for kind, obs, value in VALUES:
+        found = learner.value(trainer, of_kind(states, kind), jnp.array([obs]))
+        assert abs(float(found) - value) < 0.1, (kind, obs, float(found))
+    for kind, obs, side in ACTIONS:
+        policy = trainer.params(of_kind(states, kind))
+        state = policy.initialize(jr.key(0))
+        action, _ = policy(jnp.array([obs]), state, jr.key(0))
+        if discrete:
+            assert int(action) == (side > 0), (kind, obs)
+        else:
+            assert abs(float(action[0]) - 0.5 * side) < 0.1, (kind, obs, action)
+
+
+class Faulty(envelope.Environment):
+    """Counts to 10, and now and then shows or rewards NaN, which would never end."""
+
+    @override
+    def init(self, key: Any) -> Any:
+        state = {"t": jnp.zeros(()), "key": key}
+        return state, envelope.InfoContainer(
+            obs=jnp.zeros(1), reward=jnp.zeros(()), terminated=jnp.asarray(False)
+        )
+
+    @override
+    def step(self, state: Any, action: Any) -> Any:
+        key = jr.fold_in(state["key"], state["t"].astype(jnp.int32))
+        fault = jr.uniform(key) < 0.05
+        t = jnp.where(fault, jnp.nan, state["t"] + 1)
+        reward = jnp.where(jr.uniform(jr.fold_in(key, 1)) < 0.05, jnp.inf, 1.0)
+        return {"t": t, "key": state["key"]}, envelope.InfoContainer(
+            obs=t[None], reward=reward, terminated=t >= 10
+        )
+
+    observation_space = property(
+        lambda self: envelope.Continuous.from_shape(-jnp.inf, jnp.inf, (1,))
+    )
+    action_space = property(lambda self: envelope.Discrete(n=2))
+
+
+@every
+def test_an_environment_that_returns_nan(learner: Learner) -> None:
+    """It is counted, episodes go on with the next one, and learning is not harmed."""
+    if not learner.discrete:
+        pytest.skip("its actions are discrete")
+    trainer = learner.make(
+        Faulty(), total_timesteps=20 * 64, max_steps=1000, normalize_obs=True
+    )
+    state, data = trainer.init_and_train(jr.key(0))
+    metrics = data["metrics"]
+    assert jnp.all(metrics["failed"] > 0)
+    assert jnp.all(metrics["failed"] < 20)
+    assert int(metrics["skipped"][-1]) == 0
+    for name, values in metrics.items():
+        assert np.isfinite(np.asarray(values)).all(), name
+    assert all(
+        np.isfinite(np.asarray(leaf)).all()
+        for leaf in jax.tree.leaves((state.trained, state.obs_stats))
+    )
+    # A fault ends an episode, so that none lasts longer than ten steps.
+    assert jnp.all(metrics["episode_length"] <= 10)
+
+
+@every
+def test_wrong_environments(learner: Learner) -> None:
+    task = rx.GymnaxTask("CartPole-v1", 20, data_fn=lambda trajectory: trajectory)
+    with pytest.raises(ValueError, match="`env` must be a task without `data_fn`"):
+        type(learner.make(Probe()))(task, total_timesteps=10_000)
+    made = rx.GymnaxTask("CartPole-v1", 20, model_factory=lambda params: params)
+    with pytest.raises(ValueError, match="without `model_factory`.*Pass the network"):
+        type(learner.make(Probe()))(made, total_timesteps=10_000)
+    with pytest.raises(ValueError, match="'CartPole-v1'"):
+        type(learner.make(Probe()))("CartPole", total_timesteps=10_000)
+
+
+class NoReward(Probe):
+    """An environment without a reward."""
+
+    @override
+    def step(self, state: Any, action: Any) -> Any:
+        state, info = super().step(state, action)
+        return state, info.update(reward=None)
+
+
+@every
+def test_an_environment_without_a_reward(learner: Learner) -> None:
+    with pytest.raises(ValueError, match="reward must be one number, but got None"):
+        learner.make(NoReward()).init_and_train(jr.key(0))

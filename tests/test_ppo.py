@@ -1,0 +1,438 @@
+"""PPO: one update number by number, its settings, networks, devices and refusals."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+from realax.training.rl._batch import judged, values_of
+from realax.training.rl._reward_scale import RewardScale
+
+from . import ppo_by_numpy as by_numpy
+from .helpers import close, same
+from .probes import Probe
+
+
+SMALL: dict[str, Any] = {
+    "num_envs": 4,
+    "num_steps": 8,
+    "update_epochs": 2,
+    "num_minibatches": 2,
+}
+
+
+def _cartpole(limit: int = 6, **more: Any) -> Any:
+    return rx.GymnaxTask("CartPole-v1", limit, **more)
+
+
+def _net(out: Any, size: int = 4, width: int = 8) -> Any:
+    make = functools.partial(eqx.nn.MLP, size, out, width, 1, activation=jnp.tanh)
+    return lambda key: make(key=key)
+
+
+def _ppo(task: Any = None, updates: int = 2, **more: Any) -> Any:
+    given = {**SMALL, "actor": _net(2), "critic": _net("scalar"), **more}
+    return rx.PPO(task or _cartpole(), train_steps=updates, **given)
+
+
+def _layers(mlp: Any) -> Any:
+    return [(np.asarray(one.weight), np.asarray(one.bias)) for one in mlp.layers]
+
+
+def _parameters(tree: Any) -> Any:
+    head = tree.policy.head
+    log_std = getattr(head, "log_std", None)
+    return by_numpy.Parameters(
+        _layers(tree.policy.network),
+        _layers(tree.critic),
+        None if log_std is None else np.asarray(log_std),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "kws", "numbers"),
+    [
+        ("CartPole-v1", 6, {}, {}),
+        (
+            "CartPole-v1",
+            5,
+            {"update_epochs": 3, "num_minibatches": 4, "value_clip": 0.01},
+            {"minibatches": 4, "value_clip": 0.01},
+        ),
+        (
+            "Pendulum-v1",
+            5,
+            {"normalize_advantages": False, "log_std": -0.3, "ent_coef": 0.1},
+            {"normalize": False, "entropy_coef": 0.1},
+        ),
+    ],
+    ids=["CartPole, cut off", "CartPole, value clipped", "Pendulum"],
+)
+def test_one_update_is_numpy_s(name: str, limit: int, kws: Any, numbers: Any) -> None:
+    """Trained arrays, Adam's moments and losses equal those of plain numpy."""
+    with jax.enable_x64(True):
+        trainer = rx.PPO(
+            rx.GymnaxTask(name, limit),
+            train_steps=1,
+            **{**SMALL, "learning_rate": 0.01, "clip_eps": 0.02, **kws},
+        )
+        state = trainer.initialize(jr.key(0))
+        rows = eqx.filter_jit(trainer.collect)(state)[1]
+        key = jr.key(7)
+        after, metrics = eqx.filter_jit(trainer.train_step)(state, key)
+        shape = trainer.update_epochs, 32
+        orders = np.argsort(np.asarray(jr.bits(key, shape, jnp.uint32)), axis=1)
+    assert rows.over.sum() > 2, "episodes end among the steps"
+    experience = by_numpy.Experience(
+        rows.obs,
+        rows.output,
+        rows.extras["log_prob"],
+        rows.reward,
+        rows.terminated,
+        rows.truncated,
+        rows.next_obs,
+    )
+    settings = {"minibatches": 2, "learning_rate": 0.01, "clip": 0.02}
+    settings = {**settings, "value_clip": None, **numbers}
+    before = _parameters(state.model)
+    moments = by_numpy.first_moments(before)
+    expected, moments, terms = by_numpy.update(
+        before, moments, experience, orders, by_numpy.Numbers(**settings)
+    )
+    found = by_numpy.leaves(_parameters(after.model))
+    for x, y in zip(found, by_numpy.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10)
+    adam = after.opt_state[0]
+    for tree, wanted in ((adam.mu, moments.first), (adam.nu, moments.second)):
+        for x, y in zip(by_numpy.leaves(_parameters(tree)), wanted, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-12)
+    names = "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction"
+    for name in (*names, "grad_norm"):
+        mean = np.mean([one[name] for one in terms])
+        np.testing.assert_allclose(metrics[name], mean, rtol=1e-7, atol=1e-10)
+
+
+LEAVES = {
+    "learning_rate": 0.003,
+    "gamma": 0.9,
+    "gae_lambda": 0.5,
+    "clip_eps": 0.001,
+    "value_clip": 0.001,
+    "vf_coef": 0.1,
+    "ent_coef": 0.5,
+    "max_grad_norm": 0.01,
+    "log_std": -1.0,
+}
+
+
+def test_every_number_has_an_effect_in_one_program() -> None:
+    """The numbers are leaves: a program trains with a changed one in each lane."""
+    trainer = _ppo(
+        rx.GymnaxTask("Pendulum-v1", 6),
+        3,
+        actor=_net(1, 3),
+        critic=_net("scalar", 3),
+        value_clip=0.2,
+        learning_rate=0.01,
+    )
+    names = list(LEAVES)
+    start = jnp.stack([getattr(trainer, name) for name in names])
+    lanes = jnp.stack(
+        [start, *(start.at[i].set(LEAVES[n]) for i, n in enumerate(names))]
+    )
+
+    def run(values: Any) -> Any:
+        where = lambda t: [getattr(t, name) for name in names]
+        changed = eqx.tree_at(where, trainer, list(values))
+        return changed.init_and_train_(jr.key(0)).trained
+
+    trained = jax.jit(jax.vmap(run))(lanes)
+    for i, name in enumerate(names):
+        lane = lambda x, i=i: x[i + 1] - x[0]
+        moved = jax.tree.leaves(jax.tree.map(lane, trained))
+        assert max(float(jnp.abs(x).max()) for x in moved) > 1e-6, name
+
+
+def test_learning_rates_and_seeds_in_one_program() -> None:
+    trainer = _ppo()
+
+    def run(rate: Any, key: Any) -> Any:
+        changed = dataclasses.replace(trainer, learning_rate=rate)
+        return changed.init_and_train(key)[1]["metrics"]["episode_return"]
+
+    rates, keys = jnp.logspace(-4, -2, 16), jr.split(jr.key(0), 8)
+    grid = jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None))
+    assert jax.jit(grid)(rates, keys).shape == (16, 8, 2)
+
+
+def test_the_learning_rate_falls_to_zero() -> None:
+    trainer = _ppo(updates=4, anneal_lr=True, learning_rate=0.1)
+    rates = [float(trainer._rate(jnp.asarray(step))) for step in range(5)]
+    np.testing.assert_allclose(rates, [0.1, 0.075, 0.05, 0.025, 0.0], rtol=1e-6)
+    _, data = trainer.init_and_train(jr.key(0))
+    assert jnp.all(jnp.isfinite(data["metrics"]["policy_loss"]))
+
+
+def test_the_number_of_updates() -> None:
+    assert rx.PPO(_cartpole(), 2048).train_steps == 1
+    assert rx.PPO(_cartpole(), 2049).train_steps == 2
+    trainer = rx.PPO(_cartpole(), 500_000, num_envs=16, num_steps=128)
+    assert trainer.train_steps == 245
+    assert trainer.total_timesteps == 245 * 2048
+    assert dataclasses.replace(trainer, total_timesteps=4096).train_steps == 2
+
+
+def test_scaled_rewards_are_numpy_s() -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(3.0, 2.0, (2, 50, 3))
+    over = rng.random((2, 50, 3)) < 0.1
+    scale, gamma = RewardScale.new(3), jnp.asarray(0.9)
+    returns, seen = np.zeros(3), list[Any]()
+    for r, o in zip(rewards, over, strict=True):
+        scaled, scale = scale.scaled(jnp.asarray(r), jnp.asarray(o), gamma)
+        for reward, ends in zip(r, o, strict=True):
+            returns = 0.9 * returns + reward
+            seen.append(returns)
+            returns = np.where(ends, 0.0, returns)
+        deviation = np.std(np.concatenate(seen))
+        np.testing.assert_allclose(scaled, r / deviation, rtol=1e-4)
+    np.testing.assert_allclose(scale.returns, returns, rtol=1e-5)
+
+
+def test_observations_are_normalised_by_what_was_seen() -> None:
+    trainer = _ppo(
+        rx.GymnaxTask("Pendulum-v1", 6),
+        1,
+        actor=_net(1, 3),
+        critic=_net("scalar", 3),
+        normalize_obs=True,
+        scale_rewards=True,
+    )
+    state = trainer.initialize(jr.key(0))
+    _, rows = eqx.filter_jit(trainer.collect)(state)
+    after = trainer.train_(state, jr.key(1))
+    seen = np.asarray(rows.obs).reshape(-1, 3)
+    stats = after.obs_stats
+    np.testing.assert_allclose(stats.mean, seen.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stats.spread / stats.count, seen.var(0), rtol=1e-3)
+    policy = trainer.params(after)
+    assert isinstance(policy, rx.NormalizedPolicy)
+    value, _ = trainer.env(policy, jr.key(2))
+    assert jnp.isfinite(value)
+    # What was trained goes on, with its statistics, and is a start for evolution too.
+    more = dataclasses.replace(trainer, actor=policy)
+    start = more.initialize(jr.key(3))
+    assert same(start.obs_stats, stats)
+    arrays = lambda state: eqx.filter(state.model.policy, eqx.is_array)
+    assert same(arrays(start), arrays(after))
+    evolved, _, _ = rx.evolve(policy.policy, trainer.env, jr.key(0), steps=1, popsize=4)
+    assert isinstance(evolved, rx.StochasticPolicy)
+
+
+def test_a_policy_plays_its_mode_or_samples() -> None:
+    policy = _ppo().params(_ppo().initialize(jr.key(0)))
+    obs, keys = jnp.full(4, 0.1), jr.split(jr.key(0), 200)
+    play = lambda policy: jax.vmap(lambda key: policy(obs, None, key)[0])(keys)
+    distribution, _ = policy.distribution(obs, None)
+    assert jnp.all(play(policy) == distribution.mode())
+    sampled = play(dataclasses.replace(policy, sample=True))
+    share = float(jnp.exp(distribution.log_prob(jnp.asarray(1))))
+    assert abs(float(sampled.mean()) - share) < 0.15
+
+
+class Memory(rx.BasePolicy[Any]):
+    """A recurrent network with two heads, whose memory begins at random."""
+
+    cell: eqx.nn.GRUCell
+    heads: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        self.cell = eqx.nn.GRUCell(4, 5, key=key)
+        self.heads = eqx.nn.Linear(5, 3, key=key)
+
+    def initialize(self, key: Any) -> Any:
+        return jr.normal(key, (5,))
+
+    def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+        state = self.cell(obs, state)
+        out = self.heads(state)
+        return (out[:2], out[2]), state
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        {"actor": Memory, "critic": None},
+        {
+            "actor": lambda key: rx.RNNPolicy(4, 2, 5, key=key),
+            "critic": lambda key: rx.RNNPolicy(4, 1, 5, key=key),
+        },
+    ],
+    ids=["two heads", "two networks"],
+)
+def test_a_memory_is_replayed_as_it_was_played(nets: Any) -> None:
+    """Probabilities computed again, through episodes' ends, are those that acted."""
+    trainer = _ppo(_cartpole(5), 2, **nets)
+    state = trainer.train_(trainer.initialize(jr.key(0)), jr.key(1))
+    _, rows = eqx.filter_jit(trainer.collect)(state)
+    batch, _, _ = eqx.filter_jit(trainer.prepare)(state, rows)
+    assert batch.fresh.shape == (4, 8) and batch.fresh.sum() >= 8
+    model = state.model
+    again = judged(model, batch, recurrent=True)
+    log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))
+    assert close(log_prob(again.distribution, batch.output), batch.log_prob)
+    assert close(again.value, batch.value)
+    # The value after a step is that of its own final observation.
+    _, later = values_of(model, rows, rows.obs, rows.next_obs, recurrent=True)
+    for t, env in ((7, 0), (int(jnp.argmax(rows.over[:, 1])), 1)):
+        carried = jax.tree.map(lambda x, e=env, t=t: x[t, e], rows.extras["state"])
+        one = jax.tree.map(lambda x, e=env, t=t: x[t, e], (rows.obs, rows.next_obs))
+        alone = model(one[1], model(one[0], carried).state).value
+        assert close(later[t, env], alone)
+    whole, _ = trainer.env(trainer.params(state), jr.key(0))
+    assert jnp.isfinite(whole)
+
+
+class Pixels(eqx.Module):
+    """A small convolutional network with two heads, on images of MinAtar."""
+
+    conv: eqx.nn.Conv2d
+    heads: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        self.conv = eqx.nn.Conv2d(4, 2, 3, key=key)
+        self.heads = eqx.nn.Linear(2 * 8 * 8, 4, key=key)
+
+    def __call__(self, obs: Any) -> Any:
+        out = self.heads(jnp.ravel(jax.nn.relu(self.conv(jnp.moveaxis(obs, -1, 0)))))
+        return out[:3], out[3]
+
+
+def test_pixels_and_two_heads() -> None:
+    task = rx.GymnaxTask("Breakout-MinAtar", 10, flatten_obs=False)
+    assert task.obs_shape.shape == (10, 10, 4)
+    state, _ = _ppo(task, 1, actor=Pixels, critic=None).init_and_train(jr.key(0))
+    assert isinstance(state.model.policy.network, Pixels)
+    with pytest.raises(ValueError, match="`actor` must be given .*flatten_obs=False"):
+        rx.PPO(task, 10_000)
+
+
+def test_several_choices() -> None:
+    """An environment with choices of different counts, and one with mixed parts."""
+    import envelope
+
+    class Many(Probe):
+        action_space = property(
+            lambda self: envelope.PyTreeSpace(
+                tree={
+                    "gears": envelope.Discrete(n=jnp.array([3, 2])),
+                    "push": envelope.Continuous.from_shape(-1.0, 1.0, (2,)),
+                }
+            )
+        )
+
+        def step(self, state: Any, action: Any) -> Any:
+            score = jnp.sum(action["gears"]) + action["push"][0]
+            return super().step(state, (score > 1).astype(jnp.int32))
+
+    task = rx.make(Many(), max_steps=2)
+    assert task.space.action_dims == 7
+    trainer = rx.PPO(task, train_steps=2, **SMALL)
+    state, data = trainer.init_and_train(jr.key(0))
+    _, rows = eqx.filter_jit(trainer.collect)(state)
+    gears = rows.action["gears"]
+    assert gears.shape == (8, 4, 2) and gears[..., 0].max() == 2
+    assert gears[..., 1].max() == 1
+    assert jnp.abs(rows.action["push"]).max() <= 1 < jnp.abs(rows.output["push"]).max()
+    assert jnp.all(jnp.isfinite(data["metrics"]["policy_loss"]))
+
+
+def test_two_devices() -> None:
+    """Environments and minibatches are divided, and nothing else changes."""
+    one = _ppo(_cartpole(5)).init_and_train(jr.key(0))
+    two = _ppo(_cartpole(5), n_devices=2).init_and_train(jr.key(0))
+    assert close(one, two)
+    assert same(one[0].streams.key, two[0].streams.key)
+
+
+def test_metrics_of_episodes() -> None:
+    """Means over the episodes that ended; the last known one where none did."""
+    trainer = _ppo(_cartpole(12), 6)
+    state = trainer.initialize(jr.key(0))
+    returns, known = np.zeros(4), np.nan
+    for step in range(6):
+        streams, rows = eqx.filter_jit(trainer.collect)(state)
+        ended = list[float]()
+        for reward, over in zip(rows.reward, rows.over, strict=True):
+            returns = returns + np.asarray(reward)
+            ended += returns[np.asarray(over)].tolist()
+            returns = np.where(over, 0.0, returns)
+        state, metrics = eqx.filter_jit(trainer.train_step)(state, jr.key(step))
+        known = np.mean(ended) if ended else known
+        assert int(metrics["episodes"]) == len(ended)
+        assert np.allclose(metrics["episode_return"], known, equal_nan=True)
+        assert np.allclose(metrics["episode_length"], known, equal_nan=True)
+
+
+def test_a_killed_run_goes_on_exactly(tmp_path: Any) -> None:
+    """Environments, optimiser, statistics and counters are all in a checkpoint."""
+    kws = {"normalize_obs": True, "scale_rewards": True}
+    whole = _ppo(updates=6, **kws).init_and_train(jr.key(0))[0]
+    saver = lambda: rx.Checkpointer(tmp_path, every=2)
+    _ppo(updates=4, callbacks=saver(), **kws).init_and_train(jr.key(0))
+    resumed = _ppo(updates=6, callbacks=saver(), **kws).init_and_train(jr.key(0))[0]
+    assert same(resumed, whole)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"num_minibatches": 5}, "`num_minibatches` .*must divide.* 2048, but got 5"),
+    ({"total_timesteps": 2000}, "must be at least 2048, .*but got 2000"),
+    ({"gamma": 0.0}, "`gamma` of `PPO` must be .*above 0 and at most 1, but got 0"),
+    ({"gamma": 1.5}, "`gamma` .*at most 1, but got 1.5"),
+    ({"learning_rate": -1.0}, "`learning_rate` .*at least 0, but got -1"),
+    ({"clip_eps": 0}, "`clip_eps` .*above 0, but got 0"),
+    ({"num_envs": 0}, "`num_envs` .*at least 1, but got 0"),
+    ({"num_envs": 3, "n_devices": 2}, "`num_envs` .*multiple of `n_devices`"),
+    ({"critic": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "critic must return one"),
+    ({"actor": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "return 2 scores.*shape"),
+    ({"actor": "mlp"}, "`actor` .*must be an `equinox.Module`.*got 'mlp'"),
+    ({"actor": eqx.nn.MLP}, "MLP.* cannot be called with one key"),
+    ({"actor": Memory, "critic": _net("scalar")}, "`critic` must be left out"),
+    ({"actor": Memory, "num_minibatches": 32}, "recurrent network's sequences"),
+    ({"total_timestep": 5000}, "no argument `total_timestep`.*'total_timesteps'"),
+]
+
+
+@pytest.mark.parametrize(("kws", "message"), WRONG, ids=lambda x: str(x)[:30])
+def test_wrong_arguments(kws: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        rx.PPO("CartPole-v1", **{"total_timesteps": 5000, **kws})
+
+
+def test_no_number_of_steps() -> None:
+    with pytest.raises(TypeError, match="`total_timesteps` of `PPO` must be given"):
+        rx.PPO("CartPole-v1")
+
+
+class Sure(rx.BasePolicy[None]):
+    """A policy that returns its action, and so has no distribution."""
+
+    weight: Any = eqx.field(default_factory=lambda: jnp.ones(4))
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return (self.weight @ obs > 0).astype(jnp.int32), state
+
+
+def test_an_actor_without_a_distribution() -> None:
+    with pytest.raises(TypeError, match="must have a distribution.*int32"):
+        rx.PPO("CartPole-v1", 5000, actor=Sure())
