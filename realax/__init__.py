@@ -14,11 +14,16 @@ with _install_import_hook("realax", "realax._check.lazily"):
         MisfitError as MisfitError,
     )
     from .policies import (
+        AbstractDistribution as AbstractDistribution,
         BasePolicy as BasePolicy,
+        Categorical as Categorical,
+        Joint as Joint,
         MLPPolicy as MLPPolicy,
+        Normal as Normal,
         NormalizedPolicy as NormalizedPolicy,
         ObsStats as ObsStats,
         RNNPolicy as RNNPolicy,
+        TanhNormal as TanhNormal,
     )
     from .tasks import (
         ENV_SPACES as ENV_SPACES,
