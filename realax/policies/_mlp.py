@@ -14,18 +14,18 @@ from ._base import BasePolicy, check_obs
 
 
 class MLPPolicy(BasePolicy[None]):
-    """A multi-layer perceptron from observation to action, without memory.
+    """A multi-layer perceptron that maps observations to actions, without memory.
 
     **Arguments:**
 
-    - `obs_dims`, `action_dims`: sizes of the flattened observation and of the output;
-        `rx.ENV_SPACES[name]` knows both.
+    - `obs_dims`, `action_dims`: sizes of the flattened observation and of the output:
+        the first two of `rx.ENV_SPACES[name]`.
     - `width`: the size of each hidden layer.
-    - `depth`: how many hidden layers; 0 makes a linear policy.
-    - `activation`: applied after each hidden layer; the output is linear.
-    - `key`: initialises the weights (uniformly, as `equinox.nn.Linear` does).
+    - `depth`: the number of hidden layers; 0 makes a linear policy.
+    - `activation`: the function after each hidden layer; the output is linear.
+    - `key`: the key of the initial weights, uniform as in `equinox.nn.Linear`.
 
-    **Raises:** `ValueError` where a size is not positive.
+    **Raises:** `ValueError` for a size that is not positive.
     """
 
     mlp: eqx.nn.MLP
@@ -52,13 +52,13 @@ class MLPPolicy(BasePolicy[None]):
         )
 
     def initialize(self, key: PRNGKeyArray) -> None:
-        """`None`: nothing is remembered."""
+        """Return `None`, because the policy has no memory."""
         del key
 
     def __call__(
         self, obs: Float[Array, " obs"], state: None, key: PRNGKeyArray
     ) -> tuple[Float[Array, " act"], None]:
-        """The network's output for one observation; `key` is not used."""
+        """Return the network's output for one observation; `key` is not used."""
         del key
         check_obs(obs, int(self.mlp.in_size))
         return self.mlp(obs), state

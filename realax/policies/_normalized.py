@@ -1,7 +1,7 @@
-"""Running statistics of observations, and the policy that they are frozen into.
+"""Running statistics of observations, and the policy that normalises by them.
 
-Whoever trains keeps `ObsStats` in its state, plays policies bound to them, and lets
-them absorb the `Moments` of the observations that were met.
+A trainer keeps `ObsStats` in its state, evaluates policies that are bound to them, and
+updates them with the `Moments` of the observations.
 """
 
 from typing import Any
@@ -16,17 +16,17 @@ from .._types import PRNGKeyArray, Tree
 from ._base import BasePolicy, Decision
 
 
-# In standard deviations: beyond, an observation says no more than that it is far away.
+# In standard deviations. Larger values are clipped.
 _FARTHEST = 10.0
 
 
 class Moments(eqx.Module):
-    """Sums over the observations of live steps, any leading axes of episodes first.
+    """Sums over the observations of episodes, with any leading axes of episodes.
 
     - `count`: the number of steps.
     - `origin`: the first observation of the episode.
-    - `total`, `squares`: the sums of the differences from it and of their squares.
-        Differences are small, so that their sums lose little in float32.
+    - `total`, `squares`: the sums of the differences from it, and of their squares.
+        Differences are small, so that their sums lose little precision in float32.
     """
 
     count: Float[Array, "*episodes"]
@@ -36,12 +36,12 @@ class Moments(eqx.Module):
 
     @staticmethod
     def before(obs: Float[Array, " obs"]) -> "Moments":
-        """The sums before the first step of an episode, whose observation is `obs`."""
+        """Return the sums before the first step, whose observation is `obs`."""
         zero = jnp.zeros_like(obs)
         return Moments(jnp.zeros(()), obs, zero, zero)
 
     def with_obs(self, obs: Float[Array, " obs"]) -> "Moments":
-        """The sums with one more observation of the same episode."""
+        """Return the sums with one more observation of the same episode."""
         offset = obs - self.origin
         return Moments(
             self.count + 1,
@@ -52,11 +52,11 @@ class Moments(eqx.Module):
 
     @staticmethod
     def of(obs: Float[Array, "steps *streams obs"]) -> "Moments":
-        """The sums over collected observations, such as a learner's rollout.
+        """Return the sums over collected observations, such as a learner's rollout.
 
         **Arguments:**
 
-        - `obs`: at least one step, steps first; any axes of streams in between.
+        - `obs`: the observations of at least one step; steps are the first axis.
         """
         offset = obs - obs[0]
         count = jnp.full(obs.shape[1:-1], obs.shape[0], jnp.result_type(float))
@@ -78,17 +78,17 @@ class ObsStats(eqx.Module):
     spread: Float[Array, "*pop obs"]
 
     def normalize(self, obs: Array) -> Array:
-        """An observation in standard deviations from the mean, at most 10."""
+        """Return an observation in standard deviations from the mean, clipped at 10."""
         variance = jnp.where(self.count > 1, self.spread / self.count, 1.0)
         scaled = (obs - self.mean) / jnp.sqrt(variance + 1e-8)
         return jnp.clip(scaled, -_FARTHEST, _FARTHEST)
 
     def bind[P](self, params: P) -> "NormalizedPolicy[P]":
-        """`params` with these statistics frozen into them."""
+        """Return a policy that normalises its observations by these statistics."""
         return NormalizedPolicy(params, self)
 
     def bind_population[P](self, population: P, pop: int) -> "NormalizedPolicy[P]":
-        """A population with these statistics frozen into each of its individuals.
+        """Return a population whose individuals normalise by these statistics.
 
         **Arguments:**
 
@@ -99,7 +99,7 @@ class ObsStats(eqx.Module):
         return stats.bind(population)
 
     def absorb(self, moments: Moments) -> "ObsStats":
-        """The statistics with the observations of more episodes.
+        """Return the statistics with the observations of more episodes added.
 
         Episodes whose observations are not finite are left out.
 
@@ -135,17 +135,16 @@ class ObsStats(eqx.Module):
 
 
 def no_obs(dims: int) -> ObsStats:
-    """The statistics of no observation. Normalising by them changes next to nothing."""
+    """Return the statistics of no observation. Normalising by them changes little."""
     return ObsStats(jnp.zeros(()), jnp.zeros((dims,)), jnp.zeros((dims,)))
 
 
 class NormalizedPolicy[P](BasePolicy[Any]):
-    """A policy whose observations are normalised before it sees them.
+    """A policy that gets normalised observations.
 
     **Arguments:**
 
-    - `policy`: a policy; or parameters, of which an environment task's `model_factory`
-        makes one.
+    - `policy`: a policy, or parameters from which the task's `model_factory` makes one.
     - `stats`: the statistics by which observations are normalised.
     """
 
@@ -153,19 +152,19 @@ class NormalizedPolicy[P](BasePolicy[Any]):
     stats: ObsStats
 
     def initialize(self, key: PRNGKeyArray) -> Any:
-        """The first state of `policy`."""
+        """Return the initial state of `policy`."""
         return self._inner.initialize(key)
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """The output of `policy` for the normalised observation."""
+        """Return the output of `policy` for the normalised observation."""
         decision = self.decide(obs, state, key)
         return decision.output, decision.state
 
     def decide(self, obs: Any, state: Any, key: PRNGKeyArray) -> Decision[Any]:
-        """The decision of `policy` for the normalised observation.
+        """Return the decision of `policy` for the normalised observation.
 
-        **Raises:** `ValueError` for an observation that is not the flat vector which
-        the statistics are of.
+        **Raises:** `ValueError` if the observation is not a flat vector of the size of
+        the statistics.
         """
         expected = self.stats.mean.shape
         if getattr(obs, "shape", None) != expected:

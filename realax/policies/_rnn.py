@@ -14,18 +14,18 @@ from ._base import BasePolicy, check_obs
 
 
 class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
-    """A gated recurrent unit with a linear output: a policy that remembers.
+    """A gated recurrent unit with a linear output: a policy with memory.
 
     Its memory starts at zero with each episode.
 
     **Arguments:**
 
-    - `obs_dims`, `action_dims`: sizes of the flattened observation and of the output;
-        `rx.ENV_SPACES[name]` knows both.
+    - `obs_dims`, `action_dims`: sizes of the flattened observation and of the output:
+        the first two of `rx.ENV_SPACES[name]`.
     - `hidden`: the size of the memory.
-    - `key`: initialises the weights (uniformly, as equinox does).
+    - `key`: the key of the initial weights, uniform as in equinox.
 
-    **Raises:** `ValueError` where a size is not positive.
+    **Raises:** `ValueError` for a size that is not positive.
 
     Source: K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for
     Statistical Machine Translation, arXiv:1406.1078.
@@ -50,7 +50,7 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
         self.head = eqx.nn.Linear(size, cast(int, action_dims), key=head_key)
 
     def initialize(self, key: PRNGKeyArray) -> Float[Array, " hidden"]:
-        """An empty memory, shape `(hidden,)`; `key` is not used."""
+        """Return a memory of zeros, of shape `(hidden,)`; `key` is not used."""
         del key
         return jnp.zeros(self.cell.hidden_size, self.head.weight.dtype)
 
@@ -60,9 +60,9 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
         state: Float[Array, " hidden"],
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, " act"], Float[Array, " hidden"]]:
-        """The output for one observation, and the memory after it."""
+        """Return the output for one observation, and the next memory."""
         del key
         check_obs(obs, self.cell.input_size)
-        # In other numbers than the weights', the memory would change its type.
+        # The memory would change its type with observations of another dtype.
         state = self.cell(obs.astype(state.dtype), state)
         return self.head(state), state

@@ -21,7 +21,10 @@ SIGNATURE = "(params, key, data) -> (value, aux)"
 if TYPE_CHECKING:
 
     class _Directed:
-        """Outside of the dataclass: a class attribute would be taken for a field."""
+        """Declares `maximize` for type checkers.
+
+        It stands outside the dataclass, which would treat it as a field.
+        """
 
         maximize: bool
 
@@ -34,38 +37,36 @@ else:
 class AbstractTask[P](_Directed, eqx.Module):
     """Maps parameters to a scalar value and auxiliary output.
 
-    A subclass writes `__call__` and says its direction with `maximize`, and may
-    override `evaluate` where it has a faster way for many parameters at once. A plain
-    function `(params, key, data) -> (value, aux)` is a task too and is minimised:
-    trainers make a `FunctionTask` of it by `as_task`.
+    A subclass defines `__call__` and its direction `maximize`, and may override
+    `evaluate` if many parameters can be evaluated faster at once. A plain function
+    `(params, key, data) -> (value, aux)` is a task too and is minimised: trainers
+    convert it to a `FunctionTask` by `as_task`.
 
-    The properties below are overridden by a property or a class attribute, not by a
-    field.
+    Override the properties below by a property or a class attribute, not by a field.
     """
 
     @abc.abstractmethod
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
-        """One evaluation.
+        """Evaluate the parameters once.
 
         **Arguments:**
 
         - `params`: the parameters or model under test.
-        - `key`: all randomness comes from it.
+        - `key`: the source of all randomness.
         - `data`: the `data` of the trainer's run.
 
-        **Returns:** The value, shape `()`, and aux: a tree of arrays, or `None`.
+        **Returns:** The value, of shape `()`, and the aux: a tree of arrays, or `None`.
         """
 
     @property
     def stochastic(self) -> bool:
-        """Whether the value depends on the key.
+        """True if the value depends on the key.
 
-        By default this is read off the code of `__call__` and `evaluate`: True where
-        one of them uses its keys. The best value so far of a task that draws random
-        numbers is a lucky draw as well, so that evolution is judged by the means of
-        its generations.
+        By default the code of `__call__` and `evaluate` is inspected: True if one of
+        them uses its keys. The best value of a task that draws random numbers is partly
+        luck, so evolution is then judged by the mean of each generation.
         """
         kind = type(self)
         own = kind.evaluate is not AbstractTask.evaluate
@@ -75,9 +76,9 @@ class AbstractTask[P](_Directed, eqx.Module):
 
     @property
     def differentiable(self) -> bool:
-        """Whether training by gradient can learn from the value; True, by default.
+        """True, the default, if gradient training can learn from the value.
 
-        Gradient trainers refuse a task of which this is False.
+        Gradient trainers refuse a task for which this is False.
         """
         return True
 
@@ -88,33 +89,33 @@ class AbstractTask[P](_Directed, eqx.Module):
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """XLA's options for runs on this task, values by name; none, by default.
+        """XLA's options for runs on this task, by name; none by default.
 
-        A trainer's whole runs are compiled with them. They are for speed, and a run
-        may differ in its last bits with them; one that lets XLA assume that there is
-        no NaN and no infinity takes away the trainer's guards against those.
+        Whole runs of a trainer are compiled with them. They make runs faster, and may
+        change the last bits of a result. An option that lets XLA assume that there is
+        no NaN and no infinity disables the trainer's guards against those.
 
         A trainer that is itself traced, by `jit`, `vmap`, `grad` or a task, is compiled
-        without them: give them to the outermost `jax.jit(..., compiler_options=...)`.
+        without them: pass them to the outermost `jax.jit(..., compiler_options=...)`.
         """
         return {}
 
     @property
     def display_name(self) -> str:
-        """The task's name in messages, in backticks; its class by default."""
+        """The task's name in messages, in backticks; by default that of its class."""
         return name_of(self)
 
     def draw(
         self, data: Tree, key: PRNGKeyArray, step: Step
     ) -> "tuple[AbstractTask[P], Tree]":
-        """The task and the data of one step of training.
+        """Return the task and the data of one training step.
 
-        Both stay as they are by default; a `Minibatch` gives its loss and a batch.
+        By default both are unchanged; `Minibatch` returns its loss and a batch.
 
         **Arguments:**
 
         - `data`: the `data` of the trainer's run.
-        - `key`: decides the order of the examples; the same in every step.
+        - `key`: the key of the order of the examples, the same in every step.
         - `step`: the number of steps before this one.
         """
         del key, step
@@ -123,16 +124,16 @@ class AbstractTask[P](_Directed, eqx.Module):
     def checked_call(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
-        """The result of `__call__`, the value in jax's default float dtype.
+        """Return the result of `__call__`, its value in jax's default float dtype.
 
-        **Raises:** `TypeError` for a result that is no `(value, aux)`, while tracing.
+        **Raises:** `TypeError`, while tracing, if the result is not `(value, aux)`.
         """
         return checked_result(self(params, key, data), self.display_name)
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> tuple[Float[Array, "pop reps"], Tree]:
-        """Evaluations of every individual of a population, several times each.
+        """Evaluate every individual of a population, once for each of its keys.
 
         **Arguments:**
 
@@ -140,7 +141,7 @@ class AbstractTask[P](_Directed, eqx.Module):
         - `keys`: one key for each individual and repetition.
         - `data`: shared by all of them.
 
-        **Returns:** The values, shape `(pop, reps)`, and the aux with the same two
+        **Returns:** The values, of shape `(pop, reps)`, and the aux with the same two
         leading axes.
         """
         return map_jobs(
@@ -153,9 +154,9 @@ def map_jobs(
     population: Tree,
     keys: Key[Array, "pop reps"],
 ) -> Any:
-    """A function of `(params, key)` mapped over a population and its repetitions.
+    """Map a function of `(params, key)` over a population and its repetitions.
 
-    **Returns:** A tree like the function's, with the leading axes `(pop, reps)`.
+    **Returns:** A tree like the function's result, with leading axes `(pop, reps)`.
     """
     pop, reps = keys.shape
     arrays, static = eqx.partition(population, eqx.is_array)
@@ -169,35 +170,67 @@ def map_jobs(
 
 
 def checked_result(result: Any, name: str) -> tuple[Scalar, Tree]:
-    """A task's `(value, aux)`, the value in jax's default float dtype.
+    """Return a task's `(value, aux)`, the value in jax's default float dtype.
 
-    **Raises:** `TypeError` for anything else, which names the task by `name`.
+    **Raises:** `TypeError` for any other result. The message calls the task `name`.
+    """
+    value, aux = checked_pair(result, name, SIGNATURE)
+    value = checked_value(value, (), f"the value that {name} returns")
+    check_arrays(aux, f"the aux of {name}")
+    return value, aux
+
+
+def checked_pair(result: Any, name: str, pair: str) -> tuple[Any, Tree]:
+    """Return the result of a task, after a check that it is a pair.
+
+    **Arguments:**
+
+    - `result`: anything.
+    - `name`, `pair`: the function that returned it and its signature, for messages.
+
+    **Raises:** `TypeError` for anything but a pair.
     """
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
-            f"{name} must return a pair {SIGNATURE}, but it returned "
-            f"{describe(result)}. Return `value, None` where there is no aux."
+            f"{name} must return a pair {pair}, but got {describe(result)}. Return "
+            "`None` as the aux if there is none."
         )
-    value, aux = result
-    if not (eqx.is_array_like(value) and jnp.shape(value) == ()):
+    return result
+
+
+def checked_value(value: Any, shape: tuple[int, ...], phrase: str) -> Array:
+    """Return a value, or the values of a population, in jax's default float dtype.
+
+    **Arguments:**
+
+    - `value`: anything.
+    - `shape`: the shape that it must have: `()`, or that of the population's keys.
+    - `phrase`: its name in messages.
+
+    **Raises:** `TypeError` for another shape, and for complex numbers.
+    """
+    if not eqx.is_array_like(value) or jnp.shape(value) != shape:
+        expected = f"numbers of shape (pop, reps) = {shape}"
+        remedy = "Return one for each of `keys`."
+        if shape == ():
+            expected = "a number of shape ()"
+            remedy = "Sum or average it: `jnp.mean(value)`."
         raise TypeError(
-            f"the value that {name} returns must be a number of shape (), but "
-            f"got {describe(value)}. Sum or average it: `jnp.mean(value)`."
+            f"{phrase} must be {expected}, but got {describe(value)}. {remedy}"
         )
-    check_arrays(aux, f"the aux of {name}")
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(
-            f"the value that {name} returns must be real, but got "
-            f"{value.dtype}. Take `jnp.real` or `jnp.abs` of it."
+            f"{phrase} must be real, but got {value.dtype}. Take `jnp.real` or "
+            "`jnp.abs`."
         )
-    return value.astype(jnp.result_type(float)), aux
+    return value.astype(jnp.result_type(float))
 
 
 def check_arrays(tree: Tree, what: str) -> None:
     """Refuse leaves that cannot be stacked over steps.
 
-    **Raises:** `TypeError` that names the leaf by its path.
+    **Raises:** `TypeError` that names the path of the first such leaf.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not eqx.is_array_like(leaf):

@@ -38,32 +38,32 @@ class BraxEnv(Protocol):
         ...
 
     def reset(self, rng: Any) -> Any:
-        """The first state."""
+        """Return the first state."""
         ...
 
     def step(self, state: Any, action: Any) -> Any:
-        """The next state."""
+        """Return the next state."""
         ...
 
 
 _BACKENDS = ("generalized", "positional", "spring", "mjx")
-# XLA's YNN kernels make a single large product faster. They slow down the many small
-# ones of a simulation, and their threads take cores from other devices.
+# XLA's YNN kernels make single large matrix products faster. They slow down the many
+# small ones of a simulation, and their threads take cores from other devices.
 _WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 class BraxTask(EnvTask[Params]):
-    """Episodes on a brax environment.
+    """The return of a policy's episode on a brax environment.
 
     **Arguments:**
 
-    - `env`: a name such as `"ant"`, or an instance of `brax.envs.Env`, one's own
-        subclass included. Give an instance without auto-reset or batch wrappers:
-        episodes are ended and mapped over here.
+    - `env`: a name such as `"ant"`, or an instance of `brax.envs.Env`, also of your own
+        subclass. Pass an instance without auto-reset or batch wrappers: the task itself
+        ends episodes and maps over them.
     - `max_steps`, `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`,
         `normalize_obs`, `flatten_obs`: as for every `EnvTask`.
-    - `backend`: the physics, `"generalized"`, `"positional"` (by default), `"spring"`
-        or `"mjx"`, where `env` is a name. An instance has its own.
+    - `backend`: the physics engine if `env` is a name: `"generalized"`, `"positional"`
+        (by default), `"spring"` or `"mjx"`. An instance has its own.
 
     **Raises:** `ValueError` for an unknown name or backend, and for a horizon below 1.
     """
@@ -93,10 +93,10 @@ class BraxTask(EnvTask[Params]):
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """An option that switches XLA's YNN kernels off, on CPU and unless on MJX.
+        """An option that disables XLA's YNN kernels on CPU, except for MJX.
 
-        Empty where `XLA_FLAGS` sets the same option. The option is experimental: the
-        versions of jax that realax allows have it.
+        Empty if `XLA_FLAGS` sets the same option. The option is experimental; all
+        versions of jax that realax supports have it.
         """
         if self.backend == "mjx" or jax.default_backend() != "cpu":
             return {}
@@ -105,11 +105,11 @@ class BraxTask(EnvTask[Params]):
         return dict(_WITHOUT_YNN)
 
     def environment(self) -> Environment:
-        """The environment as `jax-envelope` sees it."""
+        """Return the environment in `jax-envelope`'s form."""
         return _build(self.env, self.backend, self.env_kwargs).environment
 
     def _stopped(self) -> str | None:
-        # Tracing a step takes a second; none of brax's own stops gradients.
+        # Tracing a step takes a second, and no environment of brax stops gradients.
         return None if isinstance(self.env, str) else super()._stopped()
 
 
@@ -123,7 +123,7 @@ def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
     _brax_envs()
     from envelope.adapters.brax_envelope import BraxEnvelope
 
-    # Under jit, what is built here would hold tracers and outlive them in the cache.
+    # Computed at once even under jit, because the cache must not keep tracers.
     with jax.ensure_compile_time_eval(), _quietly():
         if isinstance(env, str):
             instance = _by_name(env, backend, kws.thaw())
@@ -136,9 +136,9 @@ def _build(env: str | BraxEnv, backend: str, kws: Frozen) -> _Suite:
 
 
 def _obs_layout(env: BraxEnv) -> Layout:
-    """The layout of observations, from a reset that is only traced.
+    """Return the layout of observations, from a reset that is only traced.
 
-    brax itself finds their size by a reset that is played operation by operation, which
+    brax itself finds their size by a reset that it runs operation by operation, which
     takes twenty times as long.
     """
     from envelope import Continuous, PyTreeSpace
@@ -169,7 +169,10 @@ def _by_name(name: str, backend: str, kws: dict[str, Any]) -> BraxEnv:
         )
     try:
         return _brax_envs().get_environment(name, backend=backend, **kws)
-    except (TypeError, ValueError) as error:  # a keyword or backend it does not take
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # a wrong keyword or backend
         raise ValueError(
             f"brax's {name!r} cannot be made with `backend={backend!r}` and "
             f"`env_kwargs={kws}`: {error} Every environment but "
@@ -184,15 +187,16 @@ def _check_unwrapped(env: Any) -> None:
         for wrapper in ("AutoResetWrapper", "EpisodeWrapper", "VmapWrapper"):
             if isinstance(env, getattr(training, wrapper)):
                 raise ValueError(
-                    f"`env` comes in brax's {wrapper}, but episodes are ended, reset "
-                    "and mapped over by the task. Use `brax.envs.get_environment(name)`"
-                    ", which has no wrappers, and `max_steps` for the time limit."
+                    f"`env` is wrapped in brax's {wrapper}, but the task itself ends, "
+                    "resets and maps over episodes. Use "
+                    "`brax.envs.get_environment(name)`, which has no wrappers, and "
+                    "`max_steps` for the time limit."
                 )
         env = env.env
 
 
 def brax_names() -> list[str]:
-    """The environments that brax has registered. Imports brax."""
+    """Return the names of the environments that brax has registered. Imports brax."""
     _brax_envs()
     from envelope.adapters.brax_envelope import BraxEnvelope
 
@@ -207,7 +211,10 @@ def _brax_envs() -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Generator[None]:
-    """brax warns that it is unmaintained, and prints which accelerators it lacks."""
+    """Suppress brax's warnings and output.
+
+    It warns that it is unmaintained, and prints which accelerators are missing.
+    """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

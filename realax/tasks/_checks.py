@@ -13,12 +13,12 @@ from ..policies import BasePolicy
 
 
 def environment(what: str, fits: Callable[[Any], bool]) -> Check:
-    """A check for a name, or a hashable environment of one kind.
+    """Return a check for a name, or for a hashable environment of one kind.
 
     **Arguments:**
 
     - `what`: the kind of environment, for messages.
-    - `fits`: returns whether an object is of that kind.
+    - `fits`: a function that returns whether an object is of that kind.
     """
 
     def check(phrase: str, value: Any) -> Any:
@@ -35,13 +35,13 @@ def environment(what: str, fits: Callable[[Any], bool]) -> Check:
             raise TypeError(f"{expected}, but got {describe(value)}.")
         try:
             structure = jax.tree.structure(value)
-            # Of a tree only the structure; its arrays are not hashable.
+            # Only the structure of a tree must be hashable; its arrays never are.
             hash(value if structure == jax.tree.structure(0) else structure)
         except TypeError as error:
             raise TypeError(
                 f"{phrase} must be hashable, because it decides what is compiled, but "
-                f"got a {type(value).__name__}: {error}. Where it is a dataclass, write"
-                " `@dataclass(eq=False)`."
+                f"got a {type(value).__name__}: {error}. If it is a dataclass, write "
+                "`@dataclass(eq=False)`."
             ) from error
         return value
 
@@ -84,9 +84,9 @@ def _kind(policy: Any) -> str:
 
 
 def checked_policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
-    """`policy`, as a `model_factory` made it.
+    """Return the policy that a `model_factory` made.
 
-    **Raises:** `TypeError` for anything but a policy.
+    **Raises:** `TypeError` if it made anything else.
     """
     if not isinstance(policy, BasePolicy):
         raise TypeError(

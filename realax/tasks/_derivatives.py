@@ -17,23 +17,23 @@ from .._types import Tree
 from ._spaces import Layout
 
 
-# Flags of a number in a program: it depends on the inputs by a path along which
-# derivatives pass, or by one that `stop_gradient` cuts.
+# Flags of a variable in a program: it depends on the inputs along a path that
+# derivatives pass, or along one that `stop_gradient` cuts.
 _PASSES, _CUT = 1, 2
 
-# Operations with derivative rules of their own, whatever they compute inside.
+# Operations with their own derivative rules, which hold whatever they compute inside.
 _OWN_RULES = ("custom_jvp_call", "custom_vjp_call")
 
-# The parameters in which loops and compiled functions keep the program that they run.
+# The parameters of loops and compiled functions that hold the program they run.
 _INNER = ("body_jaxpr", "jaxpr", "call_jaxpr")
 
 
 def stops_gradients(environment: Any, actions: Layout) -> bool:
-    """Whether some result of a step depends on its inputs by `stop_gradient` alone.
+    """Return whether a result of a step depends on its inputs by `stop_gradient` alone.
 
-    Then derivatives through an episode are wrong, and mostly zero. A `stop_gradient`
-    beside another path, as in the softmax, belongs to a derivative that its author
-    wrote.
+    Derivatives through an episode are then wrong, and mostly zero. A `stop_gradient`
+    beside another path, as in the softmax, is no obstacle: its author chose the
+    derivative.
 
     **Arguments:**
 
@@ -45,14 +45,15 @@ def stops_gradients(environment: Any, actions: Layout) -> bool:
 
 
 def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
-    """`tree` itself, whose derivatives are refused where they would be wrong.
+    """Return `tree`; differentiating it is an error if the derivative would be wrong.
 
     **Arguments:**
 
-    - `stopped`: called where a derivative is taken; returns the reason why it would be
+    - `tree`: anything; only its floating-point arrays can be differentiated.
+    - `stopped`: called when a derivative is taken; returns the reason why it would be
         wrong, as a sentence, or `None`.
 
-    **Raises:** `TypeError` with that reason, where a derivative is taken.
+    **Raises:** `TypeError` with that reason, when a derivative is taken.
     """
     arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
 
@@ -126,7 +127,7 @@ def _smooth(var: Any) -> bool:
 
 
 def _flow(program: Jaxpr, flags: list[int]) -> list[int]:
-    """The flags of a program's outputs, from the flags of its inputs."""
+    """Return the flags of a program's outputs, given the flags of its inputs."""
     known: dict[Any, int] = dict(zip(program.invars, flags, strict=True))
 
     def read(var: Any) -> int:
@@ -152,7 +153,7 @@ def _through(equation: Any, flags: list[int]) -> list[int]:
         return [everything] * len(equation.outvars)
     program = _program(inner[0])
     if name in ("scan", "while") or len(program.invars) != len(flags):
-        # In a loop each round's numbers follow from all those of the round before.
+        # In a loop, each variable may depend on all those of the iteration before.
         flags = [everything * _smooth(var) for var in program.invars]
     return _flow(program, flags)
 

@@ -29,11 +29,11 @@ from ._spaces import EnvSpace, Layout, Layouts
 if TYPE_CHECKING:
     from envelope import Environment
 else:
-    Environment = Any  # `import realax` does not wait for envelope
+    Environment = Any  # `import realax` does not import envelope, which is slow
 
 
-# `class GymnaxTask[P = Any]`, which Python 3.12 cannot write: what plays in a task is
-# seldom known where the task is made.
+# For `class GymnaxTask[P = Any]`, which Python 3.12 cannot express. The type of the
+# parameters is seldom known at the line that makes a task.
 Params = TypeVar("Params", default=Any, infer_variance=True)
 
 
@@ -43,22 +43,22 @@ class EnvTask[P](AbstractObservingTask[P]):
     `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or the
     result of `data_fn` for the `Trajectory`. Nothing after an episode's end is counted.
 
-    Where randomness comes from: the job's `key` splits into three, for the environment,
-    for `policy.initialize`, and for the policy's steps, of which step `t` gets
-    `fold_in(key, t)`. An episode depends on its own key alone.
+    Keys: the episode's `key` is split into three, for the environment, for
+    `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
+    the third. An episode depends on its own key alone.
 
-    This class is abstract: `GymnaxTask`, `BraxTask` and `EnvelopeTask` are its kinds,
-    and `make` finds the right one. Each takes an environment, its own arguments, and
-    these.
+    This class is abstract. `GymnaxTask`, `BraxTask` and `EnvelopeTask` are its
+    subclasses, and `make` finds the right one. Each takes an environment, its own
+    arguments, and these.
 
     **Arguments:**
 
     - `max_steps`: the longest episode, in steps.
-    - `model_factory`: makes a `BasePolicy` from the parameters; by default they are
-        the policy.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default the
+        parameters are the policy.
     - `data_fn`: makes the aux from an episode's `Trajectory`; only its result is kept.
-    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`: by keyword, as
-        `EnvOptions` describes them.
+    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`: keywords, which
+        `EnvOptions` describes.
     """
 
     max_steps: int = eqx.field(static=True)
@@ -80,9 +80,9 @@ class EnvTask[P](AbstractObservingTask[P]):
         data_fn: Callable[[Trajectory], Tree] | None,
         options: EnvOptions,
     ):
-        """Fill the fields that all kinds share, of arguments that were checked.
+        """Set the fields of all subclasses, from arguments that were checked before.
 
-        **Raises:** `ValueError` for options that exclude one another.
+        **Raises:** `ValueError` for options that exclude each other.
         """
         self.max_steps = int(max_steps)
         self.model_factory = model_factory
@@ -101,25 +101,25 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     @abc.abstractmethod
     def environment(self) -> Environment:
-        """The environment as `jax-envelope` sees it."""
+        """Return the environment in `jax-envelope`'s form."""
 
     @property
     def maximize(self) -> bool:
-        """True: a return is better when it is larger."""
+        """True, because a larger return is better."""
         return True
 
     @property
     def stochastic(self) -> bool:
-        """True: episodes begin at random."""
+        """True, because episodes begin at random."""
         return True
 
     @property
     def differentiable(self) -> bool:
-        """Whether derivatives of the return are right, and of use for training.
+        """True if derivatives of the return are correct and useful for training.
 
-        False where actions are discrete choices, of which the derivative is 0; and
-        where the environment stops gradients, as most of gymnax's do, so that the
-        derivative through an episode would be wrong. There, taking it is an error.
+        False if actions are discrete choices, whose derivative is 0, and if the
+        environment stops gradients, as most of gymnax's do: the derivative through an
+        episode would be wrong, and taking it is an error.
         """
         return self.obstacle is None
 
@@ -131,7 +131,7 @@ class EnvTask[P](AbstractObservingTask[P]):
         return self._stopped()
 
     def _stopped(self) -> str | None:
-        """A sentence that the environment stops gradients, where it does."""
+        """Return a sentence that the environment stops gradients, or `None`."""
         if not stops_gradients(self.environment(), self.action_layout):
             return None
         return "the environment stops gradients in its step."
@@ -144,10 +144,10 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     @property
     def obs_shape(self) -> Tree:
-        """The shape and dtype of an observation as policies get it.
+        """The shape and dtype of the observations that policies get.
 
-        A `jax.ShapeDtypeStruct`, or with `flatten_obs=False` a tree of them, as the
-        environment's observation is.
+        A `jax.ShapeDtypeStruct`, or with `flatten_obs=False` a tree of them with the
+        structure of the environment's observation.
         """
         rules = self.rules()
         return jax.eval_shape(
@@ -156,21 +156,21 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     @property
     def obs_stats(self) -> ObsStats | None:
-        """The statistics of no observation, with `normalize_obs`; else `None`."""
+        """The statistics of no observation; `None` without `normalize_obs`."""
         return no_obs(self.obs_layout.size) if self.normalize_obs else None
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
-        """The return of one episode, and its aux.
+        """Play one episode, and return its return and its aux.
 
         **Arguments:**
 
-        - `params`: the policy, or with a `model_factory` what that makes a policy from.
+        - `params`: the policy, or the input of the `model_factory`.
         - `key`: the episode's key.
         - `data`: not used.
 
-        **Raises:** `TypeError` where it is differentiated and the environment stops
+        **Raises:** `TypeError` if it is differentiated although the environment stops
         gradients.
         """
         del data
@@ -180,12 +180,13 @@ class EnvTask[P](AbstractObservingTask[P]):
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> tuple[Float[Array, "pop reps"], Tree]:
-        """The returns of every individual, and their aux.
+        """Play the episodes of a population, and return their returns and their aux.
 
-        Episodes are played in `lanes` side by side: a lane whose episode is over takes
-        the next one, so that short episodes do not wait for long ones, and memory
-        follows the lanes and not the population. Each episode is the one that
-        `task(params, key)` plays. With `data_fn`, or `lanes=0`, all are played at once.
+        Episodes are played in parallel lanes: when an episode ends, its lane takes the
+        next one, so that short episodes do not wait for long ones, and memory grows
+        with the lanes and not with the population. Each episode is the one that
+        `task(params, key)` plays. With `data_fn`, or `lanes=0`, all episodes are played
+        at once.
         """
         if not self._plays_in_lanes(keys):
             return super().evaluate(population, keys, data)
@@ -195,7 +196,7 @@ class EnvTask[P](AbstractObservingTask[P]):
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> Evaluation:
-        """The result of `evaluate`, and the sums over the observations of live steps.
+        """Evaluate a population as `evaluate`, and sum up the observations.
 
         **Arguments:**
 
@@ -214,17 +215,17 @@ class EnvTask[P](AbstractObservingTask[P]):
         return Evaluation(*map_jobs(job, population, keys))
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
-        """One episode, step by step: the one that `task(params, key)` scores."""
+        """Play the same episode as `task(params, key)`, and return all of its steps."""
         _, trajectory = self._play(params, key, collect=True)
         return cast(Trajectory, trajectory)
 
     def begin_streams(self, params: P, keys: Key[Array, " streams"]) -> Stream:
-        """Endless streams of episodes for learners, before their first step.
+        """Return endless streams of episodes for learners, before their first step.
 
         **Arguments:**
 
         - `params`: as for a call of the task.
-        - `keys`: a key for each stream. Its episode `n` is the one that
+        - `keys`: a key for each stream. Episode `n` of its stream is the one that
             `task(params, fold_in(key, n))` plays.
         """
         return begin_streams(self.rules(), self.policy_of(params), keys)
@@ -232,19 +233,18 @@ class EnvTask[P](AbstractObservingTask[P]):
     def advance_streams(
         self, params: P, streams: Stream, steps: int
     ) -> tuple[Stream, Experience]:
-        """Streams after some more steps, and what happened in these.
+        """Advance streams by some steps, and return the experience of these steps.
 
-        An episode that is over gives way to the next one; its last observation is the
-        `next_obs` of its last step.
+        When an episode ends, the next one begins. The `next_obs` of an episode's last
+        step is its own last observation.
 
         **Arguments:**
 
-        - `params`: as for a call of the task; other ones than before if the learner
-            has changed them.
+        - `params`: as for a call of the task. A learner may change them between calls.
         - `streams`: returned by `begin_streams` or by the previous call.
         - `steps`: the number of steps of each stream.
 
-        **Returns:** The streams, and the `Experience` with the leading axes
+        **Returns:** The streams, and the `Experience` with leading axes
         `(steps, streams)`.
         """
         with readable_errors():
@@ -252,7 +252,7 @@ class EnvTask[P](AbstractObservingTask[P]):
             return advance_streams(self.rules(), policy, streams, steps)
 
     def rules(self) -> Rollout:
-        """The rules of episodes, by which every one of them is played."""
+        """Return the rules of all episodes of this task."""
         environment = guarded(self.environment(), self._stopped)
         return Rollout(
             environment,
@@ -264,9 +264,9 @@ class EnvTask[P](AbstractObservingTask[P]):
         )
 
     def policy_of(self, params: Any) -> BasePolicy[Any]:
-        """The policy that `model_factory` makes from parameters.
+        """Return the policy that `model_factory` makes from parameters.
 
-        **Raises:** `TypeError` for anything but a policy.
+        **Raises:** `TypeError` if it makes anything else.
         """
         stats = None
         if isinstance(params, NormalizedPolicy):
@@ -281,7 +281,7 @@ class EnvTask[P](AbstractObservingTask[P]):
     def _scored(
         self, params: Any, key: PRNGKeyArray, *, count: bool
     ) -> tuple[Episode, Tree]:
-        """An episode at its end, and its aux."""
+        """Play an episode, and return its last state and its aux."""
         if self.data_fn is None:
             episode, _ = self._play(params, key, collect=False, count=count)
             return episode, {"length": episode.length}
@@ -298,5 +298,5 @@ class EnvTask[P](AbstractObservingTask[P]):
             )
             total = played[0].total
             if self.action_layout.chooses and not isinstance(total, Tracer):
-                jax.block_until_ready(total)  # raises its error, if there is one
+                jax.block_until_ready(total)  # raises the error of a wrong action
             return played

@@ -1,4 +1,4 @@
-"""Environments of every suite that jax-envelope adapts, and one's own, as tasks."""
+"""Environments of jax-envelope, of any suite or your own, as tasks."""
 
 import importlib.util
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ._rollout import Trajectory
 from ._spaces import Layouts, layouts_of
 
 
-# The module that comes with a suite, and the remedy where it is missing.
+# The module of each optional suite, and the remedy if it is missing.
 _EXTRA = "`pip install 'realax[{}]'` brings it."
 _SUITES = {
     "craftax": ("craftax", _EXTRA.format("craftax")),
@@ -29,26 +29,26 @@ _SUITES = {
 
 
 def is_environment(value: Any) -> bool:
-    """True for an environment of jax-envelope. Imports envelope."""
+    """Return whether an object is an environment of jax-envelope. Imports envelope."""
     from envelope import Environment
 
     return isinstance(value, Environment)
 
 
 class EnvelopeTask(EnvTask[Params]):
-    """Episodes on any `envelope.Environment`.
+    """The return of a policy's episode on any `envelope.Environment`.
 
     **Arguments:**
 
-    - `env`: `"suite::name"`, such as `"jumanji::Snake-v1"`, or an environment, one's
-        own subclass of `envelope.Environment` included. An environment's arrays are
-        leaves of the task.
+    - `env`: `"suite::name"`, such as `"jumanji::Snake-v1"`, or an environment, also of
+        your own subclass of `envelope.Environment`. An environment's arrays are leaves
+        of the task.
     - `max_steps`: the longest episode, in steps; the suite's own horizon if `None`.
     - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
         `flatten_obs`: as for every `EnvTask`.
 
-    **Raises:** `ValueError` for an unknown suite or name and for a missing or
-    impossible horizon; `ImportError` that names the extra to install.
+    **Raises:** `ValueError` for an unknown suite or name, and for a missing or
+    impossible horizon; `ImportError`, which names the remedy, if the suite is missing.
     """
 
     env: Any
@@ -78,7 +78,7 @@ class EnvelopeTask(EnvTask[Params]):
         super().__init__(suite.layouts, max_steps, model_factory, data_fn, options)
 
     def environment(self) -> Environment:
-        """The environment itself."""
+        """Return the environment."""
         if isinstance(self.env, str):
             return _build(self.env, self.env_kwargs).environment
         return self.env
@@ -95,9 +95,9 @@ def _look(environment: Any) -> _Suite:
 
 
 def _horizon(env: Any, environment: Any, kws: Frozen) -> int | None:
-    """The suite's own horizon; `None` without one."""
+    """Return the suite's own horizon, or `None` if it has none."""
     if isinstance(env, str) and env.startswith("navix::"):
-        # envelope says 100 for all of them.
+        # envelope reports 100 for all environments of navix.
         import navix  # pyright: ignore[reportMissingModuleSource]
 
         return int(navix.make(env.removeprefix("navix::"), **kws.thaw()).max_steps)
@@ -123,8 +123,8 @@ def _build(name: str, kws: Frozen) -> _Suite:
         raise ValueError(
             f"{suite} has no environment {env_name!r}. {closest(env_name, names)}"
         )
-    # Under jit, what is built here would hold tracers and outlive them in the cache.
+    # Computed at once even under jit, because the cache must not keep tracers.
     with jax.ensure_compile_time_eval():
-        # The time limit stays with the suite's `default_max_steps`: episodes are ended
-        # by the rollout.
+        # Without the suite's time limit, because the rollout ends episodes. The suite's
+        # `default_max_steps` still reports it.
         return _look(create(name, kws.thaw(), max_episode_steps=None))

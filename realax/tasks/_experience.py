@@ -1,4 +1,4 @@
-"""Endless streams of steps for learners: an episode that is over gives way to the next.
+"""Endless streams of steps for learners: when an episode ends, the next one begins.
 
 Episode `n` of a stream with key `key` is the one that `task(params, fold_in(key, n))`
 plays, as long as the parameters stay the same. An episode in which a number is not
@@ -20,7 +20,7 @@ from ._rollout import Episode, Experience, Rollout, arrays_of, job_keys, rest_of
 
 
 class Stream(eqx.Module):
-    """A sequence of episodes, where it is. All leaves are arrays.
+    """The state of an endless sequence of episodes. All leaves are arrays.
 
     - `episode`: the arrays of the episode in progress.
     - `key`: the stream's key.
@@ -37,13 +37,15 @@ class Stream(eqx.Module):
 def begin_streams(
     rules: Rollout, policy: BasePolicy[Any], keys: Key[Array, " streams"]
 ) -> Stream:
-    """Streams before their first step, side by side.
+    """Return streams before their first step.
 
     **Arguments:**
 
     - `rules`: the rules of their episodes.
     - `policy`: the policy that will play.
-    - `keys`: a key for each.
+    - `keys`: a key for each stream.
+
+    **Returns:** The streams, with the leading axis `streams` on every leaf.
     """
     first = jnp.zeros((), jnp.int32)
     return jax.vmap(lambda key: _begun(rules, policy, key, first))(keys)
@@ -52,20 +54,19 @@ def begin_streams(
 def advance_streams(
     rules: Rollout, policy: BasePolicy[Any], streams: Stream, steps: int
 ) -> tuple[Stream, Experience]:
-    """Streams after some more steps, and the experience of these.
+    """Advance streams by some steps, and return the experience of these steps.
 
-    The environments are reset only after steps at which some episode ends.
+    The environments are reset only after steps at which an episode ends.
 
     **Arguments:**
 
     - `rules`: the rules of their episodes.
-    - `policy`: the policy that plays. It may be another one than before; an episode in
-        progress goes on with its policy state.
+    - `policy`: the policy that plays. It may differ from the one before; an episode in
+        progress keeps its policy state.
     - `streams`: the streams so far.
     - `steps`: the number of steps.
 
-    **Returns:** The streams, and the experience with the leading axes
-    `(steps, streams)`.
+    **Returns:** The streams, and the experience with leading axes `(steps, streams)`.
     """
     outline = eqx.filter_eval_shape(
         lambda: rules.begin(policy, streams.key[0], streams.key[0])

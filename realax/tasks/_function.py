@@ -1,9 +1,9 @@
-"""Plain functions as tasks, and the way from anything callable to a task."""
+"""Conversion of functions and other callables to tasks."""
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from .._callables import is_jitted, name_of, unwrapped
 from .._check import no_type_check
@@ -15,28 +15,28 @@ from ._observing import obs_stats_of
 from ._randomness import uses_argument
 
 
+@final
 class FunctionTask[P](AbstractTask[P]):
     """A plain function `(params, key, data) -> (value, aux)` as a task.
 
-    It is minimised and can be trained by gradient. An attribute `maximize`,
-    `stochastic` or `compiler_options` of the function itself says otherwise; one that
-    `functools.wraps` copied from another task does not count, because a decorator may
+    It is minimised and can be trained by gradient. The function's own attributes
+    `maximize`, `stochastic` and `compiler_options` are used if it has them. Those that
+    `functools.wraps` copied from another task are ignored, because a decorator may
     change what is computed.
 
     **Arguments:**
 
-    - `function`: any callable with that signature. Make the task by `as_task`, which
-        checks it.
+    - `function`: any callable with that signature. `as_task` checks it first.
     """
 
     function: Callable[..., Any]
 
-    # `checked_call` says better what is wrong with a result.
+    # Unchecked, because `checked_call` has clearer errors.
     @no_type_check
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
-        """The result of the function, as it is."""
+        """Return the result of the function, unchanged."""
         return self.function(params, key, data)
 
     @property
@@ -46,9 +46,9 @@ class FunctionTask[P](AbstractTask[P]):
 
     @property
     def stochastic(self) -> bool:
-        """The function's own `stochastic`, or whether its code uses its key.
+        """The function's own `stochastic`; by default, True if its code uses its key.
 
-        A function whose code cannot be looked into counts as stochastic.
+        A function whose code cannot be inspected counts as stochastic.
         """
         declared = getattr(unwrapped(self.function), "stochastic", None)
         if isinstance(declared, bool):
@@ -57,12 +57,12 @@ class FunctionTask[P](AbstractTask[P]):
 
     @property
     def differentiable(self) -> bool:
-        """True, unless the function completes a task that is not differentiable."""
+        """True, unless jit or `functools.partial` holds a non-differentiable task."""
         return self.obstacle is None
 
     @property
     def obstacle(self) -> str | None:
-        """The obstacle of the task that the function completes, if it does."""
+        """The obstacle of the task inside jit and `functools.partial`, or `None`."""
         inner = unwrapped(self.function)
         return inner.obstacle if isinstance(inner, AbstractTask) else None
 
@@ -77,24 +77,24 @@ class FunctionTask[P](AbstractTask[P]):
         return name_of(unwrapped(self.function))
 
 
-# Its own checks say more than those of the types.
+# Unchecked, because its own checks have clearer errors.
 @no_type_check
 def as_task[P](
     value: Callable[[P, PRNGKeyArray, Any], tuple[Any, Any]], argument: str = "task"
 ) -> AbstractTask[P]:
-    """A task made of anything that may be given as one.
+    """Convert a task or function to an `AbstractTask`.
 
-    An `AbstractTask` stays as it is, also behind `jax.jit` and `eqx.filter_jit`, which
-    compute the same. Any other callable becomes a `FunctionTask`.
+    An `AbstractTask` is returned itself, without `jax.jit` or `eqx.filter_jit` around
+    it, which compute the same. Any other callable becomes a `FunctionTask`.
 
     **Arguments:**
 
     - `value`: a task, or a function `(params, key, data) -> (value, aux)`.
-    - `argument`: the name of the argument it was given as, for messages.
+    - `argument`: the name of the caller's argument, for messages.
 
-    **Raises:** `TypeError` for a class instead of an instance, for what is not
-    callable, for another signature, and for `compiler_options` of the wrong type;
-    `ValueError` for a function around a task with `normalize_obs`.
+    **Raises:** `TypeError` for a class instead of an instance, for an object that is
+    not callable, for another signature, and for `compiler_options` of the wrong type;
+    `ValueError` for a function that decorates a task with `normalize_obs`.
     """
     _check_callable(value, argument)
     inner = _computing_the_same(value)
@@ -110,7 +110,7 @@ def as_task[P](
 
 
 def _computing_the_same(function: Any) -> Any:
-    """The callable behind jit and behind `functools.partial` without arguments."""
+    """Return the callable inside jit and `functools.partial` without arguments."""
     while True:
         if is_jitted(function):
             function = function.__wrapped__
@@ -123,7 +123,7 @@ def _computing_the_same(function: Any) -> Any:
 
 
 def _own_attribute(function: Callable[..., Any], name: str, otherwise: Any) -> Any:
-    """An attribute of a function, unless `functools.wraps` copied it from another."""
+    """Return an attribute of a function, unless `functools.wraps` copied it."""
     function = unwrapped(function)
     found = getattr(function, name, otherwise)
     copied = getattr(getattr(function, "__wrapped__", None), name, None)
@@ -159,7 +159,7 @@ def _check_callable(value: Any, argument: str) -> None:
 def _check_signature(function: Callable[..., Any], name: str, argument: str) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins have no signature to look at
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     try:
         signature.bind(None, None, None)

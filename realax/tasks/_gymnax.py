@@ -41,43 +41,43 @@ class GymnaxEnv(Protocol):
         ...
 
     def reset_env(self, key: Any, params: Any) -> Any:
-        """`(obs, state)`."""
+        """Return `(obs, state)`."""
         ...
 
     def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
-        """`(obs, state, reward, terminated, info)`."""
+        """Return `(obs, state, reward, terminated, info)`."""
         ...
 
     def is_truncated(self, state: Any, params: Any) -> Any:
-        """Whether the time limit is reached."""
+        """Return whether the time limit is reached."""
         ...
 
     def observation_space(self, params: Any) -> Any:
-        """The space of observations."""
+        """Return the space of observations."""
         ...
 
     def action_space(self, params: Any) -> Any:
-        """The space of actions."""
+        """Return the space of actions."""
         ...
 
 
 class GymnaxTask(EnvTask[Params]):
-    """Episodes on a gymnax environment.
+    """The return of a policy's episode on a gymnax environment.
 
     **Arguments:**
 
     - `env`: a name such as `"CartPole-v1"`, or an instance of gymnax's `Environment`,
-        one's own subclass included. Most of gymnax's environments stop gradients.
-        Some of them need not: by name, they do not; of an instance, pass
+        also of your own subclass. Most of gymnax's environments stop gradients. Those
+        that need not do so are made without it by name; as an instance, pass
         `env.with_transition_gradients()`.
     - `max_steps`: the longest episode, in steps; the environment's own horizon if
         `None`.
     - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
         `flatten_obs`: as for every `EnvTask`.
-    - `env_params`: values for some or all of the environment's parameters, a mapping
+    - `env_params`: values for some or all of the environment's parameters: a mapping,
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
-        leaves, to be mapped over or evolved; to be differentiated, where the
-        environment does not stop gradients.
+        leaves, which can be mapped over, evolved, or differentiated if the environment
+        does not stop gradients.
 
     **Raises:** `ValueError` for an unknown name, and for a horizon below 1 or above the
     environment's own.
@@ -109,7 +109,7 @@ class GymnaxTask(EnvTask[Params]):
         super().__init__(suite.layouts, steps, model_factory, data_fn, options)
 
     def environment(self) -> Environment:
-        """The environment as `jax-envelope` sees it, with this task's parameters."""
+        """Return the environment in `jax-envelope`'s form, with the `env_params`."""
         return _build(self.env, self.env_kwargs).environment(self.env_params)
 
     def _stopped(self) -> str | None:
@@ -124,7 +124,7 @@ _SUPPORTS = "supports_transition_gradients"
 
 
 class _Suite(NamedTuple):
-    environment: Callable[[Any], Environment]  # from the environment's parameters
+    environment: Callable[[Any], Environment]  # called with the parameters
     default_params: Any
     layouts: Layouts
 
@@ -133,7 +133,7 @@ class _Suite(NamedTuple):
 def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
     from ._gymnax_adapter import GymnaxAdapter  # imports gymnax, which is slow
 
-    # Under jit, what is built here would hold tracers and outlive them in the cache.
+    # Computed at once even under jit, because the cache must not keep tracers.
     with jax.ensure_compile_time_eval():
         instance: Any = env
         if isinstance(env, str):
@@ -146,7 +146,7 @@ def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
 
 
 def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
-    """The environment's parameters with array leaves, in parts replaced by `given`."""
+    """Return the environment's parameters as arrays, updated by the given ones."""
     known = [field.name for field in dataclasses.fields(defaults)]
     if isinstance(given, Mapping):
         for name in given:
@@ -168,12 +168,12 @@ def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
 
 
 def gymnax_names() -> list[str]:
-    """The environments that gymnax has registered. Imports gymnax, which is slow."""
+    """Return the names that gymnax has registered. Imports gymnax, which is slow."""
     return list(_gymnax().registered_envs)
 
 
 def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
-    """gymnax's environment of that name.
+    """Make gymnax's environment of a name.
 
     **Raises:** `ValueError` for an unknown name or keyword.
     """

@@ -20,10 +20,11 @@ from .._types import PRNGKeyArray
 
 
 class GymnaxAdapter(Environment):
-    """A gymnax environment that reports its time limit apart and never resets itself.
+    """A gymnax environment that never resets itself.
 
-    `jax-envelope`'s own adapter either lifts the time limit, which some observations
-    depend on, or reports it as a termination; and it takes no instance.
+    It reports its time limit as a truncation. `jax-envelope`'s own adapter either
+    removes the time limit, on which some observations depend, or reports it as a
+    termination, and it does not accept instances.
     """
 
     suite: Any = static_field(unsafe=True)
@@ -60,7 +61,7 @@ class GymnaxAdapter(Environment):
 
 
 def _space(space: Any) -> Space:
-    """The envelope space that equals a gymnax space."""
+    """Return the envelope space that equals a gymnax space."""
 
     def convert(space: Any) -> Any:
         match space:

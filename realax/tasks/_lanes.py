@@ -1,4 +1,4 @@
-"""Many episodes in few lanes: a lane whose episode is over takes the next one."""
+"""Many episodes in few lanes: when an episode ends, its lane takes the next one."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,21 +15,23 @@ from ._base import map_jobs
 from ._rollout import Episode, Rollout, arrays_of, job_keys, rest_of
 
 
-# New episodes begin when a lane in so many is free: each time costs a reset of all.
+# New episodes begin when one lane in this many is free, because each refill resets all
+# lanes.
 _FREE = 4
 
 
-# On CPU, more lanes than these make a step slower than they save: measured on gymnax's
-# environments, and on brax's, whose states are large. There a step's time goes with its
+# The default numbers of lanes on CPU: more lanes would cost more time in each step than
+# they save. Measured on gymnax's environments, whose states are small, and on brax's,
+# whose states are large. With large states the time of a step is proportional to the
 # lanes, and lanes that are never refilled wait for the longest episode.
 _SMALL, _FEW_LANES, _MANY_LANES = 100, 32, 64
 
 
 class Played(eqx.Module):
-    """The outcome of episodes, any leading axes of episodes first.
+    """The outcomes of episodes, with any leading axes of episodes.
 
     - `total`, `length`: the return, and the number of steps.
-    - `moments`: the sums over the observations; `None` unless they were counted.
+    - `moments`: the sums over the observations; `None` if they were not computed.
     """
 
     total: Float[Array, "*episodes"]
@@ -38,7 +40,7 @@ class Played(eqx.Module):
 
     @staticmethod
     def of(episode: Episode) -> "Played":
-        """The outcome of an episode so far."""
+        """Return the outcome of an episode so far."""
         return Played(episode.total, episode.length, episode.moments)
 
 
@@ -48,41 +50,44 @@ class Player(Protocol):
 
     @property
     def lanes(self) -> int | None:
-        """The number of lanes; `None`: chosen here."""
+        """The number of lanes; `None` for a default."""
         ...
 
     @property
     def chunk(self) -> int | None:
-        """The largest number of steps between two refills; `None`: any."""
+        """The largest number of steps between two refills; `None` for no limit."""
         ...
 
     def rules(self) -> Rollout:
-        """The rules of its episodes."""
+        """Return the rules of its episodes."""
         ...
 
     def policy_of(self, params: Any) -> BasePolicy[Any]:
-        """The policy that parameters stand for."""
+        """Return the policy that is made from parameters."""
         ...
 
 
 def play_in_lanes(
     player: Player, population: Any, keys: Key[Array, "pop reps"], *, count: bool
 ) -> Played:
-    """The outcomes of a population's episodes, with the leading axes `(pop, reps)`.
+    """Play the episodes of a population in lanes.
 
-    A loop whose length is not known cannot be differentiated backwards: derivatives
-    are those of the scan over each episode. A task that closes over a traced array, as
-    a `model_factory` under `grad` may, is played by that scan.
+    jax cannot differentiate a loop of unknown length in reverse mode, so derivatives
+    are those of a scan over each episode. If the task closes over a traced array, such
+    as a `model_factory` under `grad`, that scan plays the episodes.
 
     **Arguments:**
 
     - `player`: the environment task.
     - `population`, `keys`: as for `AbstractTask.evaluate`.
     - `count`: whether to sum up the observations.
+
+    **Returns:** The outcomes, with leading axes `(pop, reps)`.
     """
     _, functions = eqx.partition((player, population), eqx.is_array)
     if closes_over_tracer(functions):
-        # jax allows no rule of one's own for a function that closes over a tracer.
+        # jax does not support custom derivative rules for functions that close over
+        # tracers.
         return _play_by_scan(player, population, keys, count)
     return _differentiable(player, population, keys, count)
 
@@ -113,8 +118,8 @@ _differentiable.def_jvp(_jvp)
 class _Jobs:
     """The episodes to play, by their number.
 
-    Policies and episodes go in and out as their arrays alone; the rest, which is the
-    same for all of them, is kept here.
+    Its methods take and return only the arrays of policies and episodes. All other
+    leaves are the same for all episodes, and are kept here.
     """
 
     def __init__(self, player: Player, population: Any, keys: Any, count: bool):
@@ -141,15 +146,15 @@ class _Jobs:
         return self.rules.begin(whole, keys[0], keys[1], count=self.count)
 
     def policy(self, job: Array | int) -> Any:
-        """The arrays of the policy that plays a job."""
+        """Return the arrays of the policy that plays a job."""
         return eqx.filter(self._policy(job), eqx.is_array)
 
     def begin(self, policy: Any, keys: Array) -> Episode:
-        """The arrays of an episode before its first step."""
+        """Return the arrays of an episode before its first step."""
         return arrays_of(self._begin(policy, keys))
 
     def advance(self, policy: Any, episode: Any, key: Array) -> Episode:
-        """The arrays of an episode after one more step, or as they are at its end."""
+        """Return the arrays of an episode after one more step, if it is not over."""
         policy = eqx.combine(policy, self.policy_rest)
         episode = eqx.combine(episode, self.episode_rest)
         after, _ = self.rules.advance(policy, episode, key)
@@ -160,9 +165,10 @@ class _Lanes(eqx.Module):
     """The carry of the loop.
 
     - `episodes`: the arrays of the episode in each lane.
-    - `job`: the number of each lane's job; the number of all jobs where there is none.
+    - `job`: the number of each lane's job; the total number of jobs for a lane that has
+        none.
     - `next_job`: the first job that has not begun.
-    - `results`: the outcomes of the episodes so far, one for each job.
+    - `results`: the outcomes of the finished episodes, with a row for each job.
     """
 
     episodes: Episode
@@ -171,7 +177,7 @@ class _Lanes(eqx.Module):
     results: Played
 
     def unfinished(self, jobs: _Jobs) -> Bool[Array, ""]:
-        """Whether there are jobs that have not begun or are not over."""
+        """Return whether some job has not begun or is not over."""
         return (self.next_job < jobs.number) | ~jnp.all(self.episodes.done)
 
 
@@ -187,7 +193,10 @@ def _play(player: Player, population: Any, keys: Any, count: bool) -> Played:
 
 
 def _before_the_first(jobs: _Jobs, lanes: int | None) -> _Lanes:
-    """All lanes free: of their episodes, only the shapes are known."""
+    """Return the initial carry, in which all lanes are free.
+
+    Their episodes are zeros of the right shapes.
+    """
     shapes = jax.eval_shape(lambda: jobs.begin(jobs.policy(0), jobs.keys[0]))
     lanes = min(jobs.number, lanes or _default_lanes(shapes, jobs.number))
     empty = _zeros(lanes, shapes)
@@ -204,7 +213,7 @@ def _zeros(number: int, shapes: Any) -> Any:
 
 
 def _default_lanes(episode: Any, jobs: int) -> int:
-    """The number of lanes for episodes whose arrays are of these shapes."""
+    """Return the number of lanes for episodes with arrays of these shapes."""
     if jax.default_backend() != "cpu":
         return max(2048, jobs // 8)
     size = sum(leaf.size for leaf in jax.tree.leaves(episode))
@@ -212,16 +221,16 @@ def _default_lanes(episode: Any, jobs: int) -> int:
 
 
 def _refilled(state: _Lanes, jobs: _Jobs) -> tuple[_Lanes, Any, Array]:
-    """The lanes with a job in each free one, as long as there are jobs.
+    """Start the next jobs in the free lanes, as long as there are jobs.
 
-    **Returns:** The lanes, the arrays of their policies, and the keys of these.
+    **Returns:** The lanes, the arrays of their policies, and the keys of the policies.
     """
     free = state.episodes.done
     order = jnp.cumsum(free, dtype=jnp.int32)
     job = jnp.where(free, state.next_job + order - 1, state.job)
     job = jnp.minimum(job, jobs.number)
     begins = free & (job < jobs.number)
-    # Lanes without a job point at the last one; their outcome is not written.
+    # Lanes without a job refer to the last one; their outcome is not written.
     mine = jnp.minimum(job, jobs.number - 1)
     policies, keys = jax.vmap(jobs.policy)(mine), jobs.keys[mine]
     fresh = jax.vmap(jobs.begin)(policies, keys)
@@ -231,7 +240,7 @@ def _refilled(state: _Lanes, jobs: _Jobs) -> tuple[_Lanes, Any, Array]:
 
 
 def _round(state: _Lanes, jobs: _Jobs, chunk: int | None) -> _Lanes:
-    """One refill, and steps of all lanes until the next one is worth its while."""
+    """Refill the free lanes, and step all lanes until enough of them are free."""
     state, policies, keys = _refilled(state, jobs)
     waiting = state.next_job < jobs.number
     lanes = len(state.job)

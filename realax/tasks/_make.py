@@ -1,4 +1,4 @@
-"""Any environment by its name alone."""
+"""Tasks on environments of any suite, by name."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
@@ -24,19 +24,19 @@ def _is_environment(env: Any) -> bool:
     )
 )
 def make(env: Any, **options: Unpack[MakeOptions]) -> EnvTask[Any]:
-    """A task on an environment of any suite.
+    """Return a task on an environment of any suite.
 
     **Arguments:**
 
     - `env`: a gymnax or brax name, such as `"CartPole-v1"` or `"reacher"`; a
         `"suite::name"` of any suite that jax-envelope adapts, such as
-        `"jumanji::Snake-v1"`; or an environment: gymnax's, brax's, or an
-        `envelope.Environment`.
-    - `options`: the keywords of the task's class, `GymnaxTask`, `BraxTask` or
+        `"jumanji::Snake-v1"`; or an instance of an environment: gymnax's, brax's, or
+        an `envelope.Environment`.
+    - `options`: keywords of the task's class, which is `GymnaxTask`, `BraxTask` or
         `EnvelopeTask`.
 
-    **Raises:** `ValueError` with the closest matches for an unknown name; `ImportError`
-    that names the extra to install where a suite is missing.
+    **Raises:** `ValueError` with the closest matches for an unknown name;
+    `ImportError`, which names the remedy, if the suite is missing.
     """
     kws: dict[str, Any] = {**options}
     if not isinstance(env, str):
@@ -60,7 +60,7 @@ def _task_class(env: Any) -> Callable[..., EnvTask[Any]]:
 
 
 def _class_of(name: str) -> Callable[..., EnvTask[Any]]:
-    # gymnax takes seconds to import: brax, with its twelve plain names, is asked first.
+    # brax, with its twelve plain names, is asked first: gymnax takes seconds to import.
     if name in brax_names():
         return BraxTask
     if name in gymnax_names():
@@ -72,10 +72,9 @@ def _class_of(name: str) -> Callable[..., EnvTask[Any]]:
 
 
 class _EnvSpaces(Mapping[str, EnvSpace]):
-    """`(obs_dims, action_dims, discrete)` of every environment that `make` knows.
+    """The `EnvSpace` of every environment that `make` knows, by name.
 
-    A look-up builds the environment. Iteration goes through the names of gymnax and
-    brax.
+    A look-up builds the environment. Iteration yields the names of brax and gymnax.
 
     **Raises:** `KeyError` with the closest matches for an unknown name.
     """
@@ -84,7 +83,7 @@ class _EnvSpaces(Mapping[str, EnvSpace]):
         try:
             short = name.removeprefix("brax::")
             if short in brax_names():
-                # All of brax runs on this backend; sizes are the same on every one.
+                # The one backend of all of brax's environments. Sizes are equal on all.
                 return BraxTask(short, backend="generalized").space
             return make(name).space
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Losses on a part of the data."""
+"""Losses on batches of the data."""
 
 from collections.abc import Callable
 from typing import Any, SupportsIndex, cast
@@ -22,18 +22,19 @@ from ._wrapper import AbstractWrapper
 class Minibatch[P](AbstractWrapper[P]):
     """A loss on `batch_size` examples of the data in each step.
 
-    `data` is a tree of arrays with one leading axis of examples; the loss gets the same
-    tree with an axis of `batch_size`. Trainers go through the data in one reshuffled
-    pass after another: within a pass each example comes exactly once, and a batch may
-    end one pass and begin the next. All individuals of a generation get the same batch.
-    Called by itself, it draws a batch by its key.
+    `data` is a tree of arrays with a common leading axis of examples; the loss gets the
+    same tree with an axis of `batch_size`. Trainers go through the data in passes, each
+    in a new order: a pass uses each example exactly once, and a batch may end one pass
+    and begin the next. All individuals of a generation get the same batch. A direct
+    call of the task draws a batch by its key.
 
     **Arguments:**
 
     - `loss_fn`: `(params, key, data) -> (loss, aux)`, or an `AbstractTask`.
     - `batch_size`: the number of examples in a batch.
 
-    **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
+    **Raises:** `TypeError` or `ValueError`, as `as_task`, and for a `batch_size` that
+    is not a positive integer.
     """
 
     loss_fn: AbstractTask[P]
@@ -50,25 +51,25 @@ class Minibatch[P](AbstractWrapper[P]):
 
     @property
     def task(self) -> AbstractTask[P]:
-        """The loss itself, which works on a batch."""
+        """The loss itself, which is evaluated on a batch."""
         return self.loss_fn
 
     @property
     def stochastic(self) -> bool:
-        """True: the loss differs from batch to batch."""
+        """True, because the loss differs from batch to batch."""
         return True
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[Scalar, Tree]:
-        """The loss on a batch drawn by `key`."""
+        """Evaluate the loss on a batch that is drawn by `key`."""
         batch, loss_key = self._drawn_by(key, data)
         return self.loss_fn.checked_call(params, loss_key, batch)
 
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> Evaluation:
-        """The losses, each on a batch drawn by its key, and the observations' sums."""
+        """Evaluate a population, with a batch for each of its keys."""
 
         def job(params: Any, key: PRNGKeyArray) -> Any:
             batch, loss_key = self._drawn_by(key, data)
@@ -81,20 +82,20 @@ class Minibatch[P](AbstractWrapper[P]):
     def draw(
         self, data: Tree, key: PRNGKeyArray, step: Step
     ) -> tuple[AbstractTask[P], Tree]:
-        """The loss itself, and the batch of a step."""
+        """Return the loss itself, and the batch of a step."""
         return self.loss_fn, self.batch(data, key, step)
 
     def batch(self, data: Tree, key: PRNGKeyArray, step: Step) -> Tree:
-        """The examples of a step.
+        """Return the batch of a step.
 
         **Arguments:**
 
         - `data`: all examples.
-        - `key`: decides the order; the same in every step.
+        - `key`: the key of the order of the examples, the same in every step.
         - `step`: the number of batches before this one.
 
         **Raises:** `TypeError` or `ValueError` for data without a common leading axis,
-        or with too few or too many examples.
+        and for too few or too many examples.
         """
         examples = _examples(data)
         if self.batch_size > examples:
@@ -115,7 +116,7 @@ class Minibatch[P](AbstractWrapper[P]):
 
 
 def _examples(data: Tree) -> int:
-    """The length of the leading axis that all arrays of `data` share."""
+    """Return the length of the leading axis that all arrays of `data` share."""
     sizes = dict[int, str]()
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         where = jax.tree_util.keystr(path) or "(root)"

@@ -12,18 +12,20 @@ from ._rollout import Trajectory
 class EnvOptions(TypedDict, total=False):
     """Keywords of every environment task.
 
-    - `env_kwargs`: arguments for the environment's constructor, where `env` is a name.
-    - `lanes`: how many episodes a population plays side by side, a lane taking the next
-        one when its own is over; `None` chooses, 0 plays all at once.
-    - `chunk`: after how many steps at most free lanes take new episodes; `None`: as
-        soon as a quarter of them is free.
-    - `normalize_obs`: whether evolution keeps a running mean and variance of all live
-        observations in its state, and policies see observations normalised by them. The
-        policy that comes back is a `NormalizedPolicy`, with them frozen into it. False
-        by default.
-    - `flatten_obs`: whether policies get each observation as one float vector, discrete
-        parts as one-hot. With False they get the environment's own, such as an array of
-        pixels or a dictionary; `task.obs_shape` describes it. True by default.
+    - `env_kwargs`: arguments of the environment's constructor, if `env` is a name.
+    - `lanes`: the number of episodes that a population plays in parallel; when one
+        ends, its lane takes the next. `None`, the default, chooses a number, and 0
+        plays all episodes at once.
+    - `chunk`: the largest number of steps after which free lanes take new episodes. By
+        default, `None`, they do so as soon as a quarter of the lanes is free.
+    - `normalize_obs`: whether evolution keeps the running mean and variance of all
+        observations in its state, and policies get observations that are normalised by
+        them. The trained policy is then a `NormalizedPolicy`, which holds the
+        statistics. False by default.
+    - `flatten_obs`: whether policies get each observation as one float vector, with
+        discrete parts as one-hot. If False, they get the environment's own observation,
+        such as an array of pixels or a dictionary, which `task.obs_shape` describes.
+        True by default.
     """
 
     env_kwargs: Mapping[str, Any] | None
@@ -34,7 +36,7 @@ class EnvOptions(TypedDict, total=False):
 
 
 class MakeOptions(EnvOptions, total=False):
-    """Keywords of `make`: those of the task's class, whichever it is.
+    """Keywords of `make`, which it passes to the task's class.
 
     - `max_steps`, `model_factory`, `data_fn`: as for every environment task.
     - `env_params`: as for `GymnaxTask`.
@@ -62,9 +64,9 @@ ENV_CHECKS: Mapping[str, Check] = {
 
 
 def constructor_kwargs(env: Any, options: EnvOptions) -> Frozen:
-    """The `env_kwargs` among some options.
+    """Return the `env_kwargs` of the options, frozen.
 
-    **Raises:** `ValueError` where there are some for an instance.
+    **Raises:** `ValueError` if there are some although `env` is an instance.
     """
     env_kwargs = options.get("env_kwargs")
     if not isinstance(env, str) and env_kwargs:

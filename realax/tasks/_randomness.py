@@ -1,4 +1,4 @@
-"""Inspection of code: does a task use its key?"""
+"""Inspection of a task's code for the use of its key."""
 
 import dis
 import functools
@@ -10,14 +10,15 @@ from .._callables import is_jitted
 
 
 def uses_argument(function: Any, index: int) -> bool:
-    """Whether the code of a function uses a positional argument.
+    """Return whether the code of a function uses a positional argument.
 
-    `del` alone is no use. A callable whose code cannot be looked into counts as using
-    its arguments.
+    `del` does not count as use. A callable whose code cannot be inspected counts as
+    using all of its arguments.
 
     **Arguments:**
 
-    - `function`: any callable; `functools.partial`, jit and methods are looked through.
+    - `function`: any callable. In `functools.partial`, jit and bound methods, the
+        function inside is inspected.
     - `index`: the position of the argument in a call of `function`.
     """
     while not isinstance(function, FunctionType):
@@ -26,7 +27,7 @@ def uses_argument(function: Any, index: int) -> bool:
             function = function.func
         elif is_jitted(function):
             function = function.__wrapped__
-        elif hasattr(function, "__func__"):  # a bound method, equinox's own too
+        elif hasattr(function, "__func__"):  # a bound method, also equinox's
             index += 1
             function = function.__func__
         else:
@@ -47,8 +48,8 @@ def _reads(function: FunctionType, index: int) -> bool:
         name = names[code.co_argcount + code.co_kwonlyargcount]
     else:
         return True
-    if name in code.co_cellvars:  # an inner function has it
+    if name in code.co_cellvars:  # an inner function uses it
         return True
-    # Later versions of Python load two at once, and have then a tuple of names.
+    # Later versions of Python have instructions that load two, with a tuple of names.
     loads = (i.argval for i in dis.get_instructions(code) if "LOAD_FAST" in i.opname)
     return any(name in (one if isinstance(one, tuple) else (one,)) for one in loads)

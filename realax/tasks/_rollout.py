@@ -1,4 +1,4 @@
-"""The rules of an episode: its beginning, one step, and the scan over all of it."""
+"""The rules of an episode: its start, one step, and a scan over all of its steps."""
 
 import functools
 from typing import Any
@@ -17,17 +17,16 @@ from ._spaces import Layout
 
 
 class Trajectory(eqx.Module):
-    """One episode, with a leading axis of `max_steps`.
+    """The steps of one episode, with a leading axis of `max_steps`.
 
-    Where `valid` is False the episode was over already: everything else is zero there.
-
-    - `obs`: the observation that was acted on, shape `(steps, obs_dims)`; the
+    - `obs`: the observation before the step, of shape `(steps, obs_dims)`; the
         environment's own tree with `flatten_obs=False`.
     - `action`: the action that the environment got, after argmax or clipping.
     - `reward`: the environment's reward for it.
-    - `terminated`, `truncated`: whether this step ended the episode, by the
+    - `valid`: False for steps after the episode's end, where all other fields are zero.
+    - `terminated`, `truncated`: True if this step ended the episode, by the
         environment's own rules or by a time limit.
-    - `extras`: the extras of `policy.decide`; `None` for a policy without any.
+    - `extras`: the extras of `policy.decide`; `None` if there are none.
     """
 
     obs: Tree
@@ -42,16 +41,16 @@ class Trajectory(eqx.Module):
 class Experience(eqx.Module):
     """One step of an episode as a learner needs it.
 
-    - `obs`: the observation that was acted on.
+    - `obs`: the observation before the step.
     - `output`: the policy's own output, before argmax or clipping.
-    - `extras`: the extras of `policy.decide`; `None` for a policy without any.
+    - `extras`: the extras of `policy.decide`; `None` if there are none.
     - `action`: the action that the environment got, after argmax or clipping.
     - `reward`: the environment's reward for it.
-    - `terminated`, `truncated`: whether this step ended the episode, by the
+    - `terminated`, `truncated`: True if this step ended the episode, by the
         environment's own rules or by a time limit.
-    - `next_obs`: the observation after the step; at an episode's end its last one, not
-        the first of the next episode.
-    - `failed`: whether the reward or a number of `next_obs` is not finite.
+    - `next_obs`: the observation after the step. At an episode's end it is the last one
+        of that episode, not the first one of the next.
+    - `failed`: True if the reward or a number of `next_obs` is not finite.
     """
 
     obs: Tree
@@ -73,11 +72,11 @@ class Experience(eqx.Module):
 class Episode(eqx.Module):
     """An episode in progress.
 
-    - `env_state`, `obs`: the environment's state, and what it shows the policy.
+    - `env_state`, `obs`: the environment's state, and the observation for the policy.
     - `policy_state`: the policy's own state.
-    - `done`: whether the episode is over.
-    - `total`, `length`: the rewards and the steps so far.
-    - `moments`: the sums over the observations so far; `None` unless they are counted.
+    - `done`: True if the episode is over.
+    - `total`, `length`: the sum of the rewards, and the number of steps so far.
+    - `moments`: the sums over the observations so far; `None` if they are not computed.
     """
 
     env_state: Tree
@@ -90,11 +89,11 @@ class Episode(eqx.Module):
 
 
 class Rollout(eqx.Module):
-    """The rules of episodes on an environment, by which everything plays them.
+    """Defines how episodes are played. All evaluations and streams use it.
 
-    An episode's key splits into three, `job_keys`: for the environment, for
-    `policy.initialize`, and for the policy's steps, of which step `t` gets
-    `fold_in(key, t)`.
+    `job_keys` splits an episode's key into three: for the environment, for
+    `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
+    the third.
     """
 
     environment: Any
@@ -112,7 +111,7 @@ class Rollout(eqx.Module):
         *,
         count: bool = False,
     ) -> Episode:
-        """An episode before its first step.
+        """Return an episode before its first step.
 
         **Arguments:**
 
@@ -139,14 +138,16 @@ class Rollout(eqx.Module):
         policy_key: PRNGKeyArray,
         live: Bool[Array, ""] | bool = True,
     ) -> tuple[Episode, Experience]:
-        """One step of an episode that is not over.
+        """Make one step of an episode that is not over.
 
         **Arguments:**
 
         - `policy`: the policy that plays.
         - `episode`: the episode so far.
         - `policy_key`: the last of the episode's `job_keys`.
-        - `live`: whether the step counts; else no error is raised for its action.
+        - `live`: whether the step counts. If not, a wrong action raises no error.
+
+        **Returns:** The episode after the step, and the step's `Experience`.
         """
         t = episode.length
         moments = episode.moments
@@ -196,16 +197,18 @@ class Rollout(eqx.Module):
     def advance(
         self, policy: BasePolicy[Any], episode: Episode, policy_key: PRNGKeyArray
     ) -> tuple[Episode, Trajectory]:
-        """One step, after which an episode that was over is as it was before.
+        """Advance the episode by one step; a finished episode is unchanged.
 
         **Arguments:**
 
         - `policy`, `episode`, `policy_key`: as for `step`.
+
+        **Returns:** The episode after the step, and the step's row of a `Trajectory`.
         """
         live = ~episode.done
         after, step = self.step(policy, episode, policy_key, live)
-        # Frozen, so that no number of it can turn NaN behind a mask and reach a
-        # gradient.
+        # A finished episode is frozen, so that no number behind the mask can become NaN
+        # and reach a gradient.
         after = where(live, after, episode)
         row = Trajectory(
             obs=step.obs,
@@ -226,14 +229,16 @@ class Rollout(eqx.Module):
         collect: bool,
         count: bool = False,
     ) -> tuple[Episode, Trajectory | None]:
-        """A whole episode.
+        """Play a whole episode.
 
         **Arguments:**
 
         - `policy`: the policy that plays.
         - `key`: the episode's key.
-        - `collect`: whether to return the `Trajectory`, too.
+        - `collect`: whether to return the `Trajectory` too.
         - `count`: whether to sum up the observations.
+
+        **Returns:** The last state of the episode, and the `Trajectory` or `None`.
         """
         env_key, init_key, policy_key = job_keys(key)
         start = self.begin(policy, env_key, init_key, count=count)
@@ -248,15 +253,15 @@ class Rollout(eqx.Module):
         return eqx.combine(arrays, static), rows
 
     def shown(self, obs: Tree) -> Tree:
-        """An environment's observation as the policy gets it."""
+        """Return an environment's observation in the form that the policy gets."""
         if self.flatten_obs:
             return self.obs_layout.flatten(obs)
         return jax.tree.map(jnp.asarray, obs)
 
 
 def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:
-    """An episode's three keys: the environment's, the policy's first, its steps'."""
-    # Not `key` itself for the policy: `fold_in(key, 0)` is `split(key)[0]`.
+    """Split an episode's key: for the environment, `initialize`, the policy's steps."""
+    # The policy cannot use `key` itself, because `fold_in(key, 0)` is `split(key)[0]`.
     return jr.split(key, 3)
 
 
@@ -266,12 +271,12 @@ def _is_finite(tree: Tree) -> Bool[Array, ""]:
 
 
 def arrays_of(episode: Episode) -> Episode:
-    """The arrays of an episode, numbers included, without what is no array."""
+    """Return the arrays and numbers of an episode, as arrays, without other leaves."""
     return jax.tree.map(jnp.asarray, eqx.filter(episode, eqx.is_array_like))
 
 
 def rest_of(outline: Episode) -> Episode:
-    """The leaves of an episode that are no arrays.
+    """Return the leaves of an episode that are neither arrays nor numbers.
 
     **Arguments:**
 

@@ -1,4 +1,4 @@
-"""Reshuffled passes through the examples of a data set, a batch at a time."""
+"""Passes through the examples of a data set in random order, batch by batch."""
 
 import functools
 import math
@@ -12,22 +12,22 @@ from .._types import PRNGKeyArray, Step
 
 
 _ROUNDS = 8
-# A sort of so many examples is cheap, and makes every order equally likely.
+# Up to this many examples are sorted, which is cheap and makes all orders equally
+# likely.
 _FEW = 2048
 
 
 def batch_rows(
     step: Step, key: PRNGKeyArray, batch_size: int, examples: int
 ) -> Int[Array, " batch"]:
-    """The rows of the batch of one step.
+    """Return the rows of the batch of one step.
 
-    The rows of all steps, one after another, are one permutation of all rows after
-    another.
+    The batches of all steps, in order, are a sequence of permutations of all rows.
 
     **Arguments:**
 
     - `step`: the number of batches before this one.
-    - `key`: decides the permutations; the same in every step.
+    - `key`: the key of the permutations, the same in every step.
     - `batch_size`: at most `examples`.
     - `examples`: fewer than `2**30`.
     """
@@ -41,8 +41,8 @@ def batch_rows(
 def _position(
     step: Step, batch_size: int, examples: int
 ) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
-    """`divmod(step * batch_size, examples)`, whose product may be beyond 32 bits."""
-    # After `period` steps a whole number of passes is over.
+    """Return `divmod(step * batch_size, examples)`; the product may exceed 32 bits."""
+    # `period` steps make a whole number of passes.
     common = math.gcd(examples, batch_size)
     period, passes = examples // common, batch_size // common
     step = step.astype(jnp.uint32)
@@ -65,10 +65,11 @@ def _shuffled(
     key: PRNGKeyArray,
     size: int,
 ) -> Int[Array, " batch"]:
-    """The entries at `place` in the permutation of `range(size)` of each `epoch`.
+    """Return the entries at `place` in the permutation of `range(size)` of an `epoch`.
 
-    A Feistel network permutes the numbers of `2 * half` bits, and is applied again
-    where it leaves the range, so that a batch costs its own size and not a sort of all.
+    A Feistel network permutes the numbers of `2 * half` bits. It is applied again to
+    those outside the range, so that the cost depends on the size of the batch and not
+    on that of the data.
 
     Source: J. Black, P. Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002.
     """
@@ -100,7 +101,7 @@ def _sorted(epoch: Array, key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
 
 
 def _mixed(x: Array, epoch: Array, secret: Array) -> UInt32[Array, " batch"]:
-    """A number that looks independent for each `(x, epoch, secret)`.
+    """Return a number that looks independent for each `(x, epoch, secret)`.
 
     The finishing steps are those of MurmurHash3 (A. Appleby, public domain).
     """

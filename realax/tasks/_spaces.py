@@ -1,4 +1,4 @@
-"""Observations as one vector, and one vector as any action."""
+"""Conversion of observations to vectors, and of vectors to actions."""
 
 import dataclasses
 import math
@@ -17,16 +17,16 @@ from ..policies import AbstractHead, CategoricalHead, JointHead, normal_head
 if TYPE_CHECKING:
     from envelope import Space
 else:
-    Space = Any  # `import realax` does not wait for envelope
+    Space = Any  # `import realax` does not import envelope, which is slow
 
 
 class EnvSpace(NamedTuple):
     """The sizes of a policy's input and output on an environment.
 
     - `obs_dims`: the size of the flattened observation.
-    - `action_dims`: the size of the policy's output: the number of choices where the
-        actions are `discrete`, else the number of action components.
-    - `discrete`: whether the environment gets the argmax of the output.
+    - `action_dims`: the size of the policy's output: the number of choices if actions
+        are `discrete`, else the number of their components.
+    - `discrete`: True if the environment gets the argmax of the output.
     """
 
     obs_dims: int
@@ -51,7 +51,7 @@ class _Box:
 class _Choice:
     shape: tuple[int, ...]
     dtype: Any
-    counts: tuple[int, ...]  # how many values each element of the array can take
+    counts: tuple[int, ...]  # the number of values of each element of the array
 
     @property
     def size(self) -> int:
@@ -63,7 +63,7 @@ class _Choice:
 
     @property
     def table(self) -> np.ndarray:
-        """Which values each element can take: a row for each, `True` where it can."""
+        """A row for each element, True for the values that it can take."""
         return np.arange(max(self.counts)) < np.asarray(self.counts)[:, None]
 
 
@@ -71,7 +71,7 @@ class _Choice:
 class Layout:
     """The static part of an environment's space: structure, shapes and counts.
 
-    Bounds are not in here: they may depend on environment parameters that are traced.
+    It holds no bounds, because they may depend on traced environment parameters.
     """
 
     treedef: Any
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """The size of the vector: box elements, and one per possible value."""
+        """The size of the vector: one for each box element and each possible value."""
         return sum(leaf.size for leaf in self.leaves)
 
     @property
@@ -105,7 +105,7 @@ class Layout:
         return JointHead(tuple(heads), self.treedef)
 
     def flatten(self, obs: Tree) -> Float[Array, " obs"]:
-        """An observation as one float vector, discrete parts as one-hot."""
+        """Return an observation as one float vector, with discrete parts as one-hot."""
         parts = self.treedef.flatten_up_to(obs)
         vectors = [
             _one_hot(leaf, part) if isinstance(leaf, _Choice) else jnp.ravel(part)
@@ -116,17 +116,17 @@ class Layout:
     def to_action(
         self, output: Tree, space: Space, live: Bool[Array, ""] | bool = True
     ) -> Tree:
-        """The action that a policy's output means.
+        """Convert a policy's output to an action.
 
         **Arguments:**
 
         - `output`: a float vector of shape `(size,)`, or an action of the space's own
             structure.
         - `space`: the environment's action space, for its bounds.
-        - `live`: whether the action will count; else no error is raised for it.
+        - `live`: whether the action counts. If not, a wrong one raises no error.
 
-        **Raises:** `ValueError` naming both shapes, while tracing; an error at run time
-        for an integer that is no choice.
+        **Raises:** `ValueError`, while tracing, for another shape; an error at run time
+        for an integer that is not one of the choices.
         """
         if eqx.is_inexact_array(output) and output.shape == (self.size,):
             ends = np.cumsum([leaf.size for leaf in self.leaves])[:-1]
@@ -188,16 +188,16 @@ class Layouts(NamedTuple):
 
 
 def layouts_of(environment: Any) -> Layouts:
-    """The layouts of an environment of `jax-envelope`."""
+    """Return the layouts of an environment of `jax-envelope`."""
     return Layouts(
         layout_of(environment.observation_space), layout_of(environment.action_space)
     )
 
 
 def layout_of(space: Space) -> Layout:
-    """The layout of a space whose counts and shapes are concrete.
+    """Return the layout of a space whose counts and shapes are concrete.
 
-    **Raises:** `TypeError` where the space has no meaning as one vector.
+    **Raises:** `TypeError` if the space cannot be represented by a vector.
     """
     leaves, treedef = _flatten(space)
     return Layout(treedef, tuple(map(_leaf_layout, leaves)))

@@ -12,10 +12,10 @@ from ._observing import AbstractObservingTask, obs_stats_of
 
 
 class AbstractWrapper[P](AbstractObservingTask[P]):
-    """A task around another, of which it says all that it does not override.
+    """Wraps another task and forwards the properties that it does not override.
 
-    A subclass writes `__call__` and `evaluate_and_observe`, and holds the other task in
-    a field `task`.
+    A subclass defines `__call__` and `evaluate_and_observe`, and holds the other task
+    in the field `task`.
     """
 
     task: eqx.AbstractVar[AbstractTask[P]]
@@ -27,12 +27,12 @@ class AbstractWrapper[P](AbstractObservingTask[P]):
 
     @property
     def stochastic(self) -> bool:
-        """Whether the value of the wrapped task depends on the key."""
+        """True if the value of the wrapped task depends on the key."""
         return self.task.stochastic
 
     @property
     def differentiable(self) -> bool:
-        """Whether the wrapped task is differentiable."""
+        """True if the wrapped task is differentiable."""
         return self.task.differentiable
 
     @property

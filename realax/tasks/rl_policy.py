@@ -1,4 +1,4 @@
-"""The policies, under the path that scripts import them from."""
+"""The policies again, under a second import path that scripts use."""
 
 from ..policies import (
     BasePolicy as BasePolicy,
