@@ -35,6 +35,7 @@ def _ppo(env: Any, **more: Any) -> Any:
         "num_steps": 8,
         "learning_rate": 0.005,
         "gamma": GAMMA,
+        "anneal_lr": True,
         "ent_coef": 0.0,
         "log_std": -0.5,
         "max_steps": 2,

@@ -392,7 +392,8 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
             norm = gradient_norm(gradient)
 
             def update() -> tuple[Tree, Tree]:
-                scale = jnp.minimum(1.0, self.max_grad_norm / (norm + 1e-8))
+                longest = self.max_grad_norm
+                scale = longest / jnp.maximum(norm, longest)
                 short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
                 after, later = updated(
                     optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
