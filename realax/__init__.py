@@ -48,6 +48,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         EarlyStopping as EarlyStopping,
         ESMetrics as ESMetrics,
         ESState as ESState,
+        Evaluator as Evaluator,
         EvosaxTrainer as EvosaxTrainer,
         FitnessShaper as FitnessShaper,
         GradMetrics as GradMetrics,

@@ -1,7 +1,6 @@
 """The contract of a trainer, and the six methods that run one."""
 
 import abc
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -13,9 +12,9 @@ from jaxtyping import Array
 from .._arguments import arguments, one_key
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
-from .._storage._fingerprint import content_digest
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
+from ..tasks import AbstractTask
 from ._callbacks import Callbacks, plain
 from ._checks import a_state, batches as stream, check_one
 from ._loop import Program, bare_run, initialize, observed_run
@@ -99,6 +98,15 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         By default they are those of `params`, for a trainer that keeps no others.
         """
         return self.params(state)
+
+    @property
+    def evaluation_task(self) -> AbstractTask[Any] | None:
+        """The task on which `params` can be scored, for an `Evaluator`.
+
+        Its `maximize` is the direction in which this trainer optimises it. It is `None`
+        by default.
+        """
+        return None
 
     def log_row(self, state: S, metrics: M) -> dict[str, Array]:
         """Return the numbers to log of a step. It is traced into the compiled step.
@@ -257,11 +265,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
             if not traced and (text := self.warning(state)) is not None:
                 warn_user(text)
         else:
-            begin, digest = int(state.step), None
-            if batches is None:
-                digest = functools.partial(content_digest, data)
+            begin, streamed = int(state.step), batches is not None
             end = begin + self.train_steps
-            run = Run(self, program.trainer, key, begin, end, digest)
+            run = Run(self, program.trainer, key, begin, end, data, streamed)
             state, rows = observed_run(program, run, callbacks, state, data, batches)
         return state, self._as_record(state, rows)
 
