@@ -146,7 +146,7 @@ class Evaluator(AbstractObserver):
             )
         opened.trial = trial = Trial(run, self.task, self.episodes)
         if self.task is not None:  # the trainer's own is known to fit
-            trial.shape(state)
+            trial.check(state)
         new = int(state.step) == 0
         if new:
             opened.best = None

@@ -83,14 +83,14 @@ class Trial:
         policy, values = compiled(play, self._options)(*self._arguments(state))
         return policy, np.asarray(values, np.float64)
 
-    def shape(self, state: Any) -> Tree:
-        """Return the policy of a state with shapes in the place of its arrays.
-
-        **Raises:** the error of a task that cannot play it.
-        """
+    def check(self, state: Any) -> None:
+        """Trace a trial without compiling it, for the error of a task that misfits."""
         with readable_errors():
-            policy, _ = eqx.filter_eval_shape(play, *self._arguments(state))
-        return policy
+            eqx.filter_eval_shape(play, *self._arguments(state))
+
+    def shape(self, state: Any) -> Tree:
+        """Return the policy of a state with shapes in the place of its arrays."""
+        return eqx.filter_eval_shape(self._run.compiled_trainer.params, state)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:
