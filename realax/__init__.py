@@ -7,7 +7,12 @@ from ._storage import _fingerprint as _fingerprint  # before the hook: checks ar
 
 
 with _install_import_hook("realax", "realax._check.lazily"):
-    from . import policies as policies, tasks as tasks, training as training
+    from . import (
+        plot as plot,
+        policies as policies,
+        tasks as tasks,
+        training as training,
+    )
     from ._compile import enable_compilation_cache as enable_compilation_cache
     from ._storage._files import (
         CorruptFileError as CorruptFileError,
@@ -56,6 +61,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         EarlyStopping as EarlyStopping,
         ESMetrics as ESMetrics,
         ESState as ESState,
+        Evaluator as Evaluator,
         EvosaxTrainer as EvosaxTrainer,
         FitnessShaper as FitnessShaper,
         GradMetrics as GradMetrics,

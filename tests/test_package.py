@@ -15,7 +15,7 @@ from .helpers import ROOT, python
 
 PACKAGE = ROOT / "realax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = ["", "policies", "tasks", "training", "meta"]
+LAYERS = ["", "policies", "tasks", "training", "meta", "plot"]
 
 
 def _layer(module: tuple[str, ...]) -> int:

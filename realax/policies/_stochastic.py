@@ -1,7 +1,7 @@
 """Policies that draw their actions from a distribution."""
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,14 +15,28 @@ from ._distributions import AbstractDistribution
 from ._heads import AbstractHead
 
 
-class AbstractStochasticPolicy[H](BasePolicy[H]):
+if TYPE_CHECKING:
+
+    class _Sampling:
+        """Declares `sample` for type checkers outside the dataclass.
+
+        As a field it would be the first argument of subclasses.
+        """
+
+        sample: bool
+
+else:
+
+    class _Sampling(eqx.Module):
+        sample: eqx.AbstractVar[bool]
+
+
+class AbstractStochasticPolicy[H](_Sampling, BasePolicy[H]):
     """A policy that has a distribution of actions for each observation.
 
     It plays the mode of that distribution, or a sample of it if `sample` is True. A
-    subclass writes `initialize` and `distribution`.
+    subclass writes `initialize` and `distribution`, and has a static field `sample`.
     """
-
-    sample: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def distribution(self, obs: Any, state: H) -> tuple[AbstractDistribution[Any], H]:

@@ -21,6 +21,7 @@ from .grad import (
 from .observers import (
     AbstractObserver as AbstractObserver,
     Checkpointer as Checkpointer,
+    Evaluator as Evaluator,
     Handle as Handle,
     Logger as Logger,
     ProgressBar as ProgressBar,

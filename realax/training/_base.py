@@ -11,6 +11,7 @@ from jaxtyping import Array
 from .._arguments import arguments, one_key, whole
 from .._errors import describe
 from .._types import PRNGKeyArray, Tree
+from ..tasks import AbstractTask
 from ._callbacks import Callbacks
 from ._checks import a_state, batches as a_stream
 from ._drive import drive, new_state
@@ -94,6 +95,15 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         By default they are those of `params`, for a trainer that keeps no others.
         """
         return self.params(state)
+
+    @property
+    def evaluation_task(self) -> AbstractTask[Any] | None:
+        """The task on which `params` can be scored, for an `Evaluator`.
+
+        Its `maximize` is the direction in which this trainer optimises it. It is `None`
+        by default.
+        """
+        return None
 
     def log_row(self, state: S, metrics: M) -> dict[str, Array]:
         """Return the numbers to log of a step. It is traced into the compiled step.

@@ -75,7 +75,8 @@ def drive(
         state, rows = compiled(bare_run, {})(program, state, key, data, steps)
     elif callbacks or feed.needs_host:
         start = int(state.step)
-        run = Run(trainer, program.trainer, key, start, start + steps, feed.digest)
+        end, streamed = start + steps, feed.needs_host
+        run = Run(trainer, program.trainer, key, start, end, data, streamed)
         state, rows = observed_run(program, run, callbacks, state, feed)
     else:
         run = compiled(bare_run, trainer.xla_options)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, final
 
 import equinox as eqx
 
-from .._storage._fingerprint import content_digest
 from .._types import Tree
 from ._pace import Pace
 
@@ -26,10 +25,6 @@ class AbstractFeed(abc.ABC):
     """
 
     needs_host: ClassVar[bool]
-
-    @abc.abstractmethod
-    def digest(self) -> str | None:
-        """Return a digest of all data; `None` if they are not known in advance."""
 
     @abc.abstractmethod
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
@@ -85,10 +80,6 @@ class Constant(AbstractFeed):
 
     def __init__(self, tree: Tree):
         self._tree = tree
-
-    def digest(self) -> str:
-        """Return a digest of the data."""
-        return content_digest(self._tree)
 
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
         """Do nothing, because all data are available."""

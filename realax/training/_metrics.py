@@ -1,5 +1,6 @@
-"""The selection of one metric by its name."""
+"""Metrics by their names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -22,21 +23,34 @@ def metric_of(metrics: Any, name: str) -> Array:
     **Raises:** `ValueError` with the closest matches if there is no such metric, or if
     it is a tree of several.
     """
-    leaves = {
+    value = jnp.asarray(entry_of(entries_of(metrics), name))
+    return jnp.mean(value.astype(jnp.result_type(float)))
+
+
+def entries_of(metrics: Any) -> dict[str, Any]:
+    """Return all entries of metrics by their names, with dots to deeper ones."""
+    return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(metrics)
     }
-    if name in leaves:
-        value = jnp.asarray(leaves[name])
-        return jnp.mean(value.astype(jnp.result_type(float)))
-    inside = [leaf for leaf in leaves if leaf.startswith(f"{name}.")]
+
+
+def entry_of(entries: Mapping[str, Any], name: str, argument: str = "metric") -> Any:
+    """Return the entry with a name that the user gave as `argument`.
+
+    **Raises:** `ValueError` as `metric_of`.
+    """
+    if name in entries:
+        return entries[name]
+    inside = [entry for entry in entries if entry.startswith(f"{name}.")]
     if inside:
         raise ValueError(
-            f"`metric` must name one number of a step, but {name!r} holds "
+            f"`{argument}` must name one number of a step, but {name!r} holds "
             f"{len(inside)}: {', '.join(map(repr, inside))}. Choose one of them."
         )
     raise ValueError(
-        f"`metric`: there is no {name!r} among the metrics. {closest(name, leaves)}"
+        f"`{argument}`: there is no {name!r} among the metrics. "
+        f"{closest(name, entries)}"
     )
 
 

@@ -13,6 +13,7 @@ from .._types import Tree
 from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
 from ._feed import AbstractData, AbstractFeed
+from ._measured import measured_by
 from ._pace import Pace
 from ._rows import concatenate, host_rows
 from ._signals import deferred_signals
@@ -106,6 +107,9 @@ class Session:
         self._buffers = buffers.kept
         self.kept.append(rows.kept)
         self._warn(carry.state)
+        measured = measured_by(self._callbacks.observers, steps, carry.state)
+        self.run.measured.clear()
+        self.run.measured.update(measured)
         selected = rows.selected
         for observer, seen in zip(self._callbacks.observers, selected, strict=True):
             observer.on_chunk(steps, seen, carry.state)

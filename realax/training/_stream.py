@@ -67,9 +67,6 @@ class Stream(AbstractFeed):
         self._skipped: Any = _END
         self._error: BaseException | None = None
 
-    def digest(self) -> None:
-        """Return `None`."""
-
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
         """Skip the batches that a restored run has used, and fetch the next one.
 

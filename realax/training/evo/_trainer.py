@@ -17,6 +17,7 @@ from ..._trees import where, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import NormalizedPolicy, ObsStats
 from ...tasks import AbstractTask, Evaluation, as_task
+from ...tasks._directed import directed
 from ...tasks._observing import obs_stats_of
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike, plain
@@ -159,6 +160,11 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of `task`."""
         return own_or_of_task(self.compiler_options, self.task)
+
+    @property
+    def evaluation_task(self) -> AbstractTask[Any]:
+        """The task, in the direction of the `fitness_shaper`."""
+        return directed(self.task, self._shaper.maximize is True)
 
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays whole on each of the `n_devices`.

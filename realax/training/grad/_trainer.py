@@ -132,6 +132,11 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         """The trainer's own `compiler_options`, or those of `loss_fn`."""
         return own_or_of_task(self.compiler_options, self.loss_fn)
 
+    @property
+    def evaluation_task(self) -> AbstractTask[P]:
+        """The loss; of a `Minibatch`, on batches that the keys draw."""
+        return self.loss_fn
+
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> GradState[P]:
         """Return the state at the initializer's parameters, before the first step.
 

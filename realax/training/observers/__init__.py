@@ -7,6 +7,7 @@ from ._base import (
     check_observer as check_observer,
 )
 from ._checkpoint import Checkpointer as Checkpointer
+from ._evaluator import Evaluator as Evaluator
 from ._load import load_checkpoint as load_checkpoint
 from ._logger import Logger as Logger
 from ._params import load_params as load_params, save_params as save_params

@@ -1,6 +1,6 @@
 """The contract of observers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 import equinox as eqx
@@ -104,6 +104,20 @@ class AbstractObserver(eqx.Module):
         """
         del run
         return None
+
+    def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, float]:
+        """Return numbers about the last step of a chunk that belong in logs, by name.
+
+        It is called on all observers before the `on_chunk` of any of them, which find
+        the numbers in `run.measured`. Loggers add them to the row of that step.
+
+        **Arguments:**
+
+        - `steps`: as for `on_chunk`.
+        - `state`: the state after the chunk's last step.
+        """
+        del steps, state
+        return {}
 
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Process a chunk of steps.

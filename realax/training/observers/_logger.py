@@ -3,7 +3,7 @@
 import contextlib
 import operator
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsIndex, override
 
 import equinox as eqx
@@ -30,8 +30,8 @@ class _Open:
 
     wandb: Wandb | None = None
     logged: Logged | None = None
+    run: Run | None = None  # in progress
     sinks: tuple[Sink, ...] = ()
-    running: bool = False
     started: bool = False  # whether the first rows have started the sinks
     refused: int = 0  # runs that were refused meanwhile and have not ended yet
 
@@ -40,7 +40,8 @@ class Logger(AbstractObserver):
     """Logs every step of a run once and in order.
 
     Rows are written at the end of each chunk of steps. The local file is the complete
-    record; wandb mirrors it, and a failure of wandb does not stop the run. If a
+    record; wandb mirrors it, and a failure of wandb does not stop the run. The row of a
+    chunk's last step also holds what other observers `measure` there. If a
     `Checkpointer` restores a run, the rows after the restored step are dropped: by
     truncation of the file, by the purge step of TensorBoard, and by the run's id at
     wandb online. Offline, a new run of wandb begins that names the one before it in its
@@ -148,7 +149,7 @@ class Logger(AbstractObserver):
         """Lock the files that are written."""
         del state
         opened = self._opened
-        if opened.running:
+        if opened.run is not None:
             opened.refused += 1
             raise RuntimeError(
                 "this `Logger` watches another run at the moment. Build one for each "
@@ -161,7 +162,7 @@ class Logger(AbstractObserver):
             )
         if self.ckpt_file is not None:
             make_folder(self.ckpt_file.parent, "ckpt_file")
-        opened.running = True
+        opened.run = run
         opened.started = False
         since = run.since
         opened.sinks = tuple(
@@ -211,7 +212,7 @@ class Logger(AbstractObserver):
         if opened.refused:
             opened.refused -= 1
             return
-        opened.running, opened.logged = False, None
+        opened.run, opened.logged = None, None
         sinks, opened.sinks = opened.sinks, ()
         with contextlib.ExitStack() as stack:  # closes the others even if one fails
             for sink in sinks:
@@ -224,6 +225,8 @@ class Logger(AbstractObserver):
             dict(zip(names, values, strict=True))
             for values in (zip(*columns, strict=True) if names else [()] * len(steps))
         ]
+        if rows and self._opened.run is not None:
+            rows[-1] = _joined(rows[-1], self._opened.run.measured)
         if self.host_log_transform is not None:
             transform: Callable[[Row], Any] = self.host_log_transform
             rows = [transform(row) for row in rows]
@@ -235,6 +238,18 @@ class Logger(AbstractObserver):
                         "row`."
                     )
         return list(zip(steps.tolist(), selected["step"].tolist(), rows, strict=True))
+
+
+def _joined(row: Row, measured: Mapping[str, float]) -> Row:
+    """Return the row of a step with the numbers that observers measured at it."""
+    for name in measured:
+        if name in row or name in ("step", "train_step"):
+            raise ValueError(
+                f"an observer measures {name!r}, but the row of a log has an entry of "
+                "that name already. Give the observer's another name, such as "
+                '`Evaluator(name="test_return")`, or leave it out of `metrics_fn`.'
+            )
+    return {**row, **measured}
 
 
 def _short(value: Any) -> str:

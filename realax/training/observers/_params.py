@@ -31,12 +31,18 @@ def save_params(path: str | pathlib.Path, params: Tree) -> None:
     store_params(pathlib.Path(path), params, "path")
 
 
-def store_params(path: pathlib.Path, params: Tree, argument: str) -> None:
-    """Write as `save_params` to a path that the user gave as `argument`."""
+def store_params(path: pathlib.Path, params: Tree, argument: str, **more: Any) -> None:
+    """Write as `save_params` to a path that the user gave as `argument`.
+
+    **Arguments:**
+
+    - `more`: further metadata, in values that JSON can express.
+    """
     make_folder(path.parent, argument)
     meta = {
         "holds": _describe(params),
         "normalized": _normalized_paths(params, "params"),
+        **more,
     }
     try:
         write(path, {"params": params}, meta)

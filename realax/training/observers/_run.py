@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
-from ..._types import PRNGKeyArray
+from ..._storage._fingerprint import content_digest
+from ..._types import PRNGKeyArray, Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,10 @@ class Run:
     - `start`: the step of the state with which the run was called.
     - `end`: the step at which it ends, unless a rule or the end of its data is
         earlier.
-    - `digest`: computes `data_digest`.
+    - `data`: the data of every step; `None` for a stream.
+    - `streamed`: True if each step has a batch of its own.
+    - `measured`: the numbers that observers measured after the last chunk, which belong
+        in the log of its last step. It is filled before any `on_chunk`.
     """
 
     trainer: Any
@@ -26,7 +29,9 @@ class Run:
     key: PRNGKeyArray
     start: int
     end: int
-    digest: Callable[[], str | None]
+    data: Tree = None
+    streamed: bool = False
+    measured: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
 
     @property
     def objective(self) -> tuple[str, str]:
@@ -42,4 +47,4 @@ class Run:
     @functools.cached_property
     def data_digest(self) -> str | None:
         """A digest of the run's data, computed on demand; `None` for a stream."""
-        return self.digest()
+        return None if self.streamed else content_digest(self.data)

@@ -232,6 +232,11 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         return "episode_return", "max"
 
     @property
+    def evaluation_task(self) -> EnvTask[Any]:
+        """The task on which an `Evaluator` plays the policy."""
+        return self.env
+
+    @property
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of the task."""
         return own_or_of_task(self.compiler_options, self.env)

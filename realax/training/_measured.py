@@ -1,0 +1,48 @@
+"""The numbers that observers measure after a chunk."""
+
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._errors import describe
+from .observers import AbstractObserver
+
+
+def measured_by(
+    observers: Iterable[AbstractObserver], steps: np.ndarray, state: Any
+) -> dict[str, float]:
+    """Return what all observers measure at the last of `steps`, by name.
+
+    **Raises:** `TypeError` for anything but numbers by name, `ValueError` for a name
+    that two observers use.
+    """
+    found, owners = dict[str, float](), dict[str, str]()
+    for observer in observers:
+        owner = f"`{type(observer).__name__}.measure`"
+        result: Any = observer.measure(steps, state)
+        if not isinstance(result, Mapping):
+            raise TypeError(
+                f"{owner} must return numbers by name, but got {describe(result)}. End "
+                "it with `return {}` where there is nothing to log."
+            )
+        for name, value in result.items():
+            if name in owners:
+                raise ValueError(
+                    f"{owners[name]} and {owner} both return {name!r}, which a log can "
+                    "hold only once for a step. Give one of them another name, such as "
+                    '`Evaluator(task, name="test_return")`.'
+                )
+            owners[name] = owner
+            found[name] = _number(f"{owner} must return a number at {name!r}", value)
+    return found
+
+
+def _number(expected: str, value: Any) -> float:
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, np.ndarray | jax.Array) and value.shape == ():
+        return float(value)
+    raise TypeError(f"{expected}, but got {describe(value)}. Reduce it: `x.mean()`.")

@@ -1,0 +1,121 @@
+"""Trials of a run's current policy on a task."""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..._check import no_type_check
+from ..._compile import checked_options, compiled, readable_errors
+from ..._storage._fingerprint import configuration
+from ..._types import PRNGKeyArray, Tree
+from ...tasks import AbstractTask, as_task
+from .._evaluate import evaluate_population
+from ._run import Run
+
+
+# Steps are numbers below 2**31, so that no step of training has this key.
+_DOMAIN = 2**32 - 1
+_EPISODES = 16
+
+
+def play(
+    trainer: Any,
+    task: AbstractTask[Any],
+    episodes: int,
+    state: Any,
+    key: PRNGKeyArray,
+    data: Tree,
+) -> tuple[Any, Float[Array, " episodes"]]:
+    """Return the policy of a state, and its value in each of several episodes.
+
+    **Arguments:**
+
+    - `trainer`: the trainer as it is compiled.
+    - `task`: the task that is played.
+    - `episodes`: how often.
+    - `state`: the trainer's state.
+    - `key`: the run's key, from which those of the episodes are derived.
+    - `data`: the data of the run.
+    """
+    policy = trainer.params(state)
+    population = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array(leaf) else leaf, policy
+    )
+    keys = jr.split(jr.fold_in(jr.fold_in(key, _DOMAIN), state.step), (1, episodes))
+    return policy, evaluate_population(task, population, keys, data).values[0]
+
+
+class Trial:
+    """Plays the current policy of a run.
+
+    - `task`: the task that is played.
+    - `episodes`: how often.
+
+    **Arguments:**
+
+    - `run`: the run.
+    - `task`: the task; if `None`, that of the trainer.
+    - `episodes`: the number of episodes; if `None`, 16, or 1 where the value does not
+        depend on the key.
+
+    **Raises:** `ValueError` if there is no task, or if its data are not known.
+    """
+
+    def __init__(self, run: Run, task: AbstractTask[Any] | None, episodes: int | None):
+        self._run = run
+        self.task = _task_of(run) if task is None else run.trainer.placed(task)
+        self.episodes = episodes or (_EPISODES if self.task.stochastic else 1)
+        # Those of the trainer are those of its own task, unless it has others.
+        options = (
+            run.trainer.xla_options if task is None else self.task.compiler_options
+        )
+        self._options = checked_options(options, self.task.display_name)
+
+    @no_type_check
+    def __call__(self, state: Any) -> tuple[Any, np.ndarray]:
+        """Return the policy of a state, and its value in each episode."""
+        policy, values = compiled(play, self._options)(*self._arguments(state))
+        return policy, np.asarray(values, np.float64)
+
+    def check(self, state: Any) -> None:
+        """Trace a trial without compiling it, for the error of a task that misfits."""
+        with readable_errors():
+            eqx.filter_eval_shape(play, *self._arguments(state))
+
+    def shape(self, state: Any) -> Tree:
+        """Return the policy of a state with shapes in the place of its arrays."""
+        return eqx.filter_eval_shape(self._run.compiled_trainer.params, state)
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """The fingerprint of the task and the number of episodes."""
+        return configuration({"task": self.task, "episodes": self.episodes})
+
+    def _arguments(self, state: Any) -> tuple[Any, ...]:
+        run = self._run
+        trainer = run.compiled_trainer
+        return trainer, self.task, self.episodes, state, run.key, run.data
+
+
+def _task_of(run: Run) -> AbstractTask[Any]:
+    found: Any = run.compiled_trainer.evaluation_task
+    name = type(run.trainer).__name__
+    if found is None:
+        raise ValueError(
+            f"`Evaluator` needs a task, because `{name}` names none that scores its "
+            "parameters. Pass one, `Evaluator(task)`, or define the property "
+            f"`evaluation_task` in `{name}`."
+        )
+    if run.streamed:
+        raise ValueError(
+            f"`Evaluator` needs a task of its own for a stream, because the batches on "
+            f"which `{name}` trains are not kept. Pass one that holds its data: "
+            "`Evaluator(lambda params, key, data: loss_fn(params, key, held_out))`."
+        )
+    return as_task(found, "evaluation_task")
