@@ -115,6 +115,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         del state
         return None
 
+    def check_new(self, state: S) -> None:
+        """Refuse a new state from which no run can start; by default, accept it.
+
+        It is called after `initialize` and before the run, where values of the state
+        are known unless the run is traced.
+        """
+        del state
+
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays on the devices of the run.
 

@@ -14,6 +14,7 @@ from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
 from ._checks import check_one
+from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
 from ._loop import Program, bare_run, initialize, observed_run
 from ._state import AbstractState
@@ -86,12 +87,14 @@ def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKe
     check_data(data)
     init_key, run_key = jr.split(key)
     bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
+    check_placement(trainer=bare, key=init_key, data=data)
     state = compiled(initialize, {})(bare, init_key, data)
     if not isinstance(state, AbstractState):
         raise TypeError(
             f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
             f"of `rx.AbstractState`, but got {describe(state)}."
         )
+    trainer.check_new(state)
     return state, run_key
 
 
@@ -111,6 +114,7 @@ def _run(
         state = with_fields(state, stopping=counters)
     program = Program(plain(trainer), rules, collect)
     program, state, key, data = trainer.placed((program, state, key, data))
+    check_placement(trainer=program.trainer, state=state, key=key, data=data)
     feed: AbstractFeed = Constant(data)
     if batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))
