@@ -568,7 +568,7 @@ def test_the_most_telling_difference_comes_first(tmp_path: pathlib.Path) -> None
     with pytest.raises(ValueError) as refused:
         other.init_and_train_(jr.key(0))
     text = str(refused.value)
-    assert "What differs: strategy: 'SNES' then, 'CMA_ES' now; popsize" in text
+    assert "What differs: strategy: 'SNES' then, 'CMA_ES' now; params_like" in text
     assert len(text) - len(str(tmp_path)) < 600 and " more. Choose another" in text
 
 

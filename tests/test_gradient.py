@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from optax import contrib
 
 import realax as rx
-from realax.training.grad._by_name import optimizer_names
+from realax.training._optimizers import optimizer_names
 
 from .helpers import QUICK, compilations, rastrigin, same
 

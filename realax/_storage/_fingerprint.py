@@ -65,11 +65,15 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return the differences between two fingerprints, in words."""
     none = "nothing"
     return [
-        f"{name.lstrip('.')}: {before.get(name, none)} then, {now.get(name, none)} now"
-        for name in sorted({*before, *now})
+        f"{_shown(name)}: {before.get(name, none)} then, {now.get(name, none)} now"
+        for name in (*now, *(name for name in before if name not in now))
         if before.get(name) != now.get(name)
         and not _from_other_pythons(name, before.get(name), now.get(name))
     ]
+
+
+def _shown(name: str) -> str:
+    return "class" if name == "#" else name.lstrip(".")
 
 
 def _from_other_pythons(name: str, before: str | None, now: str | None) -> bool:

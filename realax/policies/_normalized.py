@@ -185,4 +185,4 @@ class NormalizedPolicy[P](BasePolicy[Any]):
                 "alone. Hand it to the environment task, whose `model_factory` makes a "
                 "policy of that."
             )
-        return self.policy  # pyright: ignore[reportUnknownVariableType]
+        return self.policy

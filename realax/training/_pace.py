@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 
+from .._check import no_type_check
 from ._signals import Signals
 from .observers import AbstractObserver
 
@@ -37,7 +38,7 @@ class Pace:
         self._signals = signals
         self._periods = [one.every for one in observers if one.every is not None]
         self._fits = 1
-        self._began = 0.0
+        self._began = self._asked = 0.0
         self._slow = False
 
     def start(self, done: int, most: int) -> int:
@@ -62,20 +63,23 @@ class Pace:
         fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))  # a clock may stand still
         self._fits = max(1, min(fits, _GROWTH * steps))
 
-    @contextlib.contextmanager
-    def user_code(self) -> Generator[None]:
-        """Open a context to fetch batches, in which signals are raised at once."""
-        start = time.perf_counter()
-        with self._signals.user_code():
-            yield
-        self._slow = time.perf_counter() - start > _GATHER_SECONDS
+    def user_code(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context to fetch batches, in which signals are raised at once."""
+        return self._signals.user_code()
 
+    @no_type_check
     def may_gather(self, busy: Callable[[], bool]) -> bool:
         """Return whether to fetch another batch before the next chunk.
+
+        It is asked again after each fetch, and so knows how long that took.
 
         **Arguments:**
 
         - `busy`: returns whether the device still computes the last chunk.
         """
-        recent = time.perf_counter() - self._began < _GATHER_SECONDS
+        now = time.perf_counter()
+        if self._asked > self._began:  # a batch was fetched since
+            self._slow = now - self._asked > _GATHER_SECONDS
+        self._asked = now
+        recent = now - self._began < _GATHER_SECONDS
         return (recent and not self._slow) or busy()

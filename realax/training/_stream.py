@@ -126,8 +126,9 @@ class Stream(AbstractFeed):
     def look_ahead(self, busy: Callable[[], bool]) -> None:
         """Fetch more batches while the device is busy, at most for one full call."""
         while not self._one_by_one and self._error is None:
+            may_gather = self._pace.may_gather(busy)
             full = len(self._groups) > 1 and not self._groups[-1].has_room
-            if full or not self._pace.may_gather(busy):
+            if full or not may_gather:
                 return
             try:
                 found = self._fetch()

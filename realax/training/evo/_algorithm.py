@@ -13,7 +13,7 @@ from ..._arguments import flag, number, whole
 from ..._errors import closest, describe
 from ..._types import PRNGKeyArray
 from .._checks import check_rate
-from ..grad._by_name import build_optimizer
+from .._optimizers import build_optimizer
 from ._names import resolve
 
 

@@ -9,8 +9,8 @@ from ..._arguments import Check, function as a_function, keywords
 from ..._callables import name_of
 from ...tasks import AbstractTask
 from ...tasks._observing import obs_stats_of
+from .._optimizers import optimizer
 from .._options import RUN_CHECKS
-from ._by_name import optimizer
 from ._rate import learning_rate
 
 

@@ -12,9 +12,9 @@ from ..._types import PRNGKeyArray, Tree
 from ..._unpacked import defaults_of
 from .._checks import trainable
 from .._once import run_once
+from .._optimizers import Optimizer
 from .._options import RunOptions
 from .._state import Record
-from ._by_name import Optimizer
 from ._checks import CHECKS
 from ._rate import LearningRate
 from ._state import GradMetrics, GradState

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike
 from ..._arguments import number
 from ..._errors import describe
 from .._checks import check_rate
-from ._by_name import Optimizer, needs_rate
+from .._optimizers import Optimizer, needs_rate
 
 
 type LearningRate = ArrayLike | Callable[[Any], Any]

@@ -20,10 +20,10 @@ from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._checks import check_finite, record as a_record
 from .._gradient_guard import GradientGuard, either, gradient_norm
+from .._optimizers import Optimizer, build_optimizer, check_needs, display_name
 from .._options import frozen_options, own_or_of_task
 from ..log import default_grad_metrics
 from ..observers import Logger
-from ._by_name import Optimizer, build_optimizer, check_needs, display_name
 from ._checks import CHECKS, check_initializer, check_loss, epochs_by_either_name
 from ._rate import LearningRate, rate_at, rate_of
 from ._state import GradMetrics, GradState

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..._types import Tree
-from ._by_name import Optimizer
+from .._optimizers import Optimizer
 
 
 def updated(

@@ -12,17 +12,7 @@ from ._ledger import Ledger
 
 
 # Most other differences between two runs follow from these, which are shown first.
-_MAIN_CAUSES: tuple[str, ...] = (
-    "class",
-    "strategy",
-    "optimizer",
-    "task",
-    "loss_fn",
-    "popsize",
-    "params_like",
-    "data",
-    "key",
-)
+_MAIN_CAUSES = ("class", "data", "key")
 
 
 def check_same_run(folder: pathlib.Path, stored: Stored, ledger: Ledger) -> None:
@@ -69,7 +59,10 @@ def _key_text(key: PRNGKeyArray) -> str:
 
 
 def _summary(differences: list[str]) -> str:
-    """Return the first few differences in order of importance, and count the rest."""
+    """Return the first few differences in order of importance, and count the rest.
+
+    Those of whole fields come before those inside of them, in the order of the fields.
+    """
 
     def importance(text: str) -> tuple[int, int]:
         name = re.split(r"[.#\[:]", text, maxsplit=1)[0]

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 
-from ..._errors import closest, describe
-from ..._types import PRNGKeyArray
+from .._errors import closest, describe
+from .._types import PRNGKeyArray
 
 
 # optax is imported late: it would cost every script a tenth of a second.
