@@ -1,4 +1,4 @@
-"""Measure the fingerprint of every environment, by name and by instance.
+"""Measure the fingerprint of environments, by name and by instance.
 
 Calls `realax._storage._fingerprint.configuration` on the tasks of each suite that is
 installed: the first call, and the fastest of five more. No step is compiled, but

@@ -50,6 +50,15 @@ def optimize(**kws: Any) -> Any:
     return rx.optimize(**{**given, **kws})
 
 
+def gymnax_task(**kws: Any) -> Any:
+    return rx.GymnaxTask(**{"env": "CartPole-v1", **kws})
+
+
+def mlp_policy(**kws: Any) -> Any:
+    given = {"obs_dims": 4, "action_dims": 2, "width": 8, "depth": 1, "key": jr.key(0)}
+    return rx.MLPPolicy(**{**given, **kws})
+
+
 def shaper(**kws: Any) -> Any:
     return rx.FitnessShaper(**kws)
 
@@ -167,6 +176,28 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (optax_trainer, {"learning_rate": "fast"}, "`learning_rate` of", "got 'fast'"),
     (optax_trainer, {"learning_rate": lambda step: None}, "`learning_rate` must", "No"),
     (optax_trainer, {"opt_kws": 3}, "`opt_kws` of `OptaxTrainer`", "dictionary"),
+    # A class instead of an instance of it.
+    (evolve, {"prms": rx.MLPPolicy}, "`prms` of `evolve`", "`MLPPolicy(...)`"),
+    (optimize, {"prms": rx.MLPPolicy}, "`prms` of `optimize`", "the class `MLPPolicy`"),
+    # Tasks and policies.
+    (gymnax_task, {"max_steps": "9"}, "`max_steps` of `GymnaxTask`", "got '9'"),
+    (gymnax_task, {"env": 5}, "`env` of `GymnaxTask`", "got 5"),
+    (gymnax_task, {"lanes": 2.5}, "`lanes` of `GymnaxTask`", "got 2.5"),
+    (gymnax_task, {"env_param": {}}, "`GymnaxTask` has no", "'env_params'"),
+    (rx.BraxTask, {"env": "ant", "backend": "newton"}, "`backend` of", "'spring'"),
+    (rx.Minibatch, {"loss_fn": rastrigin, "batch_size": 0}, "`batch_size` of", "got 0"),
+    (mlp_policy, {"depth": 1.5}, "`depth` of `MLPPolicy`", "got 1.5"),
+    (mlp_policy, {"depht": 1}, "`MLPPolicy` has no", "'depth'"),
+    # Observers and files.
+    (rx.Checkpointer, {"folder": 3}, "`folder` of `Checkpointer`", "got 3"),
+    (rx.Checkpointer, {"folder": "a", "every": 0}, "`every` of `Check", "got 0"),
+    (rx.Checkpointer, {"folder": "a", "mode": "most"}, "`mode` of `Check", "'most'"),
+    (rx.Logger, {"log_fil": "a"}, "`Logger` has no", "'log_file'"),
+    (rx.Logger, {"ckpt_freq": "often"}, "`ckpt_freq` of `Logger`", "got 'often'"),
+    (rx.EarlyStopping, {"patience": 1.5}, "`patience` of `EarlyStopping`", "got 1.5"),
+    (rx.ProgressBar, {"every": True}, "`every`", "got True"),
+    (rx.enable_compilation_cache, {"foldr": 2}, "`enable_compilation", "'folder'"),
+    (rx.enable_compilation_cache, {"folder": 2}, "`folder` of `enable", "got 2"),
 ]
 
 

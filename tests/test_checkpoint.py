@@ -705,11 +705,13 @@ def test_counters_are_restored_by_what_they_count(tmp_path: pathlib.Path) -> Non
 
     def restored(**counters: int) -> Any:
         state = _counting(trainer, **counters)
+        checkpointer.claim()
         state = checkpointer.restore(run_of(trainer, state), state)
         checkpointer.on_end(state, None)
         return state
 
     state = _counting(trainer)
+    checkpointer.claim()
     checkpointer.restore(run_of(trainer, state), state)
     state = with_fields(
         _counting(trainer, loss_min=3, loss_max=4, n_max=5), step=jnp.asarray(5)
@@ -725,6 +727,7 @@ def test_counters_are_restored_by_what_they_count(tmp_path: pathlib.Path) -> Non
     assert restored().stopping == ()
     twice = _counting(trainer, loss_min=0)
     twice = with_fields(twice, stopping=twice.stopping * 2)
+    checkpointer.claim()
     twice = checkpointer.restore(run_of(trainer, twice), twice)
     checkpointer.on_end(twice, None)
     assert [int(one.since) for one in twice.stopping] == [3, 0]
@@ -905,6 +908,37 @@ def test_two_in_one_process(tmp_path: pathlib.Path) -> None:
     ):
         _lock.claim(tmp_path, "checkpoints", "it", "folder")
     held.release()
+
+
+@pytest.mark.parametrize("method", ["init_and_train", "init_and_train_", "fit_stream"])
+@pytest.mark.parametrize("which", ["folder", "log"])
+def test_nothing_is_computed_for_a_refused_run(
+    method: str, which: str, tmp_path: pathlib.Path
+) -> None:
+    """A first population may take hours to evaluate."""
+    traced = list[str]()
+
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        traced.append("task")
+        raise ArithmeticError("a first population")
+
+    observers = rx.Checkpointer(tmp_path), rx.Logger(log_file=tmp_path / "log")
+    trainer = rx.EvosaxTrainer(
+        2, "SimpleGA", task, jnp.ones(2), popsize=4, callbacks=observers
+    )
+    batches = iter([jnp.ones(1)] * 3)
+    given = (batches,) if method == "fit_stream" else ()
+    names = {"folder": "checkpoints", "log": "log"}
+    held = _lock.claim(tmp_path, names[which], "it", "folder")
+    with pytest.raises(RuntimeError, match="belongs to a run that is in progress"):
+        getattr(trainer, method)(jr.key(0), *given)
+    assert not traced and len(list(batches)) == 3
+    held.release()
+    given = ([jnp.ones(1)],) if method == "fit_stream" else ()
+    for _ in range(2):  # a failure frees the folder and the log
+        with pytest.raises(ArithmeticError):
+            getattr(trainer, method)(jr.key(0), *given)
+    assert not list(tmp_path.glob(".*.owner"))
 
 
 def test_a_file_system_without_locks(tmp_path: pathlib.Path, monkeypatch: Any) -> None:

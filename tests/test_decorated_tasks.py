@@ -15,10 +15,6 @@ from realax.tasks import AbstractWrapper, FunctionTask, as_task
 from realax.tasks._observing import evaluated
 
 
-# equinox fears for the arrays of what is decorated, which here shall stay as they are.
-pytestmark = pytest.mark.filterwarnings("ignore:\\nPossibly assigning:UserWarning")
-
-
 def _negated(task: Any) -> Any:
     @functools.wraps(task)
     def wrapper(params: Any, key: Any, data: Any = None) -> Any:
@@ -124,6 +120,10 @@ def test_a_task_is_made_once() -> None:
     task = Climb()
     for one in task, jax.jit(task), functools.partial(eqx.filter_jit(task)):
         assert as_task(one) == task
+    assert as_task(_negated(task)) != as_task(_negated(task))
+    negated = _negated(task)
+    assert as_task(negated) == as_task(negated) == as_task(as_task(negated))
+    assert hash(as_task(negated)) == hash(as_task(negated))
     made = as_task(_shown)
     assert as_task(made) is made and as_task(functools.partial(made)) is made
     assert as_task(_shown) == made and hash(as_task(_shown)) == hash(made)

@@ -369,6 +369,7 @@ class Unhashable(CartPole):
         (lambda: rx.make("CartPole-v1", data_fn=3), TypeError, "must be a function"),
         (lambda: _cartpole("gravity"), TypeError, "must be a mapping or"),
         (lambda: _cartpole({"gravity": "9"}), TypeError, "'gravity' must be a number"),
+        (lambda: _cartpole({"gravity": np.nan}), ValueError, "a number, but got NaN"),
         (lambda: _cartpole({"gravity": None}), TypeError, "'gravity' must be like"),
         (lambda: _cartpole({"gravity": np.ones(3)}), ValueError, r"\(3,\).*jax\.vmap"),
         (lambda: _cartpole({"gravity": [9.0]}), TypeError, "'gravity' must be like"),
@@ -395,12 +396,24 @@ def test_wrong_environments(make: Any, error: Any, words: str) -> None:
     [
         (rx.MLPPolicy(4, 3, 8, 1, key=jr.key(0)), ValueError, r"\(2,\).*\[3\]"),
         (rx.MLPPolicy(5, 2, 8, 1, key=jr.key(0)), ValueError, "obs_dims=4"),
-        (jnp.zeros(3), TypeError, "BasePolicy"),
+        (jnp.zeros(3), TypeError, r"but got an array of shape \(3,\).*32\. Pass"),
+        (rx.MLPPolicy, TypeError, r"but got the class `MLPPolicy`\. Pass"),
     ],
 )
 def test_wrong_policies(policy: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         rx.GymnaxTask("CartPole-v1")(policy, jr.key(0))
+
+
+def test_wrong_results_of_model_factory() -> None:
+    def factory(params: Any) -> Any:
+        return params, None
+
+    task = rx.GymnaxTask("CartPole-v1", model_factory=factory)
+    with pytest.raises(TypeError, match="got a tuple of 2 from `model_factory` `.*fac"):
+        task(jnp.zeros(3), jr.key(0))
+    with pytest.raises(TypeError, match=r"got an array of shape \(3,\).*32\. Pass"):
+        rx.evolve(jnp.ones(3), rx.GymnaxTask("CartPole-v1"), jr.key(0), popsize=4)
 
 
 class Alone(BasePolicy[None]):

@@ -31,6 +31,16 @@ def test_numbers_are_float64(row: Row) -> None:
         assert floats == {jnp.dtype("float64")}
 
 
+def test_brax_in_lanes() -> None:
+    """Its own numbers are of less precision than those of a lane."""
+    task = rx.BraxTask("fast", 6, lanes=3)
+    policy = rx.MLPPolicy(*task.space[:2], width=2, depth=1, key=jr.key(0))
+    trainer = rx.EvosaxTrainer(2, "SNES", task, policy, popsize=4, eval_reps=2)
+    state, record = trainer.init_and_train(jr.key(0))
+    assert state.best_fitness.dtype == jnp.float64
+    assert jnp.all(record["metrics"]["eval_data"]["length"] == 6)
+
+
 @pytest.mark.parametrize("strategy", ["CMAAnchoredLES", "SV_CMA_ES", "LES", "SimpleGA"])
 def test_strategies(strategy: str) -> None:
     row = TRAINERS[0]

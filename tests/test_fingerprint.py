@@ -40,6 +40,7 @@ from realax._storage._fingerprint import (
     differences,
     execution,
 )
+from realax._storage._walk import Walk
 
 from .helpers import ROOT, environment, rastrigin
 
@@ -596,6 +597,28 @@ def test_environments_by_name_and_by_instance() -> None:
     assert not _same(rx.GymnaxTask("CartPole-v1"), longer)
     assert _same(rx.GymnaxTask(env), rx.GymnaxTask(gymnax.make("CartPole-v1")[0]))
     assert len(configuration(rx.GymnaxTask(env))) < 100
+
+
+def test_a_run_on_an_instance_of_brax(tmp_path: pathlib.Path) -> None:
+    """Such an environment holds modules and shares its parts."""
+    named = rx.BraxTask("fast", 4)
+    assert len(configuration(named)) < 100
+    import brax.envs  # after realax has imported it, without its warnings
+
+    def run() -> Any:
+        # A new instance each time, because this one counts how often it is traced.
+        task = rx.BraxTask(brax.envs.get_environment("fast"), 4)
+        assert len(configuration(task)) < 100
+        assert Walk().node(task, "").size < 1000
+        policy = rx.MLPPolicy(*task.space[:2], width=2, depth=1, key=jr.key(0))
+        trainer = rx.EvosaxTrainer(
+            2, "SNES", task, policy, popsize=2, callbacks=rx.Checkpointer(tmp_path)
+        )
+        return trainer.init_and_train(jr.key(0))
+
+    assert len(run()[1]["metrics"]["failed"]) == 2
+    state, record = run()
+    assert int(state.step) == 2 and len(record["metrics"]["failed"]) == 0
 
 
 def test_attributes_of_functions_and_private_slots() -> None:

@@ -623,6 +623,16 @@ WRONG: list[tuple[Any, str, dict[str, Any]]] = [
     ),
     (
         TypeError,
+        "could not make its update .* or a schedule of it returned None",
+        {"optimizer": optax.sgd(lambda step: None)},  # pyright: ignore
+    ),
+    (
+        ValueError,
+        r"what `initializer` returns must hold finite numbers, but got 1 of 2",
+        {"initializer": lambda key: jnp.asarray([1.0, jnp.nan])},
+    ),
+    (
+        TypeError,
         "sam could not make its update",
         {"optimizer": contrib.sam(optax.sgd(0.1), optax.sgd(0.1), opaque_mode=True)},
     ),
@@ -681,3 +691,23 @@ def test_the_signature_is_the_readmes() -> None:
         jnp.ones(2), rastrigin, jr.key(2), steps=8, use_scan=False
     )
     assert params.shape == (2,) and int(state.step) == 8
+
+
+def test_arrays_on_different_devices() -> None:
+    first, second = jax.devices()[:2]
+    params = {"w": jax.device_put(jnp.ones(2), second)}
+
+    def loss(params: Any, key: Any, data: Any) -> Any:
+        return jnp.sum((params["w"] - data) ** 2), None
+
+    def run(data: Any) -> Any:
+        return rx.optimize(params, loss, jr.key(0), data=data, steps=2)[0]["w"]
+
+    words = r"`trainer.*\['w'\].* on cpu:1 and `data` on cpu:0\. Move one"
+    with pytest.raises(ValueError, match=words):
+        run(jax.device_put(jnp.zeros(2), first))
+    assert run(jnp.zeros(2)).devices() == {second}
+    trainer = rx.OptaxTrainer(2, "sgd", lambda key: {"w": jnp.ones(2)}, loss)
+    state = jax.device_put(trainer.initialize(jr.key(0)), second)
+    with pytest.raises(ValueError, match="`state.*` on cpu:1 and `data` on"):
+        trainer.train(state, jr.key(0), jax.device_put(jnp.zeros(2), first))

@@ -388,6 +388,12 @@ def test_a_log_that_is_a_device() -> None:
     assert not pathlib.Path("/dev/.null.lock").exists()
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="Linux's /proc")
+def test_a_folder_that_takes_no_files() -> None:
+    with pytest.raises(OSError, match="`log_file` could not be written.*use one on a"):
+        _run(5, rx.Logger(log_file="/proc/realax.jsonl"))
+
+
 def test_a_link_is_the_log_that_it_points_to(tmp_path: pathlib.Path) -> None:
     path, link = tmp_path / "log", tmp_path / "link"
     _log(path, 1, "a note", 2)
@@ -446,6 +452,7 @@ def _start(observer: Any, step: int = 0) -> Any:
     trainer = rx.EvosaxTrainer(5, "SNES", rastrigin, jnp.ones(2), popsize=4)
     state = trainer.initialize(jr.key(0))
     run = run_of(trainer, state)
+    observer.claim()
     try:
         observer.restore(run, state)
         observer.on_start(run, state)

@@ -113,7 +113,7 @@ def test_an_early_stop_drops_no_batch() -> None:
     assert len(list(iterator)) == 200 - used
     more = iter(_batches(5))
     _trainer(200, stop).train_stream(state, jr.key(0), more)
-    # One is looked at for the shapes of metrics that have no row.
+    # One is fetched for the types of an empty record, as the docstring says.
     assert len(list(more)) == 4
     # Of an iterable, nobody else sees the iterator.
     again, _ = _trainer(200, stop).fit_stream(jr.key(0), _batches(200))

@@ -6,7 +6,10 @@ import sys
 
 import jax
 
+from .._arguments import arguments, optional, path as a_path
 
+
+@arguments(folder=optional(a_path))
 def enable_compilation_cache(folder: str | pathlib.Path | None = None) -> pathlib.Path:
     """Keep compiled programs on disk, so that later processes need not compile them.
 

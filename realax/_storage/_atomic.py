@@ -76,6 +76,8 @@ def cannot_write(error: OSError, argument: str, path: pathlib.Path) -> OSError:
             remedy = "A file is where a folder should be: move it away"
         case IsADirectoryError():
             remedy = "A folder is where a file should be: move it away"
+        case FileNotFoundError():
+            remedy = "No file can be made in that folder: use one on a disk"
         case _:
             remedy = "Make room"
     return OSError(

@@ -5,9 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from .._arguments import Check
+from .._callables import name_of
 from .._errors import describe
+from .._frozen import identity
 from .._types import Tree
 from ..policies import BasePolicy
 
@@ -49,7 +53,7 @@ def environment(what: str, fits: Callable[[Any], bool]) -> Check:
 
 
 def same_shapes(env: Any, name: str, given: Tree, default: Tree) -> None:
-    """Refuse values of a parameter that are not numbers of the default's shape.
+    """Refuse values of a parameter that are NaN or not of the default's shape.
 
     **Raises:** `TypeError` or `ValueError` that names the parameter.
     """
@@ -71,16 +75,13 @@ def same_shapes(env: Any, name: str, given: Tree, default: Tree) -> None:
                 f"lambda value: rx.GymnaxTask(..., env_params={{{name!r}: value}})"
                 "(policy, key))(values)`."
             )
+        # Infinity passes, because it switches some limits off.
+        if not isinstance(new, Tracer) and np.any(np.isnan(new)):
+            raise ValueError(f"{phrase} must be a number, but got NaN.")
 
 
 def _numeric(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
-
-
-def _kind(policy: Any) -> str:
-    if isinstance(policy, type):
-        return f"the class `{policy.__name__}`"
-    return f"a {type(policy).__name__}"
 
 
 def checked_policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
@@ -89,10 +90,14 @@ def checked_policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
     **Raises:** `TypeError` if it made anything else.
     """
     if not isinstance(policy, BasePolicy):
+        got = describe(policy)
+        if isinstance(policy, type):
+            got = f"the class `{policy.__name__}`"
+        if factory is not identity:
+            got += f" from `model_factory` {name_of(factory)}"
         raise TypeError(
             "the parameters of an environment task must be a policy, a subclass of "
-            f"`realax.tasks.rl_policy.BasePolicy`, but got {_kind(policy)} from "
-            f"`model_factory` ({factory}). Pass a policy as `params_like`, or a "
-            "`model_factory` that makes one from the parameters."
+            f"`realax.tasks.rl_policy.BasePolicy`, but got {got}. Pass a policy as the "
+            "parameters, or a `model_factory` that makes one from them."
         )
     return policy

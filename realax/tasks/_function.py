@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, final
 
+import equinox as eqx
+
 from .._callables import is_jitted, name_of, unwrapped
 from .._check import no_type_check
 from .._compile import checked_options
@@ -102,11 +104,33 @@ def as_task[P](
     if isinstance(inner, AbstractTask):
         task = inner
     else:
-        task = FunctionTask(value)
+        task = FunctionTask(_held(value))
         _refuse_hidden_statistics(value)
     checked_options(task.compiler_options, task.display_name)
     _check_signature(value, task.display_name, argument)
     return task
+
+
+class _Decorated(functools.partial[Any]):
+    """A decorated function in a field, which equals that of the same function.
+
+    equinox follows the `__wrapped__` of a function in a field, and takes a decorated
+    task for one whose arrays are lost. It does not look into a partial function.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Decorated) and other.func == self.func
+
+    def __hash__(self) -> int:
+        return hash(self.func)
+
+
+def _held(function: Any) -> Any:
+    """Return a function as it is kept in a field."""
+    # The arrays of a module, such as one of `eqx.filter_jit`, are leaves of the task.
+    if isinstance(function, eqx.Module) or not hasattr(function, "__wrapped__"):
+        return function
+    return _Decorated(function)
 
 
 def _computing_the_same(function: Any) -> Any:

@@ -14,9 +14,8 @@ from .._types import PRNGKeyArray, Tree
 from ..tasks import AbstractTask
 from ._callbacks import Callbacks
 from ._checks import a_state, batches as a_stream
-from ._drive import drive, new_state
+from ._drive import drive
 from ._state import AbstractState, Record
-from ._stream import peek
 from .log import numbers_of
 
 
@@ -126,6 +125,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         del state
         return None
 
+    def check_new(self, state: S) -> None:
+        """Refuse a new state from which no run can start; by default, accept it.
+
+        It is called after `initialize` and before the run, where values of the state
+        are known unless the run is traced.
+        """
+        del state
+
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays on the devices of the run.
 
@@ -172,14 +179,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, data: Tree = None
     ) -> tuple[S, Record[M]]:
         """Train from a new state. The key is split into the state's and the run's."""
-        state, run_key = new_state(self, key, data)
-        return self.train(state, run_key, data)
+        return drive(self, None, key, data, collect=True)
 
     @_keyed
     def init_and_train_(self, key: PRNGKeyArray, data: Tree = None) -> S:
         """Train from a new state, as `train_`."""
-        state, run_key = new_state(self, key, data)
-        return self.train_(state, run_key, data)
+        state, _ = drive(self, None, key, data, collect=False)
+        return state
 
     @_streamed
     def train_stream(
@@ -189,7 +195,9 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         The next batches are fetched while steps are computed, and several batches of
         equal shapes share one call of the device. With `EarlyStopping`, batches are
-        fetched one at a time from an iterator, so that every fetched batch is used.
+        fetched one at a time from an iterator, so that every fetched batch is used,
+        with one exception: if `state` has been stopped before, no step is made, and one
+        batch is fetched and lost, because the types of the empty `Record` depend on it.
 
         **Arguments:**
 
@@ -209,9 +217,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         self, key: PRNGKeyArray, batches: Iterable[Tree]
     ) -> tuple[S, Record[M]]:
         """Train from a new state, as `train_stream`."""
-        first, batches = peek(batches)
-        state, run_key = new_state(self, key, first)
-        return self.train_stream(state, run_key, batches)
+        return drive(self, None, key, None, batches, collect=True)
 
     def __call__(self, key: PRNGKeyArray, data: Tree = None) -> tuple[S, Record[M]]:
         """Train from a new state, as `init_and_train`."""

@@ -59,6 +59,11 @@ def check_one(state: Any) -> None:
 def trainable(phrase: str, value: Any) -> Any:
     """Check that `value` is a tree of floating-point arrays with finite values."""
     tree: Any = value
+    if isinstance(value, type):
+        raise TypeError(
+            f"{phrase} must be a model or a tree of arrays, but got the class "
+            f"`{value.__name__}`. Make an instance of it: `{value.__name__}(...)`."
+        )
     if isinstance(value, NormalizedPolicy):
         tree = value.policy
     Template(tree, phrase)

@@ -113,6 +113,40 @@ def summed(
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
 
+@no_type_check
+def check_placement(**trees: Tree) -> None:
+    """Refuse arrays that were committed to different devices, which jax cannot combine.
+
+    **Arguments:**
+
+    - `trees`: the arguments of a program by their names.
+
+    **Raises:** `ValueError` that names two of the arrays.
+    """
+    if isinstance(jnp.zeros(()), Tracer):
+        return  # known arrays become constants of the outer program
+    first: tuple[str, set[Any]] | None = None
+    for name, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+                continue
+            if not leaf.committed:
+                continue
+            place = f"`{name}{jax.tree_util.keystr(path)}`", leaf.sharding.device_set
+            first = first or place
+            if place[1] != first[1]:
+                raise ValueError(
+                    "the arrays of a run must be on the same devices, but got "
+                    f"{first[0]} on {_listed(first[1])} and {place[0]} on "
+                    f"{_listed(place[1])}. Move one of them: "
+                    "`jax.device_put(array, other_array.sharding)`."
+                )
+
+
+def _listed(devices: set[Any]) -> str:
+    return ", ".join(sorted(map(str, devices)))
+
+
 def _whole(n_devices: int) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(
         device_mesh(n_devices), jax.sharding.PartitionSpec()

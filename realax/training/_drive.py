@@ -1,6 +1,7 @@
 """A run of a trainer, from the arguments of its methods to their results."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -8,32 +9,19 @@ import jax
 import jax.random as jr
 
 from .._compile import compiled
-from .._errors import check_data, warn_user
+from .._errors import check_data, describe, warn_user
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
 from ._checks import check_one
+from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
 from ._loop import Program, bare_run, initialize, observed_run
-from ._stream import Stream
+from ._state import AbstractState
+from ._stream import Stream, peek
 from ._tracing import check_traced, holds_tracer, is_traced
 from .observers import Run
 from .stopping import with_counters
-
-
-def new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKeyArray]:
-    """Return the state before the first step, and the key of the run.
-
-    **Arguments:**
-
-    - `trainer`: the trainer.
-    - `key`: the key that is split into the state's and the run's.
-    - `data`: the data of the run, or the first batch of a stream.
-    """
-    check_data(data)
-    init_key, run_key = jr.split(key)
-    trainer, init_key, data = trainer.placed((plain(trainer), init_key, data))
-    return compiled(initialize, {})(trainer, init_key, data), run_key
 
 
 def drive(
@@ -50,7 +38,8 @@ def drive(
     **Arguments:**
 
     - `trainer`: the trainer.
-    - `state`: the state from which the run starts.
+    - `state`: the state from which the run starts. `None` means a new one, and `key` is
+        split into the state's and the run's.
     - `key`: the run's key.
     - `data`: the data of every step, if `batches` is `None`.
     - `batches`: the data of one step after another.
@@ -59,6 +48,64 @@ def drive(
     **Returns:** The final state, and the `Record` or `None`.
     """
     check_data(data)
+    with _claims(trainer, state, key, data):
+        if state is None:
+            first = data
+            if batches is not None:
+                first, batches = peek(batches)
+            state, key = _new_state(trainer, key, first)
+        return _run(trainer, state, key, data, batches, collect)
+
+
+@contextlib.contextmanager
+def _claims(trainer: Any, *inputs: Any) -> Generator[None]:
+    """Hold what the observers claim, unless the run is traced, which is refused later.
+
+    **Arguments:**
+
+    - `trainer`: the trainer.
+    - `inputs`: the state, the key and the data of the run.
+    """
+    observers, rules = trainer.callbacks.observers, trainer.callbacks.rules
+    with contextlib.ExitStack() as stack:
+        if observers and not is_traced(plain(trainer), rules, *inputs):
+            for observer in reversed(observers):  # first those that save
+                observer.claim()
+                stack.callback(observer.release)
+        yield
+
+
+def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKeyArray]:
+    """Return the state before the first step, and the key of the run.
+
+    **Arguments:**
+
+    - `trainer`: the trainer.
+    - `key`: the key that is split into the state's and the run's.
+    - `data`: the data of the run, or the first batch of a stream.
+    """
+    check_data(data)
+    init_key, run_key = jr.split(key)
+    bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
+    check_placement(trainer=bare, key=init_key, data=data)
+    state = compiled(initialize, {})(bare, init_key, data)
+    if not isinstance(state, AbstractState):
+        raise TypeError(
+            f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
+            f"of `rx.AbstractState`, but got {describe(state)}."
+        )
+    trainer.check_new(state)
+    return state, run_key
+
+
+def _run(
+    trainer: Any,
+    state: Any,
+    key: PRNGKeyArray,
+    data: Tree,
+    batches: Iterable[Tree] | None,
+    collect: bool,
+) -> tuple[Any, Any]:
     check_one(state)
     callbacks, steps = trainer.callbacks, int(trainer.train_steps)
     rules = callbacks.rules
@@ -67,6 +114,7 @@ def drive(
         state = with_fields(state, stopping=counters)
     program = Program(plain(trainer), rules, collect)
     program, state, key, data = trainer.placed((program, state, key, data))
+    check_placement(trainer=program.trainer, state=state, key=key, data=data)
     feed: AbstractFeed = Constant(data)
     if batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))

@@ -18,7 +18,7 @@ from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask, as_task
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
-from .._checks import record as a_record
+from .._checks import check_finite, record as a_record
 from .._gradient_guard import GradientGuard, either, gradient_norm
 from .._optimizers import Optimizer, build_optimizer, check_needs, display_name
 from .._options import frozen_options, own_or_of_task
@@ -28,6 +28,9 @@ from ._checks import CHECKS, check_initializer, check_loss, epochs_by_either_nam
 from ._rate import LearningRate, rate_at, rate_of
 from ._state import GradMetrics, GradState
 from ._update import updated, where_finite
+
+
+_INITIAL = "what `initializer` returns"
 
 
 class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
@@ -150,7 +153,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         del data
         init_key, shuffle_key, noise_key = jr.split(key, 3)
         params = self.initializer(init_key)
-        template = Template(params, "what `initializer` returns")
+        template = Template(params, _INITIAL)
+        check_finite(_INITIAL, params)
         trained, rest = template.split(params)
         trained = strong(trained)
         zero = jnp.zeros((), jnp.int32)
@@ -167,6 +171,10 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             rest=rest,
             template=template,
         )
+
+    def check_new(self, state: GradState[P]) -> None:
+        """Refuse initial parameters that are not finite."""
+        check_finite(_INITIAL, state.params)
 
     def train_step(
         self, state: GradState[P], key: PRNGKeyArray, data: Tree = None

@@ -51,7 +51,8 @@ def updated(
     except TypeError as error:
         raise TypeError(
             f"`optimizer`: {name} could not make its update from the loss's value, "
-            f"gradient and function, which is all there is: {error}"
+            "gradient and function, which is all there is, or a schedule of it "
+            f"returned None: {error}"
         ) from error
     # Some optimisers mix dtypes; the state keeps its own from step to step.
     return optax.apply_updates(trained, updates), jax.tree.map(

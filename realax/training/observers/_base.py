@@ -71,6 +71,19 @@ class AbstractObserver(eqx.Module):
         """The step at which a restored run originally began; `None` for a new run."""
         return None
 
+    def claim(self) -> None:
+        """Claim what a run writes, before anything is computed for it.
+
+        Raise an error to refuse the run: if its files belong to another run, or cannot
+        be written. A run calls this method of the observers that save first.
+        """
+
+    def release(self) -> None:
+        """Release what `claim` claimed, unless `on_end` has done so.
+
+        It is called once after each `claim` that raised no error, in the end.
+        """
+
     def restore(self, run: Run, state: Any) -> Any:
         """Return the state from which to start.
 

@@ -17,9 +17,18 @@ from .._metrics import MetricOf
 from ._base import AbstractObserver, Handle
 from ._folder import file_of, rank, steps_in
 from ._ledger import Ledger, digest_of
-from ._lock import claim
+from ._lock import Claim, claim
 from ._restore import counter_labels, restore_newest
 from ._run import Run
+
+
+class _Owned:
+    """The folder of a run in progress, and the record of the run once it has begun."""
+
+    ledger: Ledger | None = None
+
+    def __init__(self, claim: Claim):
+        self.claim = claim
 
 
 class Checkpointer(AbstractObserver):
@@ -67,7 +76,7 @@ class Checkpointer(AbstractObserver):
     keep: int = eqx.field(kw_only=True)
     metric: str | None = eqx.field(kw_only=True)
     mode: Literal["min", "max"] | None = eqx.field(kw_only=True)
-    handle: Handle[Ledger] = eqx.field(static=True, kw_only=True)
+    handle: Handle[_Owned] = eqx.field(static=True, kw_only=True)
     saves: ClassVar[bool] = True
 
     @arguments(
@@ -94,21 +103,31 @@ class Checkpointer(AbstractObserver):
         self.handle = Handle()
 
     @override
-    def restore(self, run: Run, state: Any) -> Any:
-        """Return the newest checkpoint between `state` and the end of the call."""
+    def claim(self) -> None:
+        """Lock the folder."""
         if self.handle.value is not None:
-            self.handle.value.refused += 1
             raise RuntimeError(
                 "this `Checkpointer` watches another run at the moment. Build one for "
                 "each run, with a folder of its own."
             )
-        ledger = Ledger(run, self._objective(run), state)
         make_folder(self.folder, "folder")
         what = f"the folder of checkpoints {self.folder}"
-        ledger.claim = claim(self.folder, "checkpoints", what, "folder")
-        self.handle.value = ledger
-        if ledger.claim.held:
+        self.handle.value = _Owned(claim(self.folder, "checkpoints", what, "folder"))
+
+    @override
+    def release(self) -> None:
+        """Release the folder."""
+        if (owned := self.handle.take()) is not None:
+            owned.claim.release()
+
+    @override
+    def restore(self, run: Run, state: Any) -> Any:
+        """Return the newest checkpoint between `state` and the end of the call."""
+        if (owned := self.handle.value) is None:
+            raise RuntimeError("`claim` must be called before `restore`.")
+        if owned.claim.held:
             remove_unfinished(self.folder, "step_*")
+        owned.ledger = ledger = Ledger(run, self._objective(run), state)
         state = restore_newest(self.folder, ledger, state)
         ledger.calls.open_call(ledger.start, ledger.digest)
         return state
@@ -116,12 +135,16 @@ class Checkpointer(AbstractObserver):
     @property
     def since(self) -> int | None:
         """The step at which the restored run began; `None` if none was restored."""
-        return None if self.handle.value is None else self.handle.value.since
+        return None if self._ledger is None else self._ledger.since
 
     @override
     def select(self, run: Run) -> MetricOf:
         """Return the metric that ranks checkpoints, as one number."""
         return MetricOf(self._objective(run)[0])
+
+    @property
+    def _ledger(self) -> Ledger | None:
+        return None if self.handle.value is None else self.handle.value.ledger
 
     def _objective(self, run: Run) -> list[str]:
         metric, mode = run.objective
@@ -130,7 +153,7 @@ class Checkpointer(AbstractObserver):
     @override
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Save at multiples of `every`."""
-        if (ledger := self.handle.value) is None:
+        if (ledger := self._ledger) is None:
             return
         ledger.value = float(selected[-1])
         ledger.calls.resume(ledger.start)
@@ -140,18 +163,11 @@ class Checkpointer(AbstractObserver):
     @override
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Save once more, and release the folder."""
-        ledger = self.handle.value
-        if ledger is not None and ledger.refused:
-            ledger.refused -= 1
-            return
-        self.handle.value = None
-        if ledger is None:
-            return
         try:
-            self._save_last(ledger, state, error)
+            if (ledger := self._ledger) is not None:
+                self._save_last(ledger, state, error)
         finally:
-            if ledger.claim is not None:
-                ledger.claim.release()
+            self.release()
 
     def _save_last(
         self, ledger: Ledger, state: Any, error: BaseException | None

@@ -24,10 +24,10 @@ class _Open:
     """The trial of the run in progress, and the best policy so far."""
 
     trial: Trial | None = None
-    claim: Claim | None = None
+    lock: Claim | None = None
+    running: bool = False
     best: BestPolicy | None = None
     obsolete: bool = False  # whether the file is of an earlier run
-    refused: int = 0  # runs that were refused meanwhile and have not ended yet
 
 
 class Evaluator(AbstractObserver):
@@ -135,26 +135,40 @@ class Evaluator(AbstractObserver):
         return self.handle.value
 
     @override
-    def on_start(self, run: Run, state: Any) -> None:
-        """Find the task, and take up the best policy of a run that goes on."""
+    def claim(self) -> None:
+        """Lock the file."""
         opened = self._opened
-        if opened.trial is not None:
-            opened.refused += 1
+        if opened.running:
             raise RuntimeError(
                 "this `Evaluator` watches another run at the moment. Build one for "
                 "each run, with a file of its own."
             )
+        if self.file is not None:
+            make_folder(self.file.parent, "file")
+            what = f"the best policy {self.file}"
+            opened.lock = claim(self.file.parent, self.file.name, what, "file")
+        opened.running = True
+
+    @override
+    def release(self) -> None:
+        """Release the file."""
+        opened = self._opened
+        opened.running, opened.trial = False, None
+        held, opened.lock = opened.lock, None
+        if held is not None:
+            held.release()
+
+    @override
+    def on_start(self, run: Run, state: Any) -> None:
+        """Find the task, and take up the best policy of a run that goes on."""
+        opened = self._opened
         opened.trial = trial = Trial(run, self.task, self.episodes)
         if self.task is not None:  # the trainer's own is known to fit
             trial.check(state)
         new = int(state.step) == 0
         if new:
             opened.best = None
-        if self.file is not None:
-            make_folder(self.file.parent, "file")
-            what = f"the best policy {self.file}"
-            opened.claim = claim(self.file.parent, self.file.name, what, "file")
-            opened.obsolete = new
+        opened.obsolete = new
         if self.file is not None and not new:
             like = trial.shape(state)
             opened.best = read_best(self.file, like, trial.fingerprint) or opened.best
@@ -187,14 +201,7 @@ class Evaluator(AbstractObserver):
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Release the file."""
         del state, error
-        opened = self._opened
-        if opened.refused:
-            opened.refused -= 1
-            return
-        opened.trial = None
-        held, opened.claim = opened.claim, None
-        if held is not None:
-            held.release()
+        self.release()
 
 
 def _is_better(mean: float, best: BestPolicy | None, maximize: bool) -> bool:

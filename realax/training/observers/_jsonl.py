@@ -23,12 +23,9 @@ class JsonLines:
     **Arguments:**
 
     - `path`: the file.
-    - `since`: the step after which every step must have a line; the step of the first
-        line if `None`.
     """
 
-    def __init__(self, path: pathlib.Path, since: int | None = None):
-        self.since = since
+    def __init__(self, path: pathlib.Path):
         # Links are resolved, so that a file has one lock and a link stays a link.
         self.path = path.resolve()
         self._file: Any = None
@@ -47,14 +44,21 @@ class JsonLines:
         name, what = self.path.name, f"the log {self.path}"
         self._claim = claim(self.path.parent, name, what, "log_file")
 
-    def start(self, step: int) -> None:
-        """Keep the lines up to `step`, and remove the rest of a killed process."""
+    def start(self, step: int, since: int | None = None) -> None:
+        """Keep the lines up to `step`, and remove the rest of a killed process.
+
+        **Arguments:**
+
+        - `step`: the last step to keep.
+        - `since`: the step after which every step must have a line; the step of the
+            first line if `None`.
+        """
         try:
             if self._claim is not None and self._claim.held:
                 remove_unfinished(self.path.parent, self.path.name)
             if self._claim is not None:
                 self.path.touch()
-                truncate_after(self.path, step, self.since)
+                truncate_after(self.path, step, since)
             # Unbuffered, because a failed write must not be repeated when it is closed.
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:

@@ -8,7 +8,6 @@ from ..._storage._files import Stored
 from ..._storage._fingerprint import configuration, environment, execution
 from ..._trees import with_fields
 from ._calls import Calls
-from ._lock import Claim
 from ._run import Run
 
 
@@ -25,13 +24,11 @@ class Ledger:
     - `state`: the state with which the run was called.
     """
 
-    claim: Claim | None = None  # of the folder
     value: float | None = None  # of the objective at the last step
     since: int | None = None  # the step at which a restored run began
     saved: int | None = None  # the step of the newest file of this run
     complete: bool = False  # whether that file says that the call ends there
     failed: bool = False  # whether a file could not be written
-    refused: int = 0  # runs that were refused meanwhile and have not ended yet
 
     def __init__(self, run: Run, objective: list[str], state: Any):
         self.objective = objective

@@ -68,6 +68,9 @@ def claim(folder: pathlib.Path, name: str, what: str, argument: str) -> Claim:
     try:
         lock.acquire()
     except Timeout:
+        if not path.exists():  # `filelock` takes a file that cannot be made for a lock
+            error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise cannot_write(error, argument, folder) from None
         raise RuntimeError(
             f"{what} belongs to a run that is in progress: {_owner_in(owner)}. Wait "
             f"until it has ended, or choose another `{argument}` for this one."

@@ -32,8 +32,8 @@ class _Open:
     logged: Logged | None = None
     run: Run | None = None  # in progress
     sinks: tuple[Sink, ...] = ()
+    running: bool = False
     started: bool = False  # whether the first rows have started the sinks
-    refused: int = 0  # runs that were refused meanwhile and have not ended yet
 
 
 class Logger(AbstractObserver):
@@ -145,12 +145,10 @@ class Logger(AbstractObserver):
         return self.handle.value
 
     @override
-    def on_start(self, run: Run, state: Any) -> None:
+    def claim(self) -> None:
         """Lock the files that are written."""
-        del state
         opened = self._opened
-        if opened.run is not None:
-            opened.refused += 1
+        if opened.running:
             raise RuntimeError(
                 "this `Logger` watches another run at the moment. Build one for each "
                 "run, with files of its own."
@@ -162,20 +160,38 @@ class Logger(AbstractObserver):
             )
         if self.ckpt_file is not None:
             make_folder(self.ckpt_file.parent, "ckpt_file")
-        opened.run = run
-        opened.started = False
-        since = run.since
-        opened.sinks = tuple(
-            sink
-            for sink in (
-                None if self.log_file is None else JsonLines(self.log_file, since),
-                None if self.log_dir is None else TensorBoard(self.log_dir),
-                opened.wandb,
+        opened.running = True
+        try:
+            opened.sinks = tuple(
+                sink
+                for sink in (
+                    None if self.log_file is None else JsonLines(self.log_file),
+                    None if self.log_dir is None else TensorBoard(self.log_dir),
+                    opened.wandb,
+                )
+                if sink is not None
             )
-            if sink is not None
-        )
-        for sink in opened.sinks:
-            sink.open()
+            for sink in opened.sinks:
+                sink.open()
+        except BaseException:
+            self.release()
+            raise
+
+    @override
+    def release(self) -> None:
+        """Close and release the files."""
+        opened = self._opened
+        opened.running, opened.run, opened.logged = False, None, None
+        sinks, opened.sinks = opened.sinks, ()
+        with contextlib.ExitStack() as stack:  # closes the others even if one fails
+            for sink in sinks:
+                stack.callback(sink.close)
+
+    @override
+    def on_start(self, run: Run, state: Any) -> None:
+        """Remember the run."""
+        del state
+        self._opened.run, self._opened.started = run, False
 
     @override
     def select(self, run: Run) -> Logged:
@@ -190,7 +206,8 @@ class Logger(AbstractObserver):
         opened, rows = self._opened, self._rows(steps, selected)
         if not opened.started:
             for sink in opened.sinks:
-                sink.start(int(steps[0]) - 1)
+                since = None if opened.run is None else opened.run.since
+                sink.start(int(steps[0]) - 1, since)
             opened.started = True
         for sink in opened.sinks:
             sink.write(rows)
@@ -208,15 +225,7 @@ class Logger(AbstractObserver):
     def on_end(self, state: Any, error: BaseException | None) -> None:
         """Close and release the files."""
         del state, error
-        opened = self._opened
-        if opened.refused:
-            opened.refused -= 1
-            return
-        opened.run, opened.logged = None, None
-        sinks, opened.sinks = opened.sinks, ()
-        with contextlib.ExitStack() as stack:  # closes the others even if one fails
-            for sink in sinks:
-                stack.callback(sink.close)
+        self.release()
 
     def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
         names = list(selected["row"])

@@ -15,10 +15,15 @@ class Sink(Protocol):
         """Check that it can be written, and change nothing."""
         ...
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, since: int | None) -> None:
         """Begin, or continue after `step` and drop the rows of later steps.
 
         It is called once, before the first `write`.
+
+        **Arguments:**
+
+        - `step`: the step of the run's first state.
+        - `since`: the step at which a restored run began; `None` for a new run.
         """
         ...
 

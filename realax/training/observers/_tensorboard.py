@@ -30,8 +30,9 @@ class TensorBoard:
         what = f"the log in {self._folder}"
         self._claim = claim(self._folder, "tensorboard", what, "log_dir")
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, since: int | None) -> None:
         """Let TensorBoard drop the steps after `step`."""
+        del since
         purge = step + 1 if step > 0 else None
         self._writer = self._begin(str(self._folder), purge_step=purge)
 

@@ -29,8 +29,9 @@ class Wandb:
         if self._id_file is not None:
             make_folder(self._id_file.parent, "log_file")
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, since: int | None) -> None:
         """Continue the run that was logged before, or link a new run to it."""
+        del since
         before = self._last_id()
         if step > 0 and before is not None and before != self.run.id:
             with self._mirror("resuming the run"):
