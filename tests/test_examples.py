@@ -56,6 +56,6 @@ def test_brax(tmp_path: pathlib.Path) -> None:
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
     assert numbers is not None
     assert float(numbers[2]) > 1.25 * float(numbers[1])
-    for suffix in ("eqx", "png"):
+    for suffix in ("eqx", "png", "html"):
         (file,) = (tmp_path / "runs").glob(f"*.{suffix}")
         assert file.stat().st_size > 1000 and file.name in output

@@ -19,6 +19,8 @@ from .._types import Tree
 from ._checks import environment
 from ._env import Environment, EnvTask, Params
 from ._options import ENV_CHECKS, EnvOptions, constructor_kwargs
+from ._render import Artist
+from ._render_brax import brax_artist
 from ._rollout import Trajectory
 from ._spaces import Layout, Layouts, layout_of
 
@@ -107,6 +109,14 @@ class BraxTask(EnvTask[Params]):
     def environment(self) -> Environment:
         """Return the environment in `jax-envelope`'s form."""
         return _build(self.env, self.backend, self.env_kwargs).environment
+
+    def artist(self) -> Artist:
+        """The drawer of the environment: brax's own viewer, as one page.
+
+        **Raises:** `ValueError` for an environment without a body.
+        """
+        environment: Any = self.environment()
+        return brax_artist(environment.brax_env)
 
     def _stopped(self) -> str | None:
         # Tracing a step takes a second, and no environment of brax stops gradients.

@@ -1,6 +1,8 @@
 """Tasks whose value is the return of an episode."""
 
 import abc
+import os
+import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
@@ -10,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 from typing_extensions import TypeVar
 
+from .._arguments import arguments, one_key, path as path_
 from .._compile import readable_errors
 from .._errors import check_key
 from .._frozen import Frozen, freeze
@@ -22,7 +25,9 @@ from ._experience import Stream, advance_streams, begin_streams
 from ._lanes import play_in_lanes
 from ._observing import AbstractObservingTask, Evaluation
 from ._options import EnvOptions
-from ._rollout import Episode, Experience, Rollout, Trajectory
+from ._render import Artist, draw_episode
+from ._render_gymnax import DRAWN
+from ._rollout import Collect, Episode, Experience, Rollout, Trajectory, row_of
 from ._spaces import EnvSpace, Layout, Layouts
 
 
@@ -216,8 +221,40 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """Play the same episode as `task(params, key)`, and return all of its steps."""
-        _, trajectory = self._play(params, key, collect=True)
+        _, trajectory = self._play(params, key, collect=row_of)
         return cast(Trajectory, trajectory)
+
+    @arguments(key=one_key, path=path_)
+    def render(
+        self, params: P, key: PRNGKeyArray, path: str | os.PathLike[str]
+    ) -> pathlib.Path:
+        """Draw one episode into a file: the one that `task(params, key)` scores.
+
+        **Arguments:**
+
+        - `params`, `key`: as for a call of the task.
+        - `path`: the file. It ends in `.html` for brax, which gives one page that holds
+            brax's own viewer and needs no network; and in `.gif` for gymnax, whose
+            visualiser draws fifteen of its environments. A missing folder is made.
+
+        **Returns:** The path of the file.
+
+        **Raises:** `ValueError` for an environment that cannot be drawn, and for
+        another ending; `ImportError` that names the extra to install; `OSError` if the
+        file cannot be written; `RuntimeError` under `jit`, `vmap` and `grad`.
+        """
+        return draw_episode(self, params, key, pathlib.Path(path))
+
+    def artist(self) -> Artist:
+        """Return the drawer of the environment.
+
+        **Raises:** `ValueError` for an environment that cannot be drawn.
+        """
+        raise ValueError(
+            "`render` draws the environments of brax, and of gymnax "
+            f"{', '.join(DRAWN)}, but not those of {self.display_name}. Of these two "
+            "suites, `rx.make` makes tasks that it draws."
+        )
 
     def begin_streams(self, params: P, keys: Key[Array, " streams"]) -> Stream:
         """Return endless streams of episodes for learners, before their first step.
@@ -283,14 +320,19 @@ class EnvTask[P](AbstractObservingTask[P]):
     ) -> tuple[Episode, Tree]:
         """Play an episode, and return its last state and its aux."""
         if self.data_fn is None:
-            episode, _ = self._play(params, key, collect=False, count=count)
+            episode, _ = self._play(params, key, count=count)
             return episode, {"length": episode.length}
-        episode, trajectory = self._play(params, key, collect=True, count=count)
+        episode, trajectory = self._play(params, key, collect=row_of, count=count)
         return episode, self.data_fn(cast(Trajectory, trajectory))
 
     def _play(
-        self, params: Any, key: PRNGKeyArray, *, collect: bool, count: bool = False
-    ) -> tuple[Episode, Trajectory | None]:
+        self,
+        params: Any,
+        key: PRNGKeyArray,
+        *,
+        collect: Collect | None = None,
+        count: bool = False,
+    ) -> tuple[Episode, Tree]:
         check_key(key)
         with readable_errors():
             played = self.rules().scan(

@@ -27,6 +27,8 @@ from .._types import Tree
 from ._checks import environment, same_shapes
 from ._env import Environment, EnvTask, Params
 from ._options import ENV_CHECKS, EnvOptions, constructor_kwargs
+from ._render import Artist
+from ._render_gymnax import gymnax_artist
 from ._rollout import Trajectory
 from ._spaces import Layouts, layouts_of
 
@@ -111,6 +113,15 @@ class GymnaxTask(EnvTask[Params]):
     def environment(self) -> Environment:
         """Return the environment in `jax-envelope`'s form, with the `env_params`."""
         return _build(self.env, self.env_kwargs).environment(self.env_params)
+
+    def artist(self) -> Artist:
+        """The drawer of the environment: gymnax's own visualiser.
+
+        **Raises:** `ValueError` for an environment that it does not draw, `ImportError`
+        where pygame is missing.
+        """
+        environment: Any = self.environment()
+        return gymnax_artist(environment.suite, environment.params)
 
     def _stopped(self) -> str | None:
         stopped = super()._stopped()

@@ -95,9 +95,7 @@ def play_in_lanes(
 def _play_by_scan(player: Player, population: Any, keys: Any, count: bool) -> Played:
     def job(params: Any, key: PRNGKeyArray) -> Played:
         policy = player.policy_of(params)
-        return Played.of(
-            player.rules().scan(policy, key, collect=False, count=count)[0]
-        )
+        return Played.of(player.rules().scan(policy, key, count=count)[0])
 
     return map_jobs(job, population, keys)
 

@@ -1,6 +1,7 @@
 """The rules of an episode: its start, one step, and a scan over all of its steps."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -86,6 +87,10 @@ class Episode(eqx.Module):
     total: Scalar
     length: Int[Array, ""]
     moments: Moments | None
+
+
+# What a scan over an episode keeps of a step: `(episode before it, row) -> tree`.
+type Collect = Callable[[Episode, Trajectory], Tree]
 
 
 class Rollout(eqx.Module):
@@ -226,37 +231,46 @@ class Rollout(eqx.Module):
         policy: BasePolicy[Any],
         key: PRNGKeyArray,
         *,
-        collect: bool,
+        collect: Collect | None = None,
         count: bool = False,
-    ) -> tuple[Episode, Trajectory | None]:
+    ) -> tuple[Episode, Tree]:
         """Play a whole episode.
 
         **Arguments:**
 
         - `policy`: the policy that plays.
         - `key`: the episode's key.
-        - `collect`: whether to return the `Trajectory` too.
+        - `collect`: a function of the episode before each step and of the step's row,
+            such as `row_of`.
         - `count`: whether to sum up the observations.
 
-        **Returns:** The last state of the episode, and the `Trajectory` or `None`.
+        **Returns:** The episode at its end, and what `collect` returned, with a leading
+        axis of `max_steps`; `None` without it.
         """
         env_key, init_key, policy_key = job_keys(key)
         start = self.begin(policy, env_key, init_key, count=count)
         arrays, static = eqx.partition(start, eqx.is_array_like)
 
-        def body(arrays: Any, _: None) -> tuple[Any, Trajectory | None]:
-            episode = eqx.combine(arrays, static)
-            episode, row = self.advance(policy, episode, policy_key)
-            return eqx.filter(episode, eqx.is_array_like), row if collect else None
+        def body(arrays: Any, _: None) -> tuple[Any, Tree]:
+            before = eqx.combine(arrays, static)
+            after, row = self.advance(policy, before, policy_key)
+            kept = None if collect is None else collect(before, row)
+            return eqx.filter(after, eqx.is_array_like), kept
 
-        arrays, rows = jax.lax.scan(body, arrays, None, length=self.max_steps)
-        return eqx.combine(arrays, static), rows
+        arrays, kept = jax.lax.scan(body, arrays, None, length=self.max_steps)
+        return eqx.combine(arrays, static), kept
 
     def shown(self, obs: Tree) -> Tree:
         """Return an environment's observation in the form that the policy gets."""
         if self.flatten_obs:
             return self.obs_layout.flatten(obs)
         return jax.tree.map(jnp.asarray, obs)
+
+
+def row_of(episode: Episode, row: Trajectory) -> Trajectory:
+    """The row of a step, by which a scan collects the `Trajectory`."""
+    del episode
+    return row
 
 
 def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:

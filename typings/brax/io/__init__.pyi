@@ -1,0 +1,1 @@
+from . import json as json

@@ -1,0 +1,3 @@
+from typing import Any
+
+def dumps(sys: Any, states: list[Any]) -> str: ...
