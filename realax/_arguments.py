@@ -42,17 +42,13 @@ def arguments[**A, R](
     **Returns:** A decorator. The decorated function raises `TypeError` for an unknown
     keyword and names the closest known ones.
 
-    **Raises:** `TypeError` where `checks` names an argument that the function lacks.
+    **Raises:** `TypeError` if `checks` names an argument that the function lacks.
     """
 
     def decorate(function: Callable[A, R]) -> Callable[A, R]:
         signature = with_named_keywords(inspect.signature(function), defaults or {})
         title = function.__qualname__.removesuffix(".__init__")
         method = "self" in signature.parameters and function.__name__ != "__init__"
-        free = any(
-            parameter.kind is parameter.VAR_KEYWORD
-            for parameter in signature.parameters.values()
-        )
         if unknown := set(checks) - set(signature.parameters):
             raise TypeError(f"`{title}` has no arguments {sorted(unknown)} to check.")
 
@@ -61,17 +57,7 @@ def arguments[**A, R](
             name = title
             if method and args:  # name the user's class, not the abstract one
                 name = f"{type(args[0]).__name__}.{function.__name__}"
-            for keyword in kwargs:
-                if keyword not in signature.parameters and not free:
-                    known = [one for one in signature.parameters if one != "self"]
-                    raise TypeError(
-                        f"`{name}` has no argument `{keyword}`. "
-                        f"{closest(keyword, known)}"
-                    )
-            try:
-                bound = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"`{name}`: {error}.") from None
+            bound = _bound(signature, name, args, kwargs)
             for argument, check in checks.items():
                 if argument in bound.arguments:
                     phrase = f"`{argument}` of `{name}`"
@@ -83,6 +69,31 @@ def arguments[**A, R](
         return checked
 
     return decorate
+
+
+def _bound(
+    signature: inspect.Signature,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> inspect.BoundArguments:
+    """Return the arguments of a call by their names.
+
+    **Raises:** `TypeError` that names the function as `name`, and the keywords closest
+    to an unknown one.
+    """
+    parameters = signature.parameters
+    unknown = next((keyword for keyword in kwargs if keyword not in parameters), None)
+    free = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if unknown is not None and not free:
+        known = [one for one in parameters if one != "self"]
+        raise TypeError(
+            f"`{name}` has no argument `{unknown}`. {closest(unknown, known)}"
+        )
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"`{name}`: {error}.") from None
 
 
 def optional(check: Check) -> Check:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._check import no_type_check
 from ._types import Tree
 
 
@@ -17,9 +18,14 @@ def strong(tree: Tree) -> Tree:
     A step returns a state of strong dtypes. A first state of weak dtypes would
     therefore compile the same program a second time.
     """
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), tree
-    )
+
+    @no_type_check
+    def convert(leaf: Any) -> Array:
+        if isinstance(leaf, jax.Array) and not jax.typeof(leaf).weak_type:
+            return leaf
+        return jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype)
+
+    return jax.tree.map(convert, tree)
 
 
 def where(condition: Array, yes: Tree, no: Tree) -> Tree:

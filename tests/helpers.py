@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Functions that several tests share."""
 
 import contextlib
 import os
@@ -26,13 +26,16 @@ QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 def rastrigin(x: Any, key: Any, data: Any = None) -> Any:
-    """A bumpy bowl with its minimum, 0, at 0. (Rastrigin, 1974.)"""
+    """Return the value of a bowl with many minima; the least, 0, is at 0.
+
+    Source: L. A. Rastrigin (1974).
+    """
     del key, data
     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10), None
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two trees are equal bit for bit, NaNs included."""
+    """Return whether two trees are equal bit for bit, NaNs included."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False
     return all(
@@ -42,7 +45,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
-    """Whether two trees are equal within float tolerance."""
+    """Return whether two trees are equal within float tolerance."""
     return all(
         x.shape == y.shape and np.allclose(x, y, rtol, atol, equal_nan=True)
         for x, y in zip(_arrays(a), _arrays(b), strict=True)
@@ -50,7 +53,7 @@ def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
 
 
 def run_of(trainer: Any, state: Any) -> rx.Run:
-    """The run that `trainer.train(state, key)` tells its observers of."""
+    """Return the run that `trainer.train(state, key)` describes to its observers."""
     begin = int(state.step)
     end = begin + trainer.train_steps
     return rx.Run(trainer, plain(trainer), jax.random.key(0), begin, end)
@@ -79,7 +82,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 @contextlib.contextmanager
 def compilations() -> Generator[list[str]]:
-    """The names of the functions lowered inside, cached on disk or not."""
+    """Yield the names of the functions lowered inside, cached on disk or not."""
     names: list[str] = []
     start = len(_compiled)
     try:

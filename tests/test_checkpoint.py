@@ -756,7 +756,7 @@ def test_lanes_may_change(tmp_path: pathlib.Path) -> None:
         return trainer.init_and_train(jr.key(0))[1]["metrics"]["failed"]
 
     assert len(train(2, lanes=2, chunk=4)) == 2
-    with pytest.warns(RuntimeWarning, match=r"chunk: 4 then.*task\.lanes: 2 then"):
+    with pytest.warns(RuntimeWarning, match=r"lanes: 2 then.*task\.chunk: 4 then"):
         assert len(train(3, lanes=0)) == 1
 
 

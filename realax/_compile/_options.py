@@ -12,7 +12,7 @@ type Options = tuple[tuple[str, str], ...]
 
 
 def checked_options(options: Any, owner: str) -> dict[str, str]:
-    """`options` as text, which XLA reads.
+    """Return `options` as text, which XLA reads.
 
     XLA itself refuses unknown names and wrong values when a run is compiled.
 
@@ -37,7 +37,7 @@ def checked_options(options: Any, owner: str) -> dict[str, str]:
 
 
 def as_text(options: Mapping[str, Any]) -> Options:
-    """`options` as a value that keys a cache, in the order of their names."""
+    """Return `options` as a key for a cache, in the order of their names."""
     # In the key of a cache, True, 1 and 1.0 are the same. To XLA they are not.
     return tuple(sorted((name, str(value)) for name, value in options.items()))
 

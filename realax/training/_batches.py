@@ -54,7 +54,7 @@ class Group:
     @property
     @no_type_check
     def has_room(self) -> bool:
-        """Whether another batch fits."""
+        """True if another batch fits."""
         return self.size < self._most
 
     @no_type_check

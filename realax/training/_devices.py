@@ -1,4 +1,4 @@
-"""The devices over which a population is spread."""
+"""The devices over which a population is divided."""
 
 import functools
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from .._types import Tree
 
 
 def device_mesh(n_devices: int) -> jax.sharding.Mesh:
-    """The first `n_devices` devices in a row, as axis `"pop"`.
+    """Return the first `n_devices` devices in a row, as axis `"pop"`.
 
-    **Raises:** `ValueError` where jax sees fewer devices.
+    **Raises:** `ValueError` if jax sees fewer devices.
     """
     devices = jax.devices()
     if n_devices > len(devices):
@@ -27,7 +27,7 @@ def device_mesh(n_devices: int) -> jax.sharding.Mesh:
             "else uses jax."
         )
     if n_devices > 1 and devices[0].platform == "cpu":
-        # With XLA's newer partitioner (jax 0.11.2), a loop over brax that is spread
+        # With XLA's newer partitioner (jax 0.11.2), a loop over brax that is divided
         # over CPU devices ends the process by a segmentation fault when it is compiled.
         jax.config.update("jax_use_shardy_partitioner", False)
     axis = jax.sharding.AxisType.Auto
@@ -35,9 +35,9 @@ def device_mesh(n_devices: int) -> jax.sharding.Mesh:
 
 
 def on_every_device(state: Tree, n_devices: int) -> Tree:
-    """`state` whole on each device of the mesh, so that each computes all of it.
+    """Replicate `state` on every device.
 
-    A state that lies elsewhere before the first step would compile the step once more.
+    Otherwise the first step would be compiled twice.
     """
     if n_devices == 1:
         return state
@@ -45,10 +45,10 @@ def on_every_device(state: Tree, n_devices: int) -> Tree:
 
 
 def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
-    """`on_every_device` for arrays that enter a run and already lie on some device.
+    """Replicate arrays that enter a run, which may be committed to some device.
 
-    jax would not combine data committed to one device with the mesh. Tracers, and
-    leaves that are no arrays of jax, are left alone.
+    jax refuses to combine data committed to one device with the mesh. Tracers, and
+    leaves that are no arrays of jax, stay unchanged.
     """
     if n_devices == 1 or isinstance(jnp.zeros(()), Tracer):
         return tree

@@ -10,7 +10,7 @@ import jax.random as jr
 
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
-from .._trees import with_fields
+from .._trees import strong, with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
 from ._checks import check_one
@@ -109,6 +109,7 @@ def _run(
     check_one(state)
     callbacks, steps = trainer.callbacks, int(trainer.train_steps)
     rules = callbacks.rules
+    state = strong(state)  # as a step or a checkpoint returns it
     if rules or state.stopping:
         counters = with_counters(state.stopping, rules, trainer.objective)
         state = with_fields(state, stopping=counters)

@@ -1,4 +1,4 @@
-"""The only place where a population meets a task."""
+"""The evaluation of a population on a task, which all trainers share."""
 
 from typing import Any
 
@@ -19,20 +19,21 @@ def evaluate_population[P](
     data: Tree = None,
     n_devices: int = 1,
 ) -> Evaluation:
-    """The values of a population on a task.
+    """Evaluate a population on a task.
 
     **Arguments:**
 
     - `task`: the task of one step, as `AbstractTask.draw` returns it.
     - `population`: parameters with a leading axis `pop` on every array; bound to
-        statistics of observations where the task has some.
+        statistics of observations if the task has some.
     - `keys`: one for each individual and repetition. They are split before anything is
-        distributed: `n_devices` changes no more than the order of floating-point sums.
-    - `data`: shared by all.
-    - `n_devices`: over how many devices the population is spread; a divisor of `pop`.
+        distributed, so that `n_devices` changes only the order of floating-point sums.
+    - `data`: the data for all individuals.
+    - `n_devices`: the number of devices over which the population is divided; a divisor
+        of `pop`.
 
     **Returns:** The values, shape `(pop, reps)`; the aux, and the moments of
-    observations where the task sums them up, with the same two leading axes.
+    observations if the task sums them up, with the same two leading axes.
     """
 
     def evaluate(split: Any, shared: Any) -> Evaluation:

@@ -12,7 +12,7 @@ from .._types import Tree
 from ._streak import PATIENCE, Streak
 
 
-# No gradient is so long. The sums of squares that optimisers keep would soon overflow.
+# No useful gradient is longer. The sums of squares of optimisers would soon overflow.
 _LONGEST_GRADIENT = 1e15
 
 
@@ -20,8 +20,8 @@ class GradientGuard(eqx.Module):
     """Skips updates with bad numbers and counts them; a part of a trainer's state.
 
     - `skipped`: the number of steps that were skipped so far.
-    - `skips`: how many of them in a row.
-    - `zeros`: how many steps in a row had a gradient of exactly 0.
+    - `skips`: the number of them in a row.
+    - `zeros`: the number of steps in a row with a gradient of exactly 0.
     """
 
     skipped: Int[Array, ""]
@@ -51,14 +51,14 @@ class GradientGuard(eqx.Module):
         **Arguments:**
 
         - `update`: returns the parameters and the optimiser's state after the step.
-        - `before`: those before the step.
+        - `before`: the same before the step.
         - `value`: the loss.
         - `norm`: the length of the gradient, from `gradient_norm`.
         - `allowed`: false for a step that is to be skipped for another reason.
         - `keeps_finite`: whether `update` is known to return finite numbers for such a
-            gradient, so that its result need not be looked at.
+            gradient, so that its result need not be checked.
 
-        **Returns:** What holds after the step, and the guard with its counts.
+        **Returns:** The result of `update` or `before`, and the guard after the step.
         """
         accepted = jnp.isfinite(value) & (norm <= _LONGEST_GRADIENT) & allowed
         # The update is made inside of the branch: choosing between its result and what
@@ -97,7 +97,7 @@ class GradientGuard(eqx.Module):
 
 
 def gradient_norm(gradient: Tree) -> Float[Array, ""]:
-    """The Euclidean norm, with a derivative of 0 and not NaN at 0."""
+    """Return the Euclidean norm, whose derivative at 0 is 0 and not NaN."""
     dtype = jnp.result_type(float)  # half precision would overflow at 256
     squares = [
         jnp.vdot(leaf, leaf, preferred_element_type=dtype)
@@ -108,5 +108,5 @@ def gradient_norm(gradient: Tree) -> Float[Array, ""]:
 
 
 def either[T](condition: Bool[Array, ""], yes: T, no: T) -> T:
-    """One of two trees, by a branch: `jnp.where` would cost a pass for each array."""
+    """Select one of two trees by a branch: `jnp.where` would pass over each array."""
     return jax.lax.cond(condition, lambda: yes, lambda: no)

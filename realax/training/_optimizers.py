@@ -51,7 +51,7 @@ _OWN_RATE = {"adafactor", "lbfgs", "polyak_sgd"}
 
 
 def optimizer_names() -> list[str]:
-    """Names of the optimisers at optax's top level."""
+    """Return the names of the optimisers at optax's top level."""
     import optax
     from optax._src import alias
 
@@ -77,7 +77,7 @@ def build_optimizer(
     - `name`: its name at optax's top level.
     - `learning_rate`: a number, a traced one, or a schedule; `None`: its own default.
     - `kws`: its other arguments.
-    - `key`: for an optimiser that draws noise.
+    - `key`: a key for an optimiser that draws noise.
     - `argument`: the user's argument that names it, for messages.
 
     **Returns:** An optimiser of optax.
@@ -111,14 +111,14 @@ def build_optimizer(
 
 
 def display_name(optimizer: str | Optimizer) -> str:
-    """The name of an optimiser in messages."""
+    """Return the name of an optimiser in messages."""
     if isinstance(optimizer, str):
         return optimizer
     return getattr(optimizer.update, "__qualname__", "it").split(".")[0]
 
 
 def needs_rate(name: str) -> bool:
-    """Whether the optimiser `name` needs a learning rate to be given."""
+    """Return whether the optimiser `name` needs a learning rate."""
     return name not in _OWN_RATE
 
 
@@ -145,7 +145,7 @@ def _factory(name: str, argument: str) -> Callable[..., Any]:
 def check_needs(opt_state: Any) -> None:
     """Refuse an optimiser that needs a gradient for each example.
 
-    It would take the one gradient for that of an example, and say nothing.
+    It would use the gradient of a batch for that of an example, without an error.
 
     **Raises:** `ValueError`.
     """

@@ -16,8 +16,8 @@ from .observers import Logger
 class RunOptions(TypedDict, total=False):
     """Keywords of `evolve` and `optimize` that concern a run of any trainer.
 
-    - `steps`: how many steps to train for.
-    - `data`: reaches the task or the loss unchanged.
+    - `steps`: the number of steps.
+    - `data`: the data of each step, for the task or the loss.
     - `logger`, `progress_bar`, `callbacks`, `compiler_options`: as for the trainer.
     """
 
@@ -39,14 +39,14 @@ RUN_CHECKS: dict[str, Check] = {
 
 
 def frozen_options(options: Mapping[str, Any] | None, owner: str) -> Frozen | None:
-    """A trainer's own compiler options as a static field; `None`: those of its task.
+    """Return a trainer's own compiler options as a static field.
 
     **Arguments:**
 
-    - `options`: XLA's options, values by name.
+    - `options`: XLA's options, values by name; `None` for those of the task.
     - `owner`: the trainer's name, for messages.
 
-    **Raises:** `TypeError` for what is no dictionary of names and values.
+    **Raises:** `TypeError` for anything but a dictionary of names and values.
     """
     return None if options is None else freeze(checked_options(options, owner))
 

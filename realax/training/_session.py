@@ -78,7 +78,7 @@ class Session:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are steps left, and data for the next one."""
+        """True if there are steps left, and data for the next one."""
         if self._done >= self.run.end or bool(self.carry.over):
             return False
         return self.feed.ready()

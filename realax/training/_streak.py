@@ -1,4 +1,4 @@
-"""A count of how often in a row something happened."""
+"""A count of consecutive steps with an event."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ PATIENCE = 100
 
 
 class Streak(eqx.Module):
-    """How many steps in a row an event happened; a part of a trainer's state.
+    """Counts steps in a row with an event; a part of a trainer's state.
 
     - `current`: the number of steps up to the last one; 0 if it did not happen there.
     - `longest`: the largest such number so far.

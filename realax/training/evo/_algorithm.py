@@ -38,13 +38,13 @@ class Algorithm(Protocol):
     init: Any
 
     def ask(self, key: Any, state: Any, params: Any) -> Any:
-        """`(population, state)`."""
+        """Return `(population, state)`."""
         ...
 
     def tell(
         self, key: Any, population: Any, fitness: Any, state: Any, params: Any
     ) -> Any:
-        """`(state, metrics)`."""
+        """Return `(state, metrics)`."""
         ...
 
 
@@ -102,8 +102,8 @@ def build(name: str, popsize: int, dims: int, given: Mapping[str, Any]) -> Algor
     **Arguments:**
 
     - `name`: a name that `resolve` knows.
-    - `popsize`: individuals in all.
-    - `dims`: numbers in each.
+    - `popsize`: the number of individuals in all populations.
+    - `dims`: the number of parameters of each.
     - `given`: arguments for its constructor, some of them by value.
 
     **Raises:** `ValueError` for an unknown name or keyword, with the closest matches,
@@ -170,7 +170,7 @@ def _checked(
 
 
 def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults updated by `given`; an object in it drops the value it replaces."""
+    """Return the defaults updated by `given`, whose objects replace values."""
     defaults = {**_LEARNS.get(name, {}), **_NEEDED.get(name, {})}
     for target, value in _BY_VALUE.items():
         if target in given:
@@ -179,7 +179,7 @@ def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objects(name: str, dims: int, kws: dict[str, Any]) -> dict[str, Any]:
-    """`kws` with optimisers, schedules and samplers in place of values."""
+    """Return `kws` with optimisers, schedules and samplers in place of values."""
     if name == "RandomSearch" and "std" in kws:
         kws["sampling_fn"] = functools.partial(_normal, dims, kws.pop("std"))
     if "std" in kws:

@@ -21,14 +21,14 @@ def with_generation[P](
     shaper: FitnessShaper,
     groups: int,
 ) -> ESState[P]:
-    """`state` with the best individual so far, and all observations so far.
+    """Return `state` with the best individual and all observations so far.
 
     **Arguments:**
 
     - `state`: the state from which the generation was asked.
     - `asked`, `results`, `scores`: the generation.
     - `shaper`: the direction.
-    - `groups`: over how many populations the individuals are divided, in their order.
+    - `groups`: the number of populations that the individuals form, in their order.
     """
     better = jnp.min(scores.costs) < shaper.cost(state.best_fitness)
 
@@ -49,7 +49,7 @@ def with_generation[P](
         best_fitness=best_fitness,
         best_flat=best_flat,
         group=group,
-        # The statistics with which it played, and not those that came of it.
+        # The statistics used in the evaluation, not those updated by it.
         best_stats=where(better, state.obs_stats, state.best_stats),
         obs_stats=stats,
     )

@@ -1,4 +1,4 @@
-"""Checks of what evolution is given."""
+"""Checks of the arguments of evolution."""
 
 from typing import Any
 

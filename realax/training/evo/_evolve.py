@@ -62,17 +62,17 @@ def evolve[P](
     use_scan: bool = True,
     **options: Unpack[EvolveOptions],
 ) -> tuple[P, ESState[P], Record[ESMetrics]] | tuple[P, ESState[P]]:
-    """Evolve `prms` on a task, with an `EvosaxTrainer` made for the occasion.
+    """Evolve `prms` on a task, with an `EvosaxTrainer` built from these arguments.
 
     **Arguments:**
 
-    - `prms`: where to start: any pytree, a whole model included.
+    - `prms`: the parameters at the start: any pytree, a whole model included.
     - `task`: as for `EvosaxTrainer`.
     - `key`: the run's key.
-    - `use_scan`: whether to keep every generation's metrics; without, memory does not
-        grow with `steps`.
+    - `use_scan`: whether to keep every generation's metrics. Without them, memory does
+        not grow with `steps`.
     - `options`: by keyword, `strategy` (by default `"OpenES"`), `steps` (1024) and
-        `data` (`None`), which reaches the task unchanged; and `popsize`, `eval_reps`,
+        `data` (`None`), which is passed to the task; and `popsize`, `eval_reps`,
         `fitness_shaper`, `es_kws`, `es_params`, `n_devices`, `callbacks`, `logger`,
         `progress_bar` and `compiler_options`, with the defaults of `EvosaxTrainer`.
 

@@ -16,8 +16,8 @@ class Asked(eqx.Module):
     """A generation that is to be evaluated: the result of `EvosaxTrainer.ask`.
 
     - `population`: one flat individual in each row.
-    - `individuals`: the same of the type of `params_like`, with a leading axis `pop` on
-        every array. With `normalize_obs`, a `NormalizedPolicy` of them.
+    - `individuals`: the population as a tree like `params_like`, with a leading axis
+        `pop` on every array. With `normalize_obs`, a `NormalizedPolicy` of it.
     - `keys`: one for each evaluation, `keys[i, r]` of individual `i` in repetition `r`.
     - `tell_key`: the algorithm's own key for `tell`.
     - `es_state`: the algorithm's state after it was asked.
@@ -42,14 +42,14 @@ def generation(
 
     **Arguments:**
 
-    - `state`: the trainer's state, which knows the type of the parameters.
+    - `state`: the trainer's state, with the type of the parameters.
     - `population`: one flat individual in each row.
     - `es_state`: the algorithm's state with it; `None` for a first population.
-    - `reps`: how often each is evaluated.
-    - `eval_key`: splits into the keys of all evaluations.
-    - `tell_key`: the algorithm's own.
+    - `reps`: the number of evaluations of each.
+    - `eval_key`: the key that is split into those of all evaluations.
+    - `tell_key`: the algorithm's own key for `tell`.
     """
-    # XLA would make the same random numbers again wherever they are used.
+    # Otherwise XLA would draw the same random numbers again at each use.
     population = jax.lax.optimization_barrier(population)
     size = len(population)
     rest = jax.tree.map(

@@ -1,4 +1,4 @@
-"""The guard of evolution: bad fitness and bad updates destroy nothing."""
+"""The guard of evolution against bad fitness and bad updates."""
 
 from typing import Any
 
@@ -18,11 +18,12 @@ _LARGEST = 1e15
 
 
 class Scores(eqx.Module):
-    """The fitness of a generation, and how much of it can be used.
+    """The fitness of a generation, and the individuals with a usable one.
 
     - `fitness`: in the task's own numbers, repetitions averaged.
-    - `usable`: whether an individual and its fitness are finite, and that at most 1e15.
-    - `costs`: with the sign such that smaller is better; infinite where not usable.
+    - `usable`: whether an individual and its fitness are finite, and the latter at most
+        1e15.
+    - `costs`: with the sign such that smaller is better; infinite if not usable.
     - `shaped`: the numbers that the algorithm minimises. An individual that is not
         usable counts as the worst usable one, before any shaping.
     """
@@ -43,12 +44,12 @@ def score(
     **Arguments:**
 
     - `population`: one flat individual in each row.
-    - `values`: of each in each repetition, in the task's own numbers.
-    - `shaper`: the direction, and what the algorithm sees of fitness.
+    - `values`: the values of each in each repetition, in the task's own numbers.
+    - `shaper`: the direction and shaping of fitness.
     """
     fitness = jnp.mean(values, axis=-1)
     usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _LARGEST)
-    # A product is faster than a look at each number, and NaN where one of them is.
+    # A product is faster than a check of each number, and not finite if one of them is.
     tiny = jnp.finfo(population.dtype).tiny
     usable &= jnp.isfinite(population @ jnp.full(population.shape[-1], tiny))
     cost = shaper.cost(fitness)
@@ -57,27 +58,27 @@ def score(
         worst = jnp.max(jnp.where(usable, cost, -jnp.inf))
         return jnp.where(usable, fitness, shaper.cost(worst))
 
-    told = jax.lax.cond(jnp.all(usable), lambda: fitness, replaced)
+    ranked = jax.lax.cond(jnp.all(usable), lambda: fitness, replaced)
     return Scores(
         fitness=fitness,
         usable=usable,
         costs=jnp.where(usable, cost, jnp.inf),
-        shaped=shaper(population, told),
+        shaped=shaper(population, ranked),
     )
 
 
 def initial_costs(scores: Scores) -> Float[Array, " pop"]:
-    """The costs of a population-based algorithm's first population.
+    """Return the costs of a population-based algorithm's first population.
 
-    These are `scores.shaped`. Where no individual is usable all have the cost 1e15, so
-    that any usable one replaces them later; infinity would turn the updates of some
+    They are `scores.shaped`. If no individual is usable, all have the cost 1e15, so
+    that any usable one replaces them later. Infinity would turn the updates of some
     algorithms into NaN.
     """
     return jnp.where(jnp.any(scores.usable), scores.shaped, _LARGEST)
 
 
 def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:
-    """Whether an update of the algorithm's state from `before` to `after` is accepted.
+    """Return whether to accept an update of the algorithm's state.
 
     It is refused if no individual is usable, or if a finite number of the state would
     cease to be finite.
@@ -86,7 +87,7 @@ def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:
 
 
 def refusal_warning(refusals: Streak, name: str) -> str | None:
-    """A warning if a hundred updates in a row of the algorithm `name` were refused."""
+    """Return a warning if a hundred updates of `name` in a row were refused."""
     refused = refusals.maximum()
     if refused < PATIENCE:
         return None

@@ -18,12 +18,12 @@ _OLDER_NAMES = {
 
 
 def algorithm_names() -> list[str]:
-    """Every name that `resolve` knows."""
+    """Return every name that `resolve` knows."""
     return sorted(_known())
 
 
 def resolve(name: str) -> str:
-    """evosax's own key for an algorithm's name, class name or older spelling.
+    """Return evosax's own key for an algorithm's name, class name or older name.
 
     **Raises:** `ValueError` with the closest matches for an unknown name.
     """

@@ -16,7 +16,7 @@ from ..._errors import closest, describe
 
 
 def updated_params(algorithm: str, defaults: Any, given: Any) -> Any:
-    """An algorithm's default parameters, updated by those that the user gave.
+    """Return an algorithm's default parameters, updated by the user's.
 
     **Arguments:**
 
@@ -38,7 +38,7 @@ def updated_params(algorithm: str, defaults: Any, given: Any) -> Any:
             raise ValueError(
                 f"`es_params` must be those of {algorithm} with this `popsize` and "
                 "these `params_like`, but got those for others. Give the values "
-                "that shall differ from the defaults, by name, or None: "
+                "that differ from the defaults, by name, or None: "
                 "`dataclasses.replace(trainer, popsize=..., es_params=None)`."
             )
     elif not isinstance(given, Mapping):
@@ -88,7 +88,7 @@ def _deviates(name: str) -> bool:
 
 
 def _check_numbers(phrase: str, new: Any, default: Array, least: float) -> None:
-    """Refuse NaN, infinity but where it is the default, and numbers below `least`."""
+    """Refuse NaN, infinity unless it is the default, and numbers below `least`."""
     if isinstance(new, Tracer) or isinstance(default, Tracer):
         return
     numbers = np.asarray(new, np.float64)

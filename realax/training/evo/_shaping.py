@@ -8,7 +8,7 @@ from ..._arguments import Check, arguments, flag, instance, number, optional
 
 
 def _weight(value: ArrayLike) -> Float[Array, ""] | float:
-    """An array leaf, unless it is the number 0, which costs nothing."""
+    """Return an array leaf, or the number 0, which needs no computation."""
     if isinstance(value, int | float) and value == 0:
         return 0.0
     return jnp.asarray(value, dtype=float)
@@ -26,7 +26,7 @@ class FitnessShaper(eqx.Module):
 
     - `maximize`: whether larger is better; `None`: as the task says, and a plain
         function is minimised.
-    - `w_decay`: a factor; that times the sum of squared parameters is added to the
+    - `w_decay`: a factor. The sum of squared parameters times this is added to the
         cost of an individual.
     - `centered_rank`: ranks, in [-0.5, 0.5].
     - `z_score`: zero mean and unit deviation.
@@ -84,7 +84,7 @@ class FitnessShaper(eqx.Module):
         - `population`: one flat individual in each row.
         - `fitness`: in the task's own numbers.
         """
-        # Imported late, as evosax takes long and is not needed before.
+        # Imported late, because evosax takes long and is not needed before.
         from evosax.core.fitness_shaping import (
             centered_rank_fitness_shaping_fn,
             normalize_fitness_shaping_fn,

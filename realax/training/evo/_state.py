@@ -20,9 +20,9 @@ class ESMetrics(TypedDict):
     - `fitness`: of each individual, its repetitions averaged; shape `(pop,)`.
     - `mean_fitness`: over the generation's usable individuals.
     - `best_fitness`: the best so far.
-    - `failed`: how many individuals had a fitness that is not finite or absurd.
+    - `failed`: the number of individuals whose fitness is not finite, or beyond 1e15.
     - `rejected`: whether the strategy's update was refused.
-    - `eval_data`: the task's aux, shape `(pop, reps, ...)`; `None` where it has none.
+    - `eval_data`: the task's aux, shape `(pop, reps, ...)`; `None` if it has none.
     """
 
     fitness: Float[Array, " pop"]
@@ -39,13 +39,13 @@ class ESState[P](AbstractState):
     - `step`: the number of generations so far.
     - `es_state`: evosax's own state.
     - `best_fitness`: the best so far, in the task's own numbers and sign.
-    - `best_flat`: the numbers of the individual that scored it, flat.
+    - `best_flat`: the parameters of the individual that scored it, flat.
     - `group`: the index of its population, for algorithms that have several.
-    - `refusals`: how many of the algorithm's updates were refused in a row.
-    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
-    - `obs_stats`: statistics of all observations, of an environment task with
+    - `refusals`: the number of updates of the algorithm that were refused in a row.
+    - `shuffle_key`: the key for the order in which `Minibatch` goes through the data.
+    - `obs_stats`: statistics of all observations, for an environment task with
         `normalize_obs`; else `None`.
-    - `best_stats`: the statistics with which the best individual played.
+    - `best_stats`: the statistics with which the best individual was evaluated.
     - `rest`: the arrays of `params_like` that are not evolved.
     - `template`: rebuilds the user's type from flat numbers.
     """
@@ -64,7 +64,7 @@ class ESState[P](AbstractState):
 
     @property
     def best_params(self) -> P:
-        """The individual that scored `best_fitness`, of the type of `params_like`.
+        """The individual with `best_fitness`, of the type of `params_like`.
 
         With `normalize_obs` it is a `NormalizedPolicy` around one.
         """
@@ -74,7 +74,7 @@ class ESState[P](AbstractState):
     def mean(self) -> P:
         """The centre of the strategy's distribution, of the type of `params_like`.
 
-        Of an algorithm with several populations, the centre of the one that holds the
+        If the algorithm has several populations, it is the centre of the one with the
         best individual.
 
         **Raises:** `AttributeError` for a population-based algorithm, which has none.
@@ -102,14 +102,14 @@ def initial_state[P](
     shaper: FitnessShaper,
     shuffle_key: PRNGKeyArray,
 ) -> ESState[P]:
-    """The state before the algorithm has one, without any fitness.
+    """Return the state before that of the algorithm, without any fitness.
 
     **Arguments:**
 
     - `start`: the tree that is evolved.
-    - `obs_stats`: statistics of observations to go on from.
+    - `obs_stats`: statistics of earlier observations.
     - `shaper`: the direction.
-    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
+    - `shuffle_key`: the key for the order in which `Minibatch` goes through the data.
     """
     template = Template(start)
     flat, rest = template.flatten(start)

@@ -18,6 +18,40 @@ from ._params import updated_params
 
 
 @dataclasses.dataclass(frozen=True)
+class _Built:
+    """An algorithm of evosax, and its kind.
+
+    - `algorithm`: the algorithm.
+    - `population_based`: whether its state is a population and not a distribution.
+    - `stein`: whether it is Stein variational: populations that repel one another.
+    - `groups`: the number of its populations.
+    - `has_deviation`: whether its parameters have the initial deviation `std_init`.
+    """
+
+    algorithm: Algorithm
+    population_based: bool
+    stein: bool
+    groups: int
+    has_deviation: bool
+
+    @classmethod
+    def of(cls, algorithm: Algorithm) -> "_Built":
+        """Describe an algorithm."""
+        from evosax.algorithms.population_based.base import PopulationBasedAlgorithm
+
+        # LM_MA_ES computes here some numbers that its `init` needs.
+        params: Any = algorithm.default_params
+        groups = getattr(algorithm, "num_populations", None)
+        return cls(
+            algorithm=algorithm,
+            population_based=isinstance(algorithm, PopulationBasedAlgorithm),
+            stein=groups is not None,
+            groups=1 if groups is None else groups,
+            has_deviation=hasattr(params, "std_init"),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Strategy:
     """An algorithm for a population of a given size and dimension.
 
@@ -31,35 +65,27 @@ class Strategy:
     kws: Frozen
 
     @property
-    def built(self) -> Algorithm:
-        """evosax's algorithm."""
-        return _built(self)
-
-    @property
     def name(self) -> str:
-        """Its name in messages."""
-        return type(self.built).__name__
+        """The name of the algorithm in messages."""
+        return type(self._algorithm).__name__
 
     @property
     def population_based(self) -> bool:
-        """Whether its state is a population instead of a distribution."""
-        from evosax.algorithms.population_based.base import PopulationBasedAlgorithm
-
-        return isinstance(self.built, PopulationBasedAlgorithm)
-
-    @property
-    def stein(self) -> bool:
-        """Whether it is Stein variational: populations that repel one another."""
-        return hasattr(self.built, "num_populations")
+        """True if the algorithm's state is a population instead of a distribution."""
+        return _built(self).population_based
 
     @property
     def groups(self) -> int:
-        """How many populations it has."""
-        return getattr(self.built, "num_populations", 1)
+        """The number of populations."""
+        return _built(self).groups
+
+    @property
+    def _algorithm(self) -> Algorithm:
+        return _built(self).algorithm
 
     @property
     def _samples_around_zero(self) -> bool:
-        # Random search by name, without a sampler of the user's own.
+        # Random search by name, unless the user gave a sampler.
         if not isinstance(self.algorithm, str):
             return False
         return resolve(self.algorithm) == "RandomSearch" and (
@@ -67,7 +93,7 @@ class Strategy:
         )
 
     def full_params(self, given: Any) -> Any:
-        """evosax's Params with array leaves: its defaults, updated by those `given`.
+        """Return evosax's Params with array leaves: the defaults, updated by `given`.
 
         **Arguments:**
 
@@ -76,23 +102,23 @@ class Strategy:
         **Raises:** `ValueError` with the closest matches for an unknown name.
         """
         with jax.ensure_compile_time_eval():
-            defaults = strong(self.built.default_params)
+            defaults = strong(self._algorithm.default_params)
         if isinstance(self.algorithm, str) and self.name == "LM_MA_ES":
-            # Above 2, which it is for more than 2 individuals a number, the state would
-            # be multiplied with the root of a negative number.
+            # It is above 2 if there are more than two individuals for each number. The
+            # state would then be multiplied by the root of a negative number.
             clipped = jnp.minimum(defaults.c_c, 1.0)
             defaults = dataclasses.replace(defaults, c_c=clipped)
         return updated_params(self.name, defaults, given)
 
     def init(self, key: PRNGKeyArray, start: Float[Array, " dims"], params: Any) -> Any:
-        """The first state, around `start`, of an algorithm with a distribution."""
-        if not self.stein:
-            state = self.built.init(key, self._unravel(start), params)
+        """Return the first state of an algorithm with a distribution around `start`."""
+        if not _built(self).stein:
+            state = self._algorithm.init(key, self._unravel(start), params)
             return _precise(strong(state), start.dtype)
-        # One population starts at `start`, the others around it, within the deviation
-        # that they will sample with: started at one place, they would never part.
+        # One population starts at `start`. The others are sampled with the initial
+        # deviation, because equal populations would stay equal.
         means = jnp.broadcast_to(start, (self.groups, self.dims))
-        state = self.built.init(key, jax.vmap(self._unravel)(means), params)
+        state = self._algorithm.init(key, jax.vmap(self._unravel)(means), params)
         deviation = jnp.reshape(state.std, (self.groups, -1)).at[0].set(0.0)
         noise = jr.normal(jr.fold_in(key, 0), means.shape, means.dtype)
         state = state.replace(mean=means + deviation * noise)
@@ -105,19 +131,20 @@ class Strategy:
         fitness: Float[Array, " pop"],
         params: Any,
     ) -> Any:
-        """A population-based algorithm's state, from its evaluated first population."""
+        """Return the state of a population-based algorithm with its first one."""
         population = jax.vmap(self._unravel)(population)
-        return strong(self.built.init(key, population, fitness, params))
+        return strong(self._algorithm.init(key, population, fitness, params))
 
     def first_population(
         self, key: PRNGKeyArray, start: Float[Array, " dims"], params: Any
     ) -> Float[Array, "pop dims"]:
-        """A population-based algorithm's first population: around and with `start`.
+        """Return the first population of a population-based algorithm.
 
-        Their deviation is the algorithm's own `std_init`, or 1 where it has none: the
-        first population is to cover the ground, however small later mutations are.
+        It is `start` and others around it, with the algorithm's own deviation
+        `std_init`, or 1 if it has none: the first population is to cover the search
+        space, however small later mutations are.
         """
-        std = getattr(params, "std_init", 1.0)
+        std = params.std_init if _built(self).has_deviation else 1.0
         noise = jr.normal(key, (self.popsize, self.dims), start.dtype)
         return start + std * noise.at[0].set(0.0)
 
@@ -128,8 +155,8 @@ class Strategy:
         params: Any,
         start: Float[Array, " dims"],
     ) -> tuple[Float[Array, "pop dims"], Any]:
-        """A generation, one flat individual in each row, and the state after it."""
-        population, state = self.built.ask(key, state, params)
+        """Return a generation, one individual in each row, and the state after it."""
+        population, state = self._algorithm.ask(key, state, params)
         leaves = jax.tree.leaves(population)
         rows = [leaf.reshape(self.popsize, -1) for leaf in leaves]
         flat = jnp.concatenate(rows, axis=-1)
@@ -143,51 +170,52 @@ class Strategy:
         state: Any,
         params: Any,
     ) -> Any:
-        """The state after an evaluated generation; smaller fitness is better."""
+        """Return the state after an evaluated generation; smaller fitness is better."""
         tree = jax.vmap(self._unravel)(population)
-        if self.stein:
+        if _built(self).stein:
             tree = jax.tree.map(
                 lambda leaf: leaf.reshape(self.groups, -1, *leaf.shape[1:]), tree
             )
-        state, _ = self.built.tell(key, tree, fitness, state, params)
+        state, _ = self._algorithm.tell(key, tree, fitness, state, params)
         return strong(state)
 
     def _unravel(self, flat: Float[Array, " dims"]) -> Tree:
         # By name, solutions are flat; an instance may have been built for a tree.
-        return ravel_pytree(self.built.solution)[1](flat)
+        return ravel_pytree(self._algorithm.solution)[1](flat)
 
 
 def _precise(state: Any, dtype: Any) -> Any:
-    """`state` with all its floats of one type: some algorithms begin with float32."""
+    """Return `state` with all floats of one type. Some algorithms use float32."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
     )
 
 
 @cached
-def _built(strategy: Strategy) -> Algorithm:
+def _built(strategy: Strategy) -> _Built:
     # Under jit, the algorithm would hold tracers and outlive them in the cache.
     with jax.ensure_compile_time_eval():
-        if isinstance(strategy.algorithm, str):
-            return build(
-                strategy.algorithm,
-                strategy.popsize,
-                strategy.dims,
-                strategy.kws.thaw(),
-            )
-        return _checked(strategy.algorithm, strategy)
+        given, kws = strategy.algorithm, strategy.kws.thaw()
+        if isinstance(given, str):
+            return _Built.of(build(given, strategy.popsize, strategy.dims, kws))
+        built = _Built.of(given)
+    _check_fits(built, strategy)
+    return built
 
 
-def _checked(algorithm: Algorithm, strategy: Strategy) -> Algorithm:
-    """Check that an instance of the user's own fits the individuals."""
+def _check_fits(built: _Built, strategy: Strategy) -> None:
+    """Refuse an instance of an algorithm that was built for other individuals.
+
+    **Raises:** `ValueError`.
+    """
+    algorithm = built.algorithm
     name = type(algorithm).__name__
     if strategy.kws.items:
         raise ValueError(
             "`es_kws` are for a strategy given by name, but got an instance of "
             f"{name}. Pass them to its constructor instead."
         )
-    groups = getattr(algorithm, "num_populations", 1)
-    found = (groups * algorithm.population_size, algorithm.num_dims)
+    found = (built.groups * algorithm.population_size, algorithm.num_dims)
     expected = (strategy.popsize, strategy.dims)
     if found != expected:
         raise ValueError(
@@ -195,5 +223,3 @@ def _checked(algorithm: Algorithm, strategy: Strategy) -> Algorithm:
             f"= {found}, but `popsize` and `params_like` make {expected}. Build it "
             "with the same."
         )
-    _ = algorithm.default_params  # LM_MA_ES computes here what its `init` needs
-    return algorithm

@@ -9,7 +9,6 @@ import jax.random as jr
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, whole
-from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen, freeze
 from ..._template import Template
@@ -20,7 +19,7 @@ from ...tasks import AbstractTask, Evaluation, as_task
 from ...tasks._directed import directed
 from ...tasks._observing import obs_stats_of
 from .._base import AbstractTrainer
-from .._callbacks import Callbacks, CallbacksLike, plain
+from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record, trainable
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
@@ -48,7 +47,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     **Arguments:**
 
-    - `train_steps`: how many generations `train` runs.
+    - `train_steps`: the number of generations of `train`.
     - `strategy`: the name of an evosax algorithm, such as `"CMA_ES"` or `"OpenES"`, or
         an instance of one.
     - `task`: a function `(params, key, data) -> (fitness, aux)`, or an `AbstractTask`.
@@ -57,33 +56,33 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         has `normalize_obs`, a `NormalizedPolicy` goes on from its statistics.
     - `fitness_shaper`: the direction and shaping of fitness. By default a task's own
         `maximize` decides, and a plain function is minimised.
-    - `popsize`: individuals in a generation.
-    - `eval_reps`: how often each is evaluated; the values are averaged.
-    - `n_devices`: over how many devices the evaluation of a generation is spread; the
-        algorithm runs whole on each. Keys, and so results but for the last bits of a
-        few algorithms, do not depend on it. On CPU, call
-        `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax.
-        (There, it switches XLA's Shardy partitioner off, with which brax crashes.)
-    - `es_kws`: for the algorithm's constructor. Where it takes an optimiser or a
-        schedule of the deviation, `optimizer="adam"`, `learning_rate` and `std` are
-        understood too.
+    - `popsize`: the number of individuals in a generation.
+    - `eval_reps`: the number of evaluations of each, whose values are averaged.
+    - `n_devices`: the number of devices over which the evaluation of a generation is
+        divided; the algorithm runs on each. Results do not depend on it, except for the
+        last bits of a few algorithms. On CPU, call
+        `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax. On
+        CPU it switches off XLA's Shardy partitioner, which crashes on brax.
+    - `es_kws`: keywords of the algorithm's constructor. `optimizer="adam"`,
+        `learning_rate` and `std` stand for an optimiser and a schedule of the
+        deviation, if it takes them.
     - `es_params`: values for some or all of the algorithm's parameters, by evosax's
         names. `trainer.es_params` holds all of them as array leaves.
-    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
-    - `callbacks`: one observer, or several.
-    - `logger`: one more of them.
-    - `progress_bar`: whether to show one.
+    - `record`: a function of each state, whose values are kept as `data["record"]`.
+    - `callbacks`: observers and stopping rules, one or several.
+    - `logger`: a `Logger`, added to `callbacks`.
+    - `progress_bar`: whether to add a `ProgressBar`.
     - `compiler_options`: XLA's options for whole runs, values by name; by default those
         of `task`.
 
-    By name, algorithms whose defaults in evosax hardly learn get others. Open_ES, ARS,
+    Algorithms by name whose defaults in evosax hardly learn get others. Open_ES, ARS,
     ASEBO, ESMC, GuidedES, NoiseReuseES, PersistentES and SV_Open_ES: adam at 0.05 and
     deviation 0.1 instead of sgd or adam at 0.001 and deviation 1. SimpleGA,
     HillClimbing and SimulatedAnnealing: deviation 0.1 instead of 1. RandomSearch
     samples normally around `params_like`, with deviation 1. SV_CMA_ES and SV_Open_ES
     divide `popsize` among 4 populations. LM_MA_ES has its `c_c` clipped to 1. An
-    instance is left as it is. `benchmarks/evolution_defaults.py` prints what each
-    choice gives.
+    instance is left as it is. `benchmarks/evolution_defaults.py` compares the
+    results.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
 
@@ -142,16 +141,16 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The best fitness so far; of a task that draws random numbers, the mean.
+        """The best fitness so far, or the mean for a task that draws random numbers.
 
-        There, the best so far is the luckiest. The task's `stochastic` says which.
+        The best value of such a task is the luckiest. `stochastic` tells them apart.
         """
         metric = "mean_fitness" if self.task.stochastic else "best_fitness"
         return metric, "max" if self._shaper.maximize else "min"
 
     @property
     def obs_stats(self) -> ObsStats | None:
-        """The statistics of observations with which a run begins, if there are some."""
+        """The statistics of observations with which a run begins, or `None`."""
         if isinstance(self.params_like, NormalizedPolicy):
             return self.params_like.stats
         return obs_stats_of(self.task)
@@ -167,10 +166,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         return directed(self.task, self._shaper.maximize is True)
 
     def placed(self, tree: Tree) -> Tree:
-        """Return `tree` with its arrays whole on each of the `n_devices`.
+        """Return `tree` with its arrays on each of the `n_devices`.
 
-        The trainer's own, a state, a key and data go through here before a run, so that
-        it does not matter to which device they were committed.
+        It does not matter to which device they were committed before.
         """
         return put_on_every_device(tree, self.n_devices)
 
@@ -184,22 +182,18 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
         **Arguments:**
 
-        - `key`: splits into two. The second decides the order of `Minibatch`, the first
-            is the algorithm's. For a first population that one splits into three: to
-            draw it, to evaluate it, and to tell the algorithm, as a step's key does.
-        - `data`: the data of the run, for the evaluation of a first population. With
-            `Minibatch`, that is on the batch of step 0.
+        - `key`: the key, split into the algorithm's and that of `Minibatch`. For a
+            first population, the algorithm's is split into three: to draw it, to
+            evaluate it, and to tell the algorithm.
+        - `data`: the data of the run, on which a first population is evaluated; with
+            `Minibatch`, on the batch of step 0.
         """
         check_key(key)
         key, shuffle_key = jr.split(key)
         strategy, shaper = self._strategy, self._shaper
         state = initial_state(self._start, self.obs_stats, shaper, shuffle_key)
         if strategy.population_based:
-            # Compiled, as an evaluation operation by operation may take minutes.
-            bare = plain(self)
-            bare, state, key, data = self.placed((bare, state, key, data))
-            run = compiled(with_first_population, {})
-            state = run(bare, strategy, shaper, state, key, data)
+            state = with_first_population(self, strategy, shaper, state, key, data)
         else:
             es_state = strategy.init(key, state.best_flat, self.es_params)
             state = with_fields(state, es_state=es_state)
@@ -216,8 +210,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     def ask(self, state: ESState[P], key: PRNGKeyArray) -> Asked:
         """Ask the algorithm for a generation.
 
-        By itself it is compiled by `eqx.filter_jit(trainer.ask)`, as individuals may
-        hold functions; so are `evaluate` and `tell`.
+        Compile it by `eqx.filter_jit(trainer.ask)`, because individuals may hold
+        functions; likewise `evaluate` and `tell`.
 
         **Arguments:**
 
@@ -293,7 +287,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         )
 
     def params(self, state: ESState[P]) -> P:
-        """Return the distribution's mean; the best individual where there is none."""
+        """Return the distribution's mean, or the best individual if it has none."""
         return state.best_params if self._strategy.population_based else state.mean
 
     def best_params(self, state: ESState[P]) -> P:

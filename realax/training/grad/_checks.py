@@ -1,4 +1,4 @@
-"""Checks of what gradient training is given."""
+"""Checks of the arguments of gradient training."""
 
 import functools
 import inspect

@@ -67,17 +67,17 @@ def optimize[P](
     use_scan: bool = True,
     **options: Unpack[OptimizeOptions],
 ) -> tuple[P, GradState[P], Record[GradMetrics]] | tuple[P, GradState[P]]:
-    """Train `prms` by gradient, with an `OptaxTrainer` made for the occasion.
+    """Train `prms` by gradient, with an `OptaxTrainer` built from these arguments.
 
     **Arguments:**
 
-    - `prms`: where to start: any pytree, a whole model included.
+    - `prms`: the parameters at the start: any pytree, a whole model included.
     - `loss_fn`: as for `OptaxTrainer`.
     - `key`: the run's key.
-    - `use_scan`: whether to keep every step's metrics; without, memory does not grow
-        with `steps`.
+    - `use_scan`: whether to keep every step's metrics. Without them, memory does not
+        grow with `steps`.
     - `options`: by keyword, `optimizer` (by default `"adamw"`), `steps` (1024) and
-        `data` (`None`), which reaches the loss unchanged; and `learning_rate`,
+        `data` (`None`), which is passed to the loss; and `learning_rate`,
         `opt_kws`, `callbacks`, `logger`, `progress_bar` and `compiler_options`, with
         the defaults of `OptaxTrainer`.
 
@@ -93,7 +93,7 @@ def optimize[P](
 class _Given[P](eqx.Module):
     """An initializer that returns the parameters that it was given.
 
-    It is no function, so that its arrays are leaves and another call compiles nothing.
+    It is a module, so that its arrays are leaves and another call compiles nothing.
     """
 
     trained: Tree

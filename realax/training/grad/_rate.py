@@ -23,7 +23,7 @@ def learning_rate(phrase: str, value: Any) -> Any:
 
 
 def rate_of(optimizer: str | Optimizer, rate: LearningRate | None) -> Any:
-    """The rate as a trainer's field: an array leaf, a schedule, or `None`: its own.
+    """Return the rate as a field: an array leaf, a schedule, or `None` for the default.
 
     **Raises:** `ValueError` for a rate beside an instance, which has its own.
     """
@@ -43,5 +43,5 @@ def rate_of(optimizer: str | Optimizer, rate: LearningRate | None) -> Any:
 
 
 def rate_at(rate: Any, step: Any) -> Any:
-    """The rate of a step: a number, or `None` for the optimiser's own."""
+    """Return the rate of a step: a number, or `None` for the optimiser's own."""
     return check_rate("`learning_rate`", rate(step)) if callable(rate) else rate

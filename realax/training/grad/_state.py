@@ -14,11 +14,11 @@ from .._state import AbstractState
 class GradMetrics(TypedDict):
     """Metrics of each step of gradient training, in the loss's own numbers.
 
-    - `loss`: of the parameters before the step's update. Of a task that is maximised,
-        its value, with its own sign.
+    - `loss`: the loss before the step's update, or the value of a task that is
+        maximised, with its own sign.
     - `grad_norm`: the Euclidean length of the gradient.
-    - `skipped`: how many steps were skipped so far, this one included.
-    - `eval_data`: the loss's aux; `None` where it has none.
+    - `skipped`: the number of steps skipped so far, including this one.
+    - `eval_data`: the loss's aux; `None` if it has none.
     """
 
     loss: Float[Array, ""]
@@ -36,7 +36,7 @@ class GradState[P](AbstractState):
     - `best_loss`: the best so far, in the loss's own numbers and sign.
     - `best_trained`: the arrays that scored it.
     - `guard`: counts of the steps that were skipped, and of those without a gradient.
-    - `shuffle_key`: decides the order in which `Minibatch` goes through the data.
+    - `shuffle_key`: the key for the order in which `Minibatch` goes through the data.
     - `rest`: the arrays that are not trained.
     - `template`: rebuilds the user's type from arrays.
     """
@@ -58,7 +58,7 @@ class GradState[P](AbstractState):
 
     @property
     def best_params(self) -> P:
-        """The very parameters that scored `best_loss`."""
+        """The parameters with `best_loss`."""
         return self.template.join(self.best_trained, self.rest)
 
     @property

@@ -44,24 +44,24 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
     **Arguments:**
 
-    - `epochs`: how many steps `train` runs; by keyword also `train_steps`, the name
+    - `epochs`: the number of steps of `train`; by keyword also `train_steps`, the name
         that all trainers share.
     - `optimizer`: the name of an optimiser at optax's top level, such as `"adamw"` or
         `"lbfgs"`; or an instance: one of `optax.contrib`, or a chain.
     - `initializer`: `(key) -> parameters`, any pytree or model. Only its floating-point
         arrays are trained, the rest is kept.
     - `loss_fn`: `(params, key, data) -> (loss, aux)`, or an `AbstractTask`, whose
-        `maximize` says whether its value is to fall or to rise.
+        `maximize` tells whether to maximise its value.
     - `learning_rate`: a number, kept as an array leaf to map over or differentiate, or
         a function of `state.step`, such as an optax schedule. `None`: the optimiser's
-        own choice where it has one (L-BFGS, Adafactor, polyak_sgd), else
-        0.001. An instance has its own.
+        own choice if it has one (L-BFGS, Adafactor, polyak_sgd), else 0.001. An
+        instance has its own.
     - `opt_kws`: further arguments for an optimiser by name. Arrays among them are
-        leaves of the trainer, everything else decides what is compiled.
-    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
-    - `callbacks`: one observer, or several.
-    - `logger`: one more of them.
-    - `progress_bar`: whether to show one.
+        leaves of the trainer; everything else is static.
+    - `record`: a function of each state, whose values are kept as `data["record"]`.
+    - `callbacks`: observers and stopping rules, one or several.
+    - `logger`: a `Logger`, added to `callbacks`.
+    - `progress_bar`: whether to add a `ProgressBar`.
     - `compiler_options`: XLA's options for whole runs, values by name; by default those
         of `loss_fn`.
 
@@ -116,13 +116,13 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         if not isinstance(optimizer, str) and self.opt_kws:
             raise ValueError(
                 f"`opt_kws` are for an optimiser given by name, but got {opt_kws} "
-                "beside an instance. Pass them where that is made."
+                "beside an instance. Pass them to its constructor."
             )
         self._built(jnp.zeros((), jnp.int32), jr.key(0))  # for its errors
 
     @property
     def epochs(self) -> int:
-        """How many steps `train` runs: the same as `train_steps`."""
+        """The number of steps of `train`: the same as `train_steps`."""
         return self.train_steps
 
     @property
@@ -145,7 +145,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
 
         **Arguments:**
 
-        - `key`: splits into the initializer's, that of `Minibatch`, and one for
+        - `key`: the key, split into the initializer's, that of `Minibatch`, and one for
             optimisers that draw noise.
         - `data`: not used.
         """
@@ -204,7 +204,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
                 lambda trained: cost(trained)[0],
             )
             if by_name:
-                # Part of the same pass, and never needed unless `opt_kws` are absurd.
+                # Part of the same pass, and needed only for extreme `opt_kws`.
                 trained = where_finite(trained, state.trained)
             return trained, opt_state
 
@@ -214,8 +214,8 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             value,
             norm,
             allowed=self._rate_is_finite(state.step),
-            # With such a gradient and rate, optax's optimisers by name stay finite. An
-            # unknown one is looked at.
+            # With such a gradient and rate, optax's optimisers by name stay finite. The
+            # result of another one is checked.
             keeps_finite=by_name,
         )
         better = jnp.isfinite(value) & (value < self._cost(state.best_loss))
@@ -237,7 +237,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         return state.params
 
     def best_params(self, state: GradState[P]) -> P:
-        """Return the parameters that scored the best loss so far."""
+        """Return the parameters with the best loss so far."""
         return state.best_params
 
     def log_row(self, state: GradState[P], metrics: GradMetrics) -> dict[str, Array]:

@@ -26,11 +26,11 @@ def updated(
 
     - `optimizer`: an optimiser of optax.
     - `name`: its name in messages.
-    - `gradient`: of the loss at `trained`.
+    - `gradient`: the gradient of the loss at `trained`.
     - `opt_state`: the optimiser's state.
     - `trained`: the arrays that are trained.
     - `value`: the loss at `trained`, for optimisers that search along a line.
-    - `value_fn`: the loss as a function of `trained`, likewise.
+    - `value_fn`: the loss as a function of `trained`, for the same ones.
 
     **Returns:** The arrays and the optimiser's state after the update, with the dtypes
     that they had before.
@@ -61,7 +61,7 @@ def updated(
 
 
 def where_finite(new: Tree, old: Tree) -> Tree:
-    """`new`, with the numbers of `old` in the place of those that are not finite."""
+    """Return `new` with the numbers of `old` in place of those that are not finite."""
     return jax.tree.map(lambda n, o: jnp.where(jnp.isfinite(n), n, o), new, old)
 
 

@@ -34,7 +34,7 @@ class Claim:
 
     @property
     def held(self) -> bool:
-        """Whether it is locked."""
+        """True if it is locked."""
         return self._lock is not None
 
     def release(self) -> None:

@@ -41,9 +41,7 @@ def restore_newest(folder: pathlib.Path, ledger: Ledger, state: Any) -> Any:
             if not known:
                 ledger.adopt(stored)
                 known = True
-                ended = ledger.calls.end_of(ledger.start, ledger.end)
-                if ended in steps:
-                    last = ended
+                last = _end_of_call(ledger, steps)
             if step > last:
                 continue
             restored = fill_state(stored, state)
@@ -62,17 +60,29 @@ def restore_newest(folder: pathlib.Path, ledger: Ledger, state: Any) -> Any:
             f"no checkpoint in {folder} can be used. Restore one from a copy, or empty "
             f"the folder to begin the run anew. {' '.join(messages)}"
         )
+    if known:
+        _warn_of_gap(folder, ledger, steps)
+    # Renamed, so that damaged files do not count as the newest ones.
+    for file in damaged:
+        file.rename(file.with_suffix(".damaged"))
+    return state
+
+
+def _end_of_call(ledger: Ledger, steps: list[int]) -> int:
+    """Return the step at which this call ended before, or else is to end."""
+    ended = ledger.calls.end_of(ledger.start, ledger.end)
+    return ledger.end if ended is None or ended not in steps else ended
+
+
+def _warn_of_gap(folder: pathlib.Path, ledger: Ledger, steps: list[int]) -> None:
+    """Warn if all checkpoints of the run are beyond the end of the call."""
     between = [step for step in steps if ledger.start <= step <= ledger.end]
-    if known and not between and ledger.start < ledger.end:
+    if not between and ledger.start < ledger.end:
         warn_user(
             f"the run in {folder} is at step {steps[-1]} already, and there is no "
             f"checkpoint up to step {ledger.end}, the requested end. The steps after "
             f"{ledger.start} are computed again; later ones are dropped from the log."
         )
-    # Renamed, so that damaged files do not count as the newest ones.
-    for file in damaged:
-        file.rename(file.with_suffix(".damaged"))
-    return state
 
 
 def counter_labels(state: Any) -> list[str]:

@@ -46,5 +46,5 @@ class Run:
 
     @functools.cached_property
     def data_digest(self) -> str | None:
-        """A digest of the run's data, computed on demand; `None` for a stream."""
+        """The digest of the run's data, computed on demand; `None` for a stream."""
         return None if self.streamed else content_digest(self.data)
