@@ -11,11 +11,15 @@ the median of its later ones, and includes tracing.
 where `rejax-env` was made by
 
     python3.12 -m venv rejax-env
-    rejax-env/bin/pip install rejax==0.1.3 gymnax==0.0.9 distrax==0.1.9
-    rejax-env/bin/pip install jax==0.11.2 jaxlib==0.11.2 flax==0.12.12
+    rejax-env/bin/pip install rejax==0.1.3 gymnax==0.0.9 jax==0.11.2 jaxlib==0.11.2
 
-(jax last, because it must be the one that realax runs on.) Without `--rejax` it is left
-out. The second table splits an update. Its limits are of the parts written by hand and
+with the jax that realax runs on. Measured with distrax 0.1.9, flax 0.12.12 and
+tfp-nightly 0.26.0.dev20261027, which this brings. Without `--rejax` it is left out.
+
+Where a machine has other work, the processor's time of one core says more than the
+clock: `taskset -c 0 python benchmarks/ppo_speed.py`.
+
+The second table splits an update. Its limits are of the parts written by hand and
 alone: environments under a rule that balances, networks on fixed observations, and
 epochs of minibatches on fixed experience.
 """
@@ -91,10 +95,11 @@ class Worker:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, text=True, env=environ, **pipes)
 
-    def seconds(self, seed: int) -> float:
-        """Return the seconds of a training."""
+    def seconds(self, seed: int) -> tuple[float, float]:
+        """Return the seconds of a training, and those of the processor."""
         print(seed, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+        wall, processor = map(float, self.process.stdout.readline().split())
+        return wall, processor
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -103,31 +108,41 @@ class Worker:
 
 def by_processes(
     names: list[str], updates: int, rounds: int, rejax: str | None
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Return seconds of the first training, and of each later one, by alternation."""
+) -> tuple[dict[str, float], dict[str, list[float]], dict[str, float]]:
+    """Return seconds of the first training and of each later one, by alternation.
+
+    The last ones are medians of the processor's seconds of the later ones.
+    """
     workers = {name: Worker(name, updates, rejax) for name in names}
-    first = {name: worker.seconds(0) for name, worker in workers.items()}
+    first = {name: worker.seconds(0)[0] for name, worker in workers.items()}
     later: dict[str, list[float]] = {name: [] for name in names}
+    processor: dict[str, list[float]] = {name: [] for name in names}
     for round in range(rounds):
         for name, worker in workers.items():
-            later[name].append(worker.seconds(round + 1))
+            wall, of_processor = worker.seconds(round + 1)
+            later[name].append(wall)
+            processor[name].append(of_processor)
     for worker in workers.values():
         worker.close()
-    return first, later
+    return first, later, {k: statistics.median(v) for k, v in processor.items()}
 
 
 def speeds(options: Any, names: list[str]) -> None:
     """Print compilation, steps per second and ratios."""
     updates = options.updates
-    first, later = by_processes(names, updates, options.rounds, options.rejax)
-    print(f"| | compile, s | ms an update | steps/s | {names[0]} is faster by |")
-    print("| --- | --- | --- | --- | --- |")
+    measured = by_processes(names, updates, options.rounds, options.rejax)
+    first, later, processor = measured
+    print(
+        "| | compile, s | ms an update | of the processor | steps/s "
+        f"| {names[0]} is faster by |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for name in names:
         usual = statistics.median(later[name])
         pairs = zip(later[names[0]], later[name], strict=True)
         ratio = statistics.median(theirs / ours for ours, theirs in pairs)
         print(
             f"| {name} | {first[name] - usual:.1f} | {usual / updates * 1e3:.2f} "
+            f"| {processor[name] / updates * 1e3:.2f} "
             f"| {updates * UPDATE / usual:.0f} | {ratio:.3f} |",
             flush=True,
         )
