@@ -70,14 +70,24 @@ class Training(NamedTuple):
     mean_return: Any
 
 
-def init_net(key: Any, outputs: int, last_scale: float) -> Any:
-    sizes = (OBS, *HIDDEN, outputs)
-    scales = (*[math.sqrt(2)] * len(HIDDEN), last_scale)
-    keys = jr.split(key, len(scales))
-    return [
-        (jax.nn.initializers.orthogonal(scale)(key, (m, n)), jnp.zeros(n))
-        for key, scale, m, n in zip(keys, scales, sizes[:-1], sizes[1:], strict=True)
-    ]
+def init_params(key: Any) -> Any:
+    """Orthogonal matrices, each a corner of a square one: one program makes all."""
+    sizes = (OBS, *HIDDEN)
+    layers = len(sizes)
+    square = jax.nn.initializers.orthogonal()
+    shape = (max(sizes), max(sizes))
+    draws = jax.vmap(lambda key: square(key, shape))(jr.split(key, 2 * layers))
+
+    def net(draws: Any, outputs: int, last_scale: float) -> Any:
+        scales = (*[math.sqrt(2)] * len(HIDDEN), last_scale)
+        shapes = zip(sizes, (*HIDDEN, outputs), strict=True)
+        return [
+            (scale * draw[:m, :n], jnp.zeros(n))
+            for draw, scale, (m, n) in zip(draws, scales, shapes, strict=True)
+        ]
+
+    actor = net(draws[:layers], ACTIONS, 0.01)
+    return {"actor": actor, "critic": net(draws[layers:], 1, 1.0)}
 
 
 def apply(net: Any, x: Any) -> Any:
@@ -95,11 +105,8 @@ def init_envs(key: Any) -> Envs:
 
 
 def init(key: Any) -> Training:
-    actor_key, critic_key, env_key = jr.split(key, 3)
-    params = {
-        "actor": init_net(actor_key, ACTIONS, 0.01),
-        "critic": init_net(critic_key, 1, 1.0),
-    }
+    params_key, env_key = jr.split(key)
+    params = init_params(params_key)
     return Training(params, OPTIMIZER.init(params), init_envs(env_key), jnp.nan)
 
 
