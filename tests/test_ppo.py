@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import realax as rx
-from realax.training.rl._batch import judged, values_of
+from realax.tasks._shuffle import shuffles
+from realax.training.rl._batch import judged, log_probs, values_of
 from realax.training.rl._reward_scale import RewardScale
 
 from . import ppo_by_numpy as by_numpy
@@ -87,13 +88,13 @@ def test_one_update_is_numpy_s(name: str, limit: int, kws: Any, numbers: Any) ->
         rows = eqx.filter_jit(trainer.collect)(state)[1]
         key = jr.key(7)
         after, metrics = eqx.filter_jit(trainer.train_step)(state, key)
-        shape = trainer.update_epochs, 32
-        orders = np.argsort(np.asarray(jr.bits(key, shape, jnp.uint32)), axis=1)
+        orders = shuffles(key, trainer.update_epochs, 32)
+        probability = log_probs(rows)
     assert rows.over.sum() > 2, "episodes end among the steps"
     experience = by_numpy.Experience(
         rows.obs,
         rows.output,
-        rows.extras["log_prob"],
+        probability,
         rows.reward,
         rows.terminated,
         rows.truncated,
@@ -158,6 +159,16 @@ def test_every_number_has_an_effect_in_one_program() -> None:
         lane = lambda x, i=i: x[i + 1] - x[0]
         moved = jax.tree.leaves(jax.tree.map(lane, trained))
         assert max(float(jnp.abs(x).max()) for x in moved) > 1e-6, name
+
+
+@pytest.mark.parametrize("size", [1, 5, 4096, 5000])
+def test_shuffles_are_fair_orders(size: int) -> None:
+    orders = np.asarray(shuffles(jr.key(0), 200, size))
+    assert np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(size), (200, 1)))
+    # The places of an entry are uniform: their mean is within four deviations.
+    places = np.argmax(orders == size // 2, axis=1)
+    deviation = max(size, 1) / np.sqrt(12 * 200)
+    assert abs(places.mean() - (size - 1) / 2) < 4 * deviation
 
 
 def test_learning_rates_and_seeds_in_one_program() -> None:

@@ -74,8 +74,9 @@ class ActorCritic(eqx.Module):
 class Explorer(BasePolicy[Any]):
     """Plays samples of a policy, and keeps what a learner needs to know of them.
 
-    The extras of a decision are `log_prob`, the logarithm of the action's probability,
-    and `state`, the states of actor and critic before it.
+    The extras of a decision are `distribution`, of which the action is a sample, and
+    `state`, the states of actor and critic before it. The probability of the action is
+    left to the learner, which computes those of all steps at once.
 
     **Arguments:**
 
@@ -98,8 +99,8 @@ class Explorer(BasePolicy[Any]):
     def decide(self, obs: Any, state: Any, key: PRNGKeyArray) -> Decision[Any]:
         """Return a sample, the next states, and the extras."""
         judgement = self.model(obs, state)
-        action, log_prob = judgement.distribution.sample_and_log_prob(key)
-        extras = {"log_prob": log_prob, "state": state}
+        action = judgement.distribution.sample(key)
+        extras = {"distribution": judgement.distribution, "state": state}
         return Decision(action, judgement.state, extras, self.checked)
 
 

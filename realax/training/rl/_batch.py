@@ -112,6 +112,12 @@ def values_of(
     return first.value, jax.lax.cond(cut_off, each, last)
 
 
+def log_probs(rows: Experience) -> Float[Array, "steps envs"]:
+    """Return the logarithms of the probabilities of the actions that were played."""
+    log_prob = jax.vmap(jax.vmap(lambda drawn, action: drawn.log_prob(action)))
+    return log_prob(rows.extras["distribution"], rows.output)
+
+
 def fresh_steps(rows: Experience) -> Bool[Array, "steps envs"]:
     """Return which steps begin an episode, or are the first of all."""
     return jnp.concatenate([jnp.ones_like(rows.over[:1]), rows.over[:-1]])

@@ -1,7 +1,6 @@
 """Returns and lengths of the episodes that end while a learner collects experience."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -52,4 +51,6 @@ class EpisodeMeans(eqx.Module):
 
 def _until_last(over: Bool[Array, "steps envs"]) -> Bool[Array, "steps envs"]:
     """Return which steps belong to episodes that end among these steps."""
-    return jax.lax.cummax(over.astype(jnp.int32), axis=0, reverse=True) > 0
+    steps = jnp.arange(len(over))
+    last = jnp.max(jnp.where(over, steps[:, None], -1), axis=0)
+    return steps[:, None] <= last

@@ -27,14 +27,15 @@ from ...policies import (
     no_obs,
 )
 from ...tasks import EnvTask, Experience, Stream
+from ...tasks._shuffle import shuffles
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._devices import on_every_device, put_on_every_device, summed
 from .._gradient_guard import GradientGuard, gradient_norm
 from .._options import frozen_options, own_or_of_task
-from ..grad._update import updated, where_finite
+from ..grad._update import updated
 from ..observers import Logger
-from ._batch import Batch, fresh_steps, values_of
+from ._batch import Batch, fresh_steps, log_probs, values_of
 from ._checks import RL_CHECKS, env_task, network
 from ._collect import collected
 from ._episodes import EpisodeMeans
@@ -360,7 +361,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         batch = Batch(
             obs=obs,
             output=rows.output,
-            log_prob=rows.extras["log_prob"],
+            log_prob=log_probs(rows),
             states=rows.extras["state"],
             fresh=fresh_steps(rows),
             advantage=advantage,
@@ -385,10 +386,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         means over the minibatches of the losses and of the gradient's length.
         """
         optimizer = _adam(self._rate(state.step))
-        # Ties in 32 random bits are so few that one sort shuffles well enough, of which
-        # `jr.permutation` makes two.
-        shape = self.update_epochs, len(batch.fresh)
-        orders = jnp.argsort(jr.bits(key, shape, jnp.uint32), axis=1)
+        orders = shuffles(key, self.update_epochs, len(batch.fresh))
 
         def minibatch(carry: Any, indices: Array) -> tuple[Any, Any]:
             (trained, opt_state), guard = carry
@@ -400,12 +398,12 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
                 longest = self.max_grad_norm
                 scale = longest / jnp.maximum(norm, longest)
                 short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
-                after, later = updated(
+                return updated(
                     optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
                 )
-                return where_finite(after, trained), later
 
             before = trained, opt_state
+            # Adam's steps by so short a gradient are finite.
             after, guard = guard.apply(update, before, loss, norm, keeps_finite=True)
             return (after, guard), (losses, norm)
 
