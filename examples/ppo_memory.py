@@ -15,7 +15,7 @@ import realax as rx
 
 
 FOLDER = pathlib.Path("runs")
-STEPS = 300_000
+STEPS = 100_000
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ FOLDER = pathlib.Path("runs")
 
 def main() -> None:
     task = rx.make("Acrobot-v1")
-    trainer = rx.PPO(task, total_timesteps=100_000)
+    trainer = rx.PPO(task, total_timesteps=60_000)
     state, learned = trainer.init_and_train(jr.key(0))
     policy = trainer.params(state)
 
@@ -28,9 +28,9 @@ def main() -> None:
         jr.key(1),
         strategy="OpenES",
         popsize=32,
-        eval_reps=4,
-        steps=30,
-        es_kws={"std": 0.03, "learning_rate": 0.01},
+        eval_reps=8,
+        steps=40,
+        es_kws={"std": 0.05, "learning_rate": 0.02},
     )
 
     play = eqx.filter_jit(eqx.filter_vmap(task, in_axes=(None, 0)))

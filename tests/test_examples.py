@@ -36,6 +36,27 @@ def test_memory(tmp_path: pathlib.Path) -> None:
     assert scores[0] > 0.9 and abs(scores[1]) < 0.3
 
 
+def test_ppo_cartpole(tmp_path: pathlib.Path) -> None:
+    output = run("ppo_cartpole.py", tmp_path)
+    means = [float(mean) for mean in re.findall(r"new episodes ([\d.]+)", output)]
+    assert len(means) == 3 and sorted(means)[1] >= 475
+    assert (tmp_path / "runs" / "ppo_cartpole.png").stat().st_size > 10_000
+
+
+def test_ppo_then_evolve(tmp_path: pathlib.Path) -> None:
+    output = run("ppo_then_evolve.py", tmp_path)
+    before, after = (float(x) for x in re.findall(r"new episodes (-[\d.]+)", output))
+    assert before > -150 and after > before - 5
+    assert len([*(tmp_path / "runs").glob("acrobot_*.png")]) == 2
+
+
+def test_ppo_memory(tmp_path: pathlib.Path) -> None:
+    output = run("ppo_memory.py", tmp_path)
+    scores = [float(score) for score in re.findall(r"episodes (\S+) of 1", output)]
+    assert scores[0] > 0.9 and abs(scores[1]) < 0.3
+    assert len([*(tmp_path / "runs").glob("memory_*.png")]) == 2
+
+
 def test_physics(tmp_path: pathlib.Path) -> None:
     output = run("grad_through_physics.py", tmp_path)
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
