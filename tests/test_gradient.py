@@ -597,7 +597,7 @@ WRONG: list[tuple[Any, str, dict[str, Any]]] = [
     ),
     (
         ValueError,
-        "Pass them where that is made",
+        "Pass them to its constructor",
         {"optimizer": optax.adam(0.1), "opt_kws": {"b1": 0.1}},
     ),
     (ValueError, "shape \\(2,\\)", {"learning_rate": jnp.ones(2)}),
