@@ -14,6 +14,7 @@ import pytest
 import realax as rx
 from realax.tasks._shuffle import shuffles
 from realax.training.rl._batch import judged, log_probs, values_of
+from realax.training.rl._networks import orthogonal_mlp
 from realax.training.rl._reward_scale import RewardScale
 
 from . import ppo_by_numpy as by_numpy
@@ -245,6 +246,23 @@ def test_observations_are_normalised_by_what_was_seen() -> None:
     assert same(arrays(start), arrays(after))
     evolved, _, _ = rx.evolve(policy.policy, trainer.env, jr.key(0), steps=1, popsize=4)
     assert isinstance(evolved, rx.StochasticPolicy)
+
+
+@pytest.mark.parametrize("obs_dims", [4, 100])
+def test_default_networks_are_orthogonal(obs_dims: int) -> None:
+    mlp = orthogonal_mlp(obs_dims, 2, 0.01, jr.key(0))
+    assert [layer.weight.shape for layer in mlp.layers] == [
+        (64, obs_dims),
+        (64, 64),
+        (2, 64),
+    ]
+    for layer, gain in zip(mlp.layers, (2**0.5, 2**0.5, 0.01), strict=True):
+        w = np.asarray(layer.weight) / gain
+        gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+        np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+        assert not np.any(np.asarray(layer.bias))
+    other = orthogonal_mlp(obs_dims, 2, 0.01, jr.key(1))
+    assert not np.allclose(mlp.layers[1].weight, other.layers[1].weight)
 
 
 def test_a_policy_plays_its_mode_or_samples() -> None:

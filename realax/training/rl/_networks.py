@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jaxtyping import Array
 
 from ..._errors import describe
 from ..._types import PRNGKeyArray
@@ -42,16 +43,32 @@ def orthogonal_mlp(
     - `key`: initialises the weights.
     """
     made: Any = eqx.nn.MLP(in_size, out_size, 64, 2, activation=jnp.tanh, key=key)  # pyright: ignore[reportArgumentType]
-    gains = [math.sqrt(2)] * (len(made.layers) - 1) + [gain]
-    layers = list[Any]()
-    for layer, factor, layer_key in zip(
-        made.layers, gains, jr.split(key, len(gains)), strict=True
-    ):
-        make = jax.nn.initializers.orthogonal(factor)
-        weight = make(layer_key, layer.weight.shape, layer.weight.dtype)
-        bias = jnp.zeros_like(layer.bias)
-        layers.append(eqx.tree_at(lambda l: (l.weight, l.bias), layer, (weight, bias)))
-    return eqx.tree_at(lambda mlp: mlp.layers, made, tuple(layers))
+    parts = lambda mlp: [
+        part for layer in mlp.layers for part in (layer.weight, layer.bias)
+    ]
+    weights, biases = parts(made)[::2], parts(made)[1::2]
+    new = list[Any]()
+    for i, matrix in enumerate(_orthogonal([w.shape for w in weights], key)):
+        factor = gain if i == len(weights) - 1 else math.sqrt(2)
+        new += [factor * matrix, jnp.zeros_like(biases[i])]
+    return eqx.tree_at(parts, made, new)
+
+
+def _orthogonal(shapes: list[tuple[int, int]], key: PRNGKeyArray) -> list[Array]:
+    """Return random matrices of orthonormal rows, or columns if these are fewer.
+
+    They are parts of square ones, of which those of one size are made at once: each
+    decomposition in a program takes half a second to compile.
+    """
+    matrices = dict[int, Array]()
+    for size in {max(shape) for shape in shapes}:
+        which = [i for i, shape in enumerate(shapes) if max(shape) == size]
+        normal = jr.normal(jr.fold_in(key, size), (len(which), size, size))
+        squares, upper = jnp.linalg.qr(normal)
+        # By the signs, all orthogonal matrices are equally likely.
+        signs = jnp.sign(jnp.diagonal(upper, axis1=1, axis2=2))
+        matrices |= dict(zip(which, squares * signs[:, None], strict=True))
+    return [matrices[i][:rows, :columns] for i, (rows, columns) in enumerate(shapes)]
 
 
 def build(
