@@ -49,9 +49,10 @@ class Faulty(envelope.Environment):
 
     @override
     def init(self, key: Any) -> Any:
+        obs = jnp.where(jr.uniform(jr.fold_in(key, 99)) < 0.05, jnp.nan, jnp.zeros(1))
         state = {"t": jnp.zeros(()), "key": key}
         return state, envelope.InfoContainer(
-            obs=jnp.zeros(1), reward=jnp.zeros(()), terminated=jnp.asarray(False)
+            obs=obs, reward=jnp.zeros(()), terminated=jnp.asarray(False)
         )
 
     @override

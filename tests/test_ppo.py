@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import realax as rx
+from realax.policies import no_obs
 from realax.tasks._shuffle import shuffles
 from realax.training.rl._batch import judged, log_probs, values_of
 from realax.training.rl._networks import orthogonal_mlp
@@ -186,10 +187,13 @@ def test_learning_rates_and_seeds_in_one_program() -> None:
 
 def test_the_learning_rate_falls_to_zero() -> None:
     trainer = _ppo(updates=4, anneal_lr=True, learning_rate=0.1)
-    rates = [float(trainer._rate(jnp.asarray(step))) for step in range(5)]
-    np.testing.assert_allclose(rates, [0.1, 0.075, 0.05, 0.025, 0.0], rtol=1e-6)
-    _, data = trainer.init_and_train(jr.key(0))
-    assert jnp.all(jnp.isfinite(data["metrics"]["policy_loss"]))
+    state = trainer.init_and_train_(jr.key(0))
+    step = eqx.filter_jit(trainer.train_step)
+    after, _ = step(state, jr.key(1))
+    assert int(state.step) == 4 and same(after.trained, state.trained)
+    before = trainer.initialize(jr.key(0))
+    moved, _ = step(before, jr.key(1))
+    assert not close(moved.trained, before.trained)
 
 
 def test_the_number_of_updates() -> None:
@@ -263,6 +267,104 @@ def test_default_networks_are_orthogonal(obs_dims: int) -> None:
         assert not np.any(np.asarray(layer.bias))
     other = orthogonal_mlp(obs_dims, 2, 0.01, jr.key(1))
     assert not np.allclose(mlp.layers[1].weight, other.layers[1].weight)
+
+
+def test_learning_sees_scaled_rewards_and_normalised_observations() -> None:
+    kws: dict[str, Any] = {"actor": _net(1, 3), "critic": _net("scalar", 3)}
+    scaled = {"normalize_obs": True, "scale_rewards": True}
+    trainer = _ppo(rx.GymnaxTask("Pendulum-v1", 6), 2, **kws, **scaled)
+    state = trainer.init_and_train_(jr.key(0))
+    _, rows = eqx.filter_jit(trainer.collect)(state)
+    batch, scale, _ = eqx.filter_jit(trainer.prepare)(state, rows)
+    seen = (rows.obs - state.obs_stats.mean) / jnp.sqrt(
+        state.obs_stats.spread / state.obs_stats.count
+    )
+    assert close(batch.obs, jnp.clip(seen, -10, 10).reshape(-1, 3), 1e-3, 1e-3)
+    # The policy that is learned from is the one that played.
+    again = judged(state.model, batch, recurrent=False)
+    log_prob = jax.vmap(lambda d, a: d.log_prob(a))
+    assert close(log_prob(again.distribution, batch.output), batch.log_prob)
+    # The final step of each stream that is not cut off: target = r + gamma * V(next).
+    rewards, _ = state.reward_scale.scaled(rows.reward, rows.over, trainer.gamma)
+    assert scale.stats.count == state.reward_scale.stats.count + 32
+    value = lambda obs: jax.vmap(state.model.critic)(state.obs_stats.normalize(obs))
+    target = rewards[-1] + trainer.gamma * value(rows.next_obs[-1])
+    assert close(batch.target.reshape(8, 4)[-1], target, 1e-3, 1e-4)
+
+
+def test_failed_steps_are_left_out() -> None:
+    """A batch with failed steps has the gradient of the batch without them."""
+    trainer = _ppo(num_minibatches=1)
+    state = trainer.initialize(jr.key(0))
+    _, rows = eqx.filter_jit(trainer.collect)(state)
+    bad = jnp.zeros_like(rows.failed).at[2:4].set(True)
+    broken = jnp.where(bad[..., None], jnp.nan, rows.obs)
+    rows = eqx.tree_at(
+        lambda r: (r.failed, r.obs, r.reward),
+        rows,
+        (bad, broken, jnp.where(bad, jnp.nan, rows.reward)),
+    )
+    batch, _, _ = eqx.filter_jit(trainer.prepare)(state, rows)
+    kept = np.flatnonzero(~np.asarray(bad).ravel())
+    assert len(kept) == 24 and not jnp.any(batch.advantage[8:16])
+    whole = trainer._gradient(state, state.trained, batch)
+    assert close(whole, trainer._gradient(state, state.trained, batch.rows(kept)))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "skipped"),
+    [("max_grad_norm", False), ("learning_rate", True)],
+)
+def test_infinite_numbers_in_a_lane(leaf: str, skipped: bool) -> None:
+    """No limit of the gradient is one; an infinite learning rate changes nothing."""
+    trainer = _ppo()
+
+    def run(value: Any) -> Any:
+        state = dataclasses.replace(trainer, **{leaf: value}).init_and_train_(jr.key(0))
+        return state.trained, state.guard.skipped
+
+    trained, skips = jax.vmap(run)(jnp.array([0.1, jnp.inf]))
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trained))
+    assert skips.tolist() == [0, 8 if skipped else 0]
+
+
+class Wide(rx.AbstractHead):
+    """A normal whose deviation depends on the observation, too."""
+
+    size = property(lambda self: 2)
+
+    def __call__(self, scores: Any) -> Any:
+        return rx.Normal(scores[:1], scores[1:])
+
+
+class Squashed(rx.AbstractStochasticPolicy[None]):
+    """A policy of one's own, which stays within the bounds."""
+
+    net: Any
+    sample: bool = eqx.field(static=True, default=False)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def distribution(self, obs: Any, state: None) -> Any:
+        mean, log_std = jnp.split(self.net(obs), 2)
+        return rx.TanhNormal(mean, log_std, jnp.array([-2.0]), jnp.array([2.0])), state
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda key: rx.StochasticPolicy(_net(2, 3)(key), Wide()),
+        lambda key: Squashed(_net(2, 3)(key)),
+    ],
+    ids=["a head", "a policy"],
+)
+def test_distributions_of_one_s_own(policy: Any) -> None:
+    task = rx.GymnaxTask("Pendulum-v1", 6)
+    trainer = _ppo(task, 2, actor=policy, critic=_net("scalar", 3))
+    state, data = trainer.init_and_train(jr.key(0))
+    assert isinstance(trainer.params(state), type(policy(jr.key(0))))
+    assert int(data["metrics"]["skipped"][-1]) == 0
 
 
 def test_a_policy_plays_its_mode_or_samples() -> None:
@@ -351,6 +453,8 @@ def test_pixels_and_two_heads() -> None:
     assert isinstance(state.model.policy.network, Pixels)
     with pytest.raises(ValueError, match="`actor` must be given .*flatten_obs=False"):
         rx.PPO(task, 10_000)
+    with pytest.raises(ValueError, match="`normalize_obs` of `PPO` needs flat"):
+        rx.PPO(task, 10_000, actor=Pixels, normalize_obs=True)
 
 
 def test_several_choices() -> None:
@@ -420,6 +524,19 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Any) -> None:
     assert same(resumed, whole)
 
 
+class TwoHeads(eqx.Module):
+    """Two heads, of which the second gives three values."""
+
+    net: Any
+
+    def __init__(self, key: Any):
+        self.net = _net(5)(key)
+
+    def __call__(self, obs: Any) -> Any:
+        out = self.net(obs)
+        return out[:2], out[2:]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"num_minibatches": 5}, "`num_minibatches` .*must divide.* 2048, but got 5"),
     ({"total_timesteps": 2000}, "must be at least 2048, .*but got 2000"),
@@ -431,6 +548,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"num_envs": 3, "n_devices": 2}, "`num_envs` .*multiple of `n_devices`"),
     ({"critic": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "critic must return one"),
     ({"actor": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "return 2 scores.*shape"),
+    ({"actor": lambda key: None}, "`actor` must be .*the function returned None"),
+    (
+        {"actor": lambda key: no_obs(4).bind(_net(2)(key))},
+        "`actor` must be a network here, but got a NormalizedPolicy",
+    ),
+    ({"actor": TwoHeads}, "critic must return one number"),
+    ({"num_minibatches": 2048}, "needs minibatches of more than one step"),
     ({"actor": "mlp"}, "`actor` .*must be an `equinox.Module`.*got 'mlp'"),
     ({"actor": eqx.nn.MLP}, "MLP.* cannot be called with one key"),
     ({"actor": Memory, "critic": _net("scalar")}, "`critic` must be left out"),

@@ -51,7 +51,7 @@ class Experience(eqx.Module):
         environment's own rules or by a time limit.
     - `next_obs`: the observation after the step. At an episode's end it is the last one
         of that episode, not the first one of the next.
-    - `failed`: True if the reward or a number of `next_obs` is not finite.
+    - `failed`: True if the reward or a number of an observation is not finite.
     """
 
     obs: Tree
@@ -196,7 +196,7 @@ class Rollout(eqx.Module):
             terminated=terminated,
             truncated=truncated,
             next_obs=after.obs,
-            failed=~_is_finite((reward, after.obs)),
+            failed=~_is_finite((reward, episode.obs, after.obs)),
         )
 
     def advance(

@@ -82,8 +82,8 @@ def values_of(
     """Return the critic's values of the observations before and after each step.
 
     The value after a step is that before the next one, but at the end of an episode,
-    where it is the value of the final observation. That is computed only if an episode
-    was cut off, because nothing follows a termination.
+    where it is the value of the final observation. Without `jax.vmap` around, that is
+    computed only if an episode was cut off: nothing follows a termination.
 
     **Arguments:**
 
@@ -108,7 +108,7 @@ def values_of(
     def each() -> Array:
         return jax.vmap(over_envs)(next_obs, first.state).value
 
-    cut_off = jnp.any(rows.over & ~rows.terminated)
+    cut_off = jnp.any(rows.truncated & ~rows.terminated & ~rows.failed)
     return first.value, jax.lax.cond(cut_off, each, last)
 
 

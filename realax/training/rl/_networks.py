@@ -16,9 +16,10 @@ from ...policies import (
     AbstractHead,
     AbstractStochasticPolicy,
     ActorCritic,
-    BasePolicy,
+    NormalizedPolicy,
     StochasticPolicy,
 )
+from ...policies._stochastic import applied, first_state
 from ...tasks import EnvTask
 
 
@@ -57,18 +58,22 @@ def orthogonal_mlp(
 def _orthogonal(shapes: list[tuple[int, int]], key: PRNGKeyArray) -> list[Array]:
     """Return random matrices of orthonormal rows, or columns if these are fewer.
 
-    They are parts of square ones, of which those of one size are made at once: each
+    Those of one longer side are made at once, and the wider ones are cut off: each
     decomposition in a program takes half a second to compile.
     """
     matrices = dict[int, Array]()
     for size in {max(shape) for shape in shapes}:
         which = [i for i, shape in enumerate(shapes) if max(shape) == size]
-        normal = jr.normal(jr.fold_in(key, size), (len(which), size, size))
-        squares, upper = jnp.linalg.qr(normal)
+        width = max(min(shapes[i]) for i in which)
+        normal = jr.normal(jr.fold_in(key, size), (len(which), size, width))
+        tall, upper = jnp.linalg.qr(normal)
         # By the signs, all orthogonal matrices are equally likely.
         signs = jnp.sign(jnp.diagonal(upper, axis1=1, axis2=2))
-        matrices |= dict(zip(which, squares * signs[:, None], strict=True))
-    return [matrices[i][:rows, :columns] for i, (rows, columns) in enumerate(shapes)]
+        matrices |= dict(zip(which, tall * signs[:, None], strict=True))
+    return [
+        matrices[i][:, :columns] if rows >= columns else matrices[i][:, :rows].T
+        for i, (rows, columns) in enumerate(shapes)
+    ]
 
 
 def build(
@@ -95,11 +100,10 @@ def build(
     if actor is None:
         _check_flat(task, "actor")
         actor = orthogonal_mlp(size, head.size, 0.01, actor_key)
-    made = _made(actor, actor_key)
+    made = _made("actor", actor, actor_key, NormalizedPolicy)
     is_policy = isinstance(made, AbstractStochasticPolicy)
     policy: Any = made if is_policy else StochasticPolicy(made, head)
-    two_heads = _check_actor(task, policy, head)
-    if two_heads:
+    if _has_two_heads(task, policy):
         if critic is not None:
             raise ValueError(
                 "`critic` must be left out, because `actor` returns `(scores, value)` "
@@ -109,9 +113,8 @@ def build(
     if critic is None:
         _check_flat(task, "critic")
         critic = orthogonal_mlp(size, "scalar", 1.0, critic_key)
-    model = ActorCritic(policy, _made(critic, critic_key))
-    _judged(task, model)  # raises an error for a critic of another shape
-    return model
+    kinds = NormalizedPolicy, AbstractStochasticPolicy
+    return ActorCritic(policy, _made("critic", critic, critic_key, *kinds))
 
 
 def fits_head(model: ActorCritic, head: AbstractHead) -> bool:
@@ -122,8 +125,25 @@ def fits_head(model: ActorCritic, head: AbstractHead) -> bool:
     return jax.tree.structure(policy.head) == jax.tree.structure(head)
 
 
-def _made(network: Any, key: PRNGKeyArray) -> Any:
-    return network if isinstance(network, eqx.Module) else network(key)
+def _made(argument: str, network: Any, key: PRNGKeyArray, *unfit: type) -> Any:
+    """Return a network, or what a function makes of the key.
+
+    **Raises:** `TypeError` for another result than a module, and for modules of a kind
+    whose arrays are not all to be trained as a network's.
+    """
+    made = network if isinstance(network, eqx.Module) else network(key)
+    if not isinstance(made, eqx.Module):
+        raise TypeError(
+            f"`{argument}` must be an `equinox.Module` or a function (key) -> module, "
+            f"but the function returned {describe(made)}."
+        )
+    if isinstance(made, unfit):
+        raise TypeError(
+            f"`{argument}` must be a network here, but got a {type(made).__name__}. "
+            "Pass a trained policy itself as `actor`, not a function that returns it; "
+            "a critic is a network of its own."
+        )
+    return made
 
 
 def _check_flat(task: EnvTask[Any], argument: str) -> None:
@@ -136,9 +156,7 @@ def _check_flat(task: EnvTask[Any], argument: str) -> None:
         )
 
 
-def _check_actor(
-    task: EnvTask[Any], policy: AbstractStochasticPolicy[Any], head: AbstractHead
-) -> bool:
+def _has_two_heads(task: EnvTask[Any], policy: AbstractStochasticPolicy[Any]) -> bool:
     """Return whether a policy's network has two heads.
 
     **Raises:** `TypeError` for an actor that gives no distribution.
@@ -147,26 +165,20 @@ def _check_actor(
         return False
 
     def output(obs: Any) -> Any:
-        network = policy.network
-        if isinstance(network, BasePolicy):
-            return network.decide(obs, network.initialize(jr.key(0)), jr.key(0)).output
-        return network(obs)
+        state = first_state(policy.network, jr.key(0))
+        return applied(policy.network, obs, state)[0]
 
+    size = policy.head.size
     shape: Any = eqx.filter_eval_shape(output, task.obs_shape)
     two_heads = isinstance(shape, tuple) and len(shape) == 2
     scores: Any = shape[0] if two_heads else shape
-    fits = isinstance(scores, jax.ShapeDtypeStruct) and scores.shape == (head.size,)
+    fits = isinstance(scores, jax.ShapeDtypeStruct) and scores.shape == (size,)
     if not (fits and jnp.issubdtype(scores.dtype, jnp.floating)):
         raise TypeError(
             "`actor` must have a distribution of actions: return "
-            f"{head.size} scores, a float vector of shape ({head.size},), for which "
-            "they are the logits of discrete choices and the means of continuous "
+            f"{size} scores, a float vector of shape ({size},), which "
+            "are the logits of discrete choices and the means of continuous "
             "actions; or be a subclass of `rx.AbstractStochasticPolicy`. But it "
             f"returns {describe(scores)}."
         )
     return two_heads
-
-
-def _judged(task: EnvTask[Any], model: ActorCritic) -> Any:
-    state = eqx.filter_eval_shape(model.initialize, jr.key(0))
-    return eqx.filter_eval_shape(model, task.obs_shape, state)

@@ -14,7 +14,7 @@ from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen
 from ..._template import Template
-from ..._trees import strong, with_fields
+from ..._trees import strong, where, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import (
     AbstractHead,
@@ -33,6 +33,7 @@ from .._callbacks import Callbacks, CallbacksLike
 from .._devices import on_every_device, put_on_every_device, summed
 from .._gradient_guard import GradientGuard, gradient_norm
 from .._options import frozen_options, own_or_of_task
+from .._streak import PATIENCE
 from ..grad._update import updated
 from ..observers import Logger
 from ._batch import Batch, fresh_steps, log_probs, values_of
@@ -40,7 +41,7 @@ from ._checks import RL_CHECKS, env_task, network
 from ._collect import collected
 from ._episodes import EpisodeMeans
 from ._networks import Network, build, fits_head
-from ._ppo_checks import check_sizes, updates_of
+from ._ppo_checks import check_obs, check_sizes, updates_of
 from ._ppo_loss import Losses, ppo_loss
 from ._returns import advantages
 from ._reward_scale import RewardScale
@@ -90,9 +91,10 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         `(key) -> module` gives each seed its own start. By default, a tanh network of
         two hidden layers of 64, with orthogonal weights.
     - `critic`: a module from an observation to a value, or a function as for `actor`.
-        By default, a network as the actor's.
+        By default, a tanh network as above, whichever the actor is; it has no memory.
     - `log_std`: the logarithm of the deviation of continuous actions, with which
-        training begins. It is trained, and does not depend on the observation.
+        training begins. It is trained, and does not depend on the observation. A policy
+        given as `actor` keeps its own.
     - `n_devices`: over how many devices environments and minibatches are divided;
         gradients are averaged. Keys do not depend on it.
     - `train_steps`: the number of updates, in place of `total_timesteps`.
@@ -220,6 +222,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PPO")
+        check_obs(self)
         check_sizes(self)
 
     @property
@@ -262,7 +265,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         template = Template(model, "the networks of `PPO`")
         trained, rest = template.split(model)
         trained = strong(trained)
-        stats = self._first_stats
+        stats = self.first_stats
         player = self._player(template.join(trained, rest), stats)
         # Compiled, as resets operation by operation may take minutes.
         streams = compiled(_begin, {})(self.env, player, env_key, self.num_envs)
@@ -358,10 +361,17 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
             self.gamma,
             self.gae_lambda,
         )
+
+        def sound(tree: Tree) -> Tree:
+            # A step that failed counts nothing, but nothing times NaN is NaN.
+            zeros = jax.tree.map(jnp.zeros_like, tree)
+            return jax.vmap(jax.vmap(where))(rows.failed, zeros, tree)
+
+        value = sound(value)
         batch = Batch(
-            obs=obs,
-            output=rows.output,
-            log_prob=log_probs(rows),
+            obs=sound(obs),
+            output=sound(rows.output),
+            log_prob=sound(log_probs(rows)),
             states=rows.extras["state"],
             fresh=fresh_steps(rows),
             advantage=advantage,
@@ -385,7 +395,8 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         **Returns:** The trained arrays and the optimiser's state, the guard, and the
         means over the minibatches of the losses and of the gradient's length.
         """
-        optimizer = _adam(self._rate(state.step))
+        rate, longest = self._rate(state.step), self.max_grad_norm
+        optimizer = _adam(rate)
         orders = shuffles(key, self.update_epochs, len(batch.fresh))
 
         def minibatch(carry: Any, indices: Array) -> tuple[Any, Any]:
@@ -395,16 +406,18 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
             norm = gradient_norm(gradient)
 
             def update() -> tuple[Tree, Tree]:
-                longest = self.max_grad_norm
-                scale = longest / jnp.maximum(norm, longest)
+                scale = jnp.where(norm > longest, longest / norm, 1.0)
                 short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
                 return updated(
                     optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
                 )
 
             before = trained, opt_state
-            # Adam's steps by so short a gradient are finite.
-            after, guard = guard.apply(update, before, loss, norm, keeps_finite=True)
+            # With such numbers, Adam's steps by a finite gradient are finite.
+            allowed = jnp.isfinite(rate) & ~jnp.isnan(longest)
+            after, guard = guard.apply(
+                update, before, loss, norm, allowed=allowed, keeps_finite=True
+            )
             return (after, guard), (losses, norm)
 
         start = (state.trained, state.opt_state), state.guard
@@ -436,7 +449,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
 
         **Arguments:**
 
-        - `key`: initialises those networks that were not given.
+        - `key`: initialises the networks that are not given as modules.
         """
         actor = self.actor
         if isinstance(actor, NormalizedPolicy):
@@ -449,10 +462,19 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
 
     def warning(self, state: PPOState) -> str | None:
         """Return a warning if a hundred minibatches in a row were skipped."""
-        return state.guard.warning()
+        skips = state.guard.skips.maximum()
+        if skips < PATIENCE:
+            return None
+        return (
+            f"{skips} minibatches in a row were skipped, because the loss or its "
+            'gradient was not finite. Look at `data["metrics"]`: "value_loss", '
+            '"grad_norm" and "failed". A smaller `learning_rate`, `normalize_obs=True` '
+            "or `scale_rewards=True` may help."
+        )
 
     @property
-    def _first_stats(self) -> ObsStats | None:
+    def first_stats(self) -> ObsStats | None:
+        """The statistics of observations with which training begins, if any."""
         if isinstance(self.actor, NormalizedPolicy):
             return self.actor.stats
         return no_obs(self.env.obs_layout.size) if self.normalize_obs else None

@@ -6,6 +6,8 @@ from typing import Any
 import equinox as eqx
 import jax.random as jr
 
+from .._checks import check_finite
+
 
 def updates_of(total_timesteps: Any, train_steps: Any, steps_of_update: int) -> int:
     """Return the number of updates; `total_timesteps` wins if both are given.
@@ -27,12 +29,39 @@ def updates_of(total_timesteps: Any, train_steps: Any, steps_of_update: int) -> 
     return math.ceil(total_timesteps / steps_of_update)
 
 
+def check_obs(ppo: Any) -> None:
+    """Refuse statistics of observations that are not flat, or of another size.
+
+    **Raises:** `ValueError` that names the argument and the remedy.
+    """
+    if not ppo.normalize_obs:
+        return
+    if not ppo.env.flatten_obs:
+        raise ValueError(
+            "`normalize_obs` of `PPO` needs flat observations, but got a task with "
+            "`flatten_obs=False`. Normalise inside the networks instead."
+        )
+    stats, size = ppo.first_stats, ppo.env.obs_layout.size
+    if stats.mean.shape != (size,):
+        raise ValueError(
+            "`actor` of `PPO` must have statistics of the task's observations, of "
+            f"shape ({size},), but got shape {stats.mean.shape}."
+        )
+
+
 def check_sizes(ppo: Any) -> None:
     """Refuse networks that do not fit, and sizes that do not divide.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
-    recurrent = eqx.filter_eval_shape(ppo.model, jr.key(0)).recurrent
+    for name in ("actor", "critic"):
+        network = getattr(ppo, name)
+        check_finite(f"`{name}` of `PPO`", eqx.filter(network, eqx.is_array))
+    model = eqx.filter_eval_shape(ppo.model, jr.key(0))
+    recurrent = model.recurrent
+    # Traced once, so that networks and actions that do not fit are refused here.
+    state = eqx.filter_eval_shape(model.initialize, jr.key(0))
+    eqx.filter_eval_shape(model, ppo.env.obs_shape, state)
     if ppo.num_envs % ppo.n_devices:
         raise ValueError(
             f"`num_envs` of `PPO` must be a multiple of `n_devices`, which is "
@@ -45,6 +74,13 @@ def check_sizes(ppo: Any) -> None:
         raise ValueError(
             f"`num_minibatches` of `PPO` must divide {what}, which is {count}, but got "
             f"{ppo.num_minibatches}. Divisors: {_divisors(count)}."
+        )
+    alone = count == ppo.num_minibatches and not recurrent
+    if alone and ppo.normalize_advantages:
+        raise ValueError(
+            "`normalize_advantages` of `PPO` needs minibatches of more than one step, "
+            f"but `num_minibatches={ppo.num_minibatches}` leaves one in each. Take "
+            "fewer, or switch it off."
         )
     if count // ppo.num_minibatches % ppo.n_devices:
         raise ValueError(

@@ -41,7 +41,7 @@ def advantages(
 
     def back(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         error, decay = step
-        advantage = error + decay * later
+        advantage = error + jnp.where(decay == 0, 0.0, decay * later)
         return advantage, advantage
 
     start = jnp.zeros_like(errors[0])

@@ -25,9 +25,10 @@ class PPOMetrics(TypedDict):
     - `episodes`: how many ended.
     - `failed`: how many steps had a reward or an observation that was not finite. Such
         an episode is cut off and the step is not learned from.
-    - `policy_loss`, `value_loss`, `entropy`: means over the minibatches.
-    - `approx_kl`: the estimate of the divergence of the updated policy from the one
-        that played, from J. Schulman, http://joschu.net/blog/kl-approx.html.
+    - `policy_loss`, `value_loss`, `entropy`: means over the minibatches, as all below,
+        of the parameters before each one's step.
+    - `approx_kl`: an estimate of the divergence of the policy from the one that played,
+        from J. Schulman, http://joschu.net/blog/kl-approx.html.
     - `clip_fraction`: the share of steps whose probability ratio was clipped.
     - `explained_variance`: the share of the variance of the returns that the critic
         explained before the update.
