@@ -26,7 +26,7 @@ def main() -> None:
         strategy="CMA_ES",
         task=rastrigin,
         params_like=jnp.full((5,), 3.0),
-        popsize=64,
+        popsize=256,
         es_params={"std_init": 2.0},
     )
     state, data = trainer.init_and_train(jr.key(1))
