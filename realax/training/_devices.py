@@ -1,4 +1,4 @@
-"""The devices over which a population is divided."""
+"""The devices over which populations, environments and minibatches are divided."""
 
 import functools
 from collections.abc import Callable
