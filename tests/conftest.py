@@ -15,23 +15,19 @@ SETTINGS: dict[str, Any] = {
     "jax_compilation_cache_dir": str(CACHE),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
+    # Most programs run once, and XLA takes two thirds of the time to compile them.
+    "jax_disable_most_optimizations": True,
 }
 for name, value in SETTINGS.items():
     jax.config.update(name, value)
 
 
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Leave out what the battery with float64 would only say again.
-
-    One length of chunks is enough there to compare observed runs with bare ones.
-    """
-    items[:] = [item for item in items if not _is_repeated(item)]
-
-
-def _is_repeated(item: Any) -> bool:
-    if item.path.name != "test_every_trainer_x64.py" or not hasattr(item, "callspec"):
-        return False
-    return item.callspec.params.get("period", 7) != 7
+@pytest.fixture
+def optimized() -> Generator[None]:
+    """Compile as users do, for tests that compare last bits of different programs."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

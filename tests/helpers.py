@@ -20,9 +20,6 @@ from .conftest import SETTINGS
 
 
 ROOT = pathlib.Path(__file__).parent.parent
-# For programs that run once and whose last bits are not looked at: XLA takes half as
-# long to compile them.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 def rastrigin(x: Any, key: Any, data: Any = None) -> Any:

@@ -33,7 +33,8 @@ def _ppo(env: Any, **more: Any) -> Any:
         "total_timesteps": 200 * 64,
         "num_envs": 8,
         "num_steps": 8,
-        "learning_rate": 0.005,
+        # At 0.005, one policy of 30 settles on the wrong action.
+        "learning_rate": 0.0025,
         "gamma": GAMMA,
         "anneal_lr": True,
         "ent_coef": 0.0,

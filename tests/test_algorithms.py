@@ -15,7 +15,7 @@ from evosax.algorithms import Open_ES, algorithms
 import realax as rx
 from realax.training.evo._names import algorithm_names, resolve
 
-from .helpers import QUICK, same
+from .helpers import same
 
 
 FAULTS = [
@@ -72,7 +72,7 @@ def _distance(params: Any) -> float:
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @jax.vmap
     def run(fault: Any) -> Any:
         first = trainer.initialize(jr.key(0), fault)
@@ -85,6 +85,7 @@ def test_bad_fitness_destroys_nothing(name: str) -> None:
         failed = data["metrics"]["failed"][i]
         if fault not in ("constant", "none"):
             assert jnp.max(failed) > 0, "the fault never struck"
+            assert state.best_fitness > -3, "it learns all the same"
         if fault == "none":
             assert not jnp.any(failed) and not jnp.any(data["metrics"]["rejected"][i])
         assert jnp.all(jnp.isfinite(params[i])), fault

@@ -28,13 +28,11 @@ from realax.training.observers import _lock
 from .helpers import (
     ROOT,
     close,
-    compilations,
     environment,
     rastrigin,
     run_of,
     same,
 )
-from .trainers import TRAINERS, Row
 
 
 def _trainer(
@@ -47,23 +45,6 @@ def _trainer(
 
 def _files(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.stem.split("_")[1]) for path in folder.glob("*.ckpt"))
-
-
-@pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
-def test_every_trainer_resumes(row: Row, tmp_path: pathlib.Path) -> None:
-    expected = row.make(40).init_and_train_(jr.key(1))
-    half = row.make(20, callbacks=rx.Checkpointer(tmp_path, every=7))
-    half.init_and_train(jr.key(1))
-    whole = row.make(40, callbacks=rx.Checkpointer(tmp_path, every=7))
-    with compilations() as names:
-        state, data = whole.init_and_train(jr.key(1))
-    assert "jit(chunk)" not in names, "the restored state has another type"
-    assert same(state, expected)
-    assert all(len(leaf) == 20 for leaf in jax.tree.leaves(data["metrics"]))
-    again = row.make(40, callbacks=rx.Checkpointer(tmp_path, every=7))
-    state, data = again.init_and_train(jr.key(1))
-    assert same(state, expected), "a finished run returns at once"
-    assert all(len(leaf) == 0 for leaf in jax.tree.leaves(data["metrics"]))
 
 
 def test_what_is_kept(tmp_path: pathlib.Path) -> None:

@@ -17,8 +17,6 @@ from jax.flatten_util import ravel_pytree
 import realax as rx
 from realax.tasks import as_task
 
-from .helpers import QUICK
-
 
 def _policy(task: Any) -> Any:
     return rx.MLPPolicy(*task.space[:2], 4, 1, key=jr.key(0))
@@ -28,9 +26,7 @@ def _slopes(function: Any, start: Any, step: float = 1e-4) -> tuple[float, float
     """The derivative in a random direction, and the difference quotient."""
     flat, unravel = ravel_pytree(start)
     # One program gives the values and the gradient.
-    play = jax.jit(
-        jax.value_and_grad(lambda x: function(unravel(x))), compiler_options=QUICK
-    )
+    play = jax.jit(jax.value_and_grad(lambda x: function(unravel(x))))
     way = jr.normal(jr.key(7), flat.shape, flat.dtype)
     slope = play(flat)[1] @ way
     above, below = (play(flat + sign * step * way)[0] for sign in (1, -1))

@@ -15,7 +15,7 @@ import pytest
 
 import realax as rx
 
-from .helpers import QUICK, compilations, rastrigin, same
+from .helpers import compilations, rastrigin, same
 from .trainers import TRAINERS, Row
 
 
@@ -116,7 +116,6 @@ def test_evolution_is_scored_on_its_own_task(tmp_path: pathlib.Path) -> None:
         record=_mean,
         callbacks=evaluator,
         logger=rx.Logger(log_file=tmp_path / "log.jsonl"),
-        compiler_options=QUICK,
     )
     state, data = trainer.init_and_train(jr.key(1))
     rows = _rows(tmp_path / "log.jsonl")
@@ -292,7 +291,6 @@ def test_nothing_is_compiled_twice() -> None:
             POLICY,
             popsize=6,
             callbacks=evaluator,
-            compiler_options=QUICK,
         )
         with compilations() as names:
             trainer.init_and_train(jr.key(1))

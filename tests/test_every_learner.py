@@ -118,4 +118,4 @@ class NoReward(Probe):
 @every
 def test_an_environment_without_a_reward(learner: Learner) -> None:
     with pytest.raises(ValueError, match="reward must be one number, but got None"):
-        learner.make(NoReward()).init_and_train(jr.key(0))
+        learner.make(NoReward())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from .helpers import close, compilations, same
 from .trainers import TRAINERS, Demanding, Row
 
 
+pytestmark = pytest.mark.usefixtures("optimized")
 every = pytest.mark.parametrize("row", TRAINERS, ids=lambda row: row.name)
 # The same number nearly everywhere, so that one compiled run serves many tests.
 STEPS = 20
@@ -47,35 +49,61 @@ class Watch(rx.AbstractObserver):
         self.handle.value.append((steps, selected))
 
 
+@functools.cache
+def _record(row: Row, float64: bool) -> Any:
+    del float64  # the trainer holds arrays
+    best_of = row.make(STEPS).best_params
+    return lambda state: {"best": best_of(state), "state": _arrays(state)}
+
+
+def make(row: Row, train_steps: int = STEPS, **kws: Any) -> Any:
+    """Return a trainer with a record: equal ones share their compiled programs."""
+    return row.make(train_steps, record=_record(row, jax.config.jax_enable_x64), **kws)
+
+
+def _arrays(tree: Any) -> Any:
+    return eqx.filter(tree, eqx.is_array)
+
+
 @every
 def test_two_halves_are_the_whole(row: Row) -> None:
-    whole, half = row.make(STEPS), row.make(STEPS // 2)
-    state = whole.initialize(jr.key(1))
-    expected, record = whole.train(state, jr.key(2))
-    middle, first = half.train(state, jr.key(2))
-    final, second = half.train(middle, jr.key(2))
+    """And neither an equal trainer nor a state that was trained compiles again."""
+    key, half = jr.key(1), make(row, STEPS // 2)
+    (_, run_key), other = jr.split(key), jr.key(5)
+    expected, record = make(row).init_and_train(key)
+    with compilations() as names:
+        middle, first = half.init_and_train(key)
+    assert names.count("jit(bare_run)") == 1
+    with compilations() as names:
+        final, second = half.train(middle, run_key)
+    assert names == [], "the state changed its type in the first run"
+    with compilations() as names:
+        make(row, STEPS // 2).init_and_train(other)
+    assert names == [], "an equal trainer is compiled again"
     assert int(final.step) == STEPS
     assert same(final, expected)
-    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
-    assert same(joined, record)
+    halves = _arrays(first), _arrays(second)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *halves)
+    assert same(joined, _arrays(record))
 
 
 @every
 def test_constant_memory_is_the_same(row: Row) -> None:
-    trainer = row.make(STEPS)
+    trainer = make(row)
     state, record = trainer.init_and_train(jr.key(1))
     assert same(trainer.init_and_train_(jr.key(1)), state)
-    assert same(trainer(jr.key(1)), (state, record))
-    assert all(leaf.shape[0] == STEPS for leaf in jax.tree.leaves(record))
+    assert same(_arrays(trainer(jr.key(1))), _arrays((state, record)))
+    assert all(leaf.shape[0] == STEPS for leaf in jax.tree.leaves(_arrays(record)))
 
 
 @every
 @pytest.mark.parametrize("period", [1, 7, 1000])
-def test_observed_is_bare(row: Row, period: int) -> None:
-    bare = row.make(STEPS).init_and_train(jr.key(1))
+def test_observed_is_bare(row: Row, period: int, tmp_path: pathlib.Path) -> None:
+    bare = make(row).init_and_train(jr.key(1))
     watch = Watch(every=period)
-    trainer = row.make(STEPS, callbacks=watch)
-    assert same(trainer.init_and_train(jr.key(1)), bare)
+    # Beside a checkpointer, so that the next test finds its program compiled.
+    trainer = make(row, callbacks=(watch, rx.Checkpointer(tmp_path, every=period)))
+    assert same(_arrays(trainer.init_and_train(jr.key(1))), _arrays(bare))
     chunks = watch.handle.value
     assert chunks is not None
     assert np.concatenate([steps for steps, _ in chunks]).tolist() == [
@@ -87,40 +115,65 @@ def test_observed_is_bare(row: Row, period: int) -> None:
     assert same(seen["metrics"], bare[1]["metrics"])
     ends = [int(steps[-1]) for steps, _ in chunks]
     assert set(range(period, STEPS + 1, period)) <= set(ends)
-    assert same(trainer.init_and_train_(jr.key(1)), bare[0])
+    if period == 7:  # a program of its own, and the same one for all periods
+        alone = make(row, callbacks=Watch(every=period))
+        assert same(alone.init_and_train_(jr.key(1)), bare[0])
 
 
 @every
-def test_seeds_in_parallel(row: Row) -> None:
-    trainer, keys = row.make(FIRST), jr.split(jr.key(3), 3)
-    states, records = jax.vmap(trainer.init_and_train)(keys)
-    for i, key in enumerate(keys):
-        single = trainer.init_and_train(key)
-        assert close(jax.tree.map(lambda x, i=i: x[i], (states, records)), single)
-    params = eqx.filter(eqx.filter_vmap(trainer.params)(states), eqx.is_array)
+def test_a_checkpoint_goes_on_exactly(row: Row, tmp_path: pathlib.Path) -> None:
+    expected, record = make(row).init_and_train(jr.key(1))
+
+    def run(steps: int) -> Any:
+        saved = Watch(every=3), rx.Checkpointer(tmp_path, every=3)
+        return make(row, steps, callbacks=saved).init_and_train(jr.key(1))
+
+    run(STEPS // 2)
+    with compilations() as names:
+        state, data = run(STEPS)
+    assert "jit(chunk)" not in names, "the restored state has another type"
+    assert same(state, expected)
+    last = jax.tree.map(lambda x: x[STEPS // 2 :], _arrays(record))
+    assert same(_arrays(data), last)
+    state, data = run(STEPS)
+    assert same(state, expected), "a finished run returns at once"
+    assert all(len(leaf) == 0 for leaf in jax.tree.leaves(data["metrics"]))
+
+
+@every
+def test_seeds_and_hyperparameters_in_parallel(row: Row) -> None:
+    """Each lane is the single run with its key and its value."""
+    (a, b), (one, other) = row.values, jr.split(jr.key(3))
+    values, keys = jnp.array([a, b, a]), jnp.stack([one, one, other])
+    few, many = make(row, FIRST), make(row)
+
+    def run(trainer: Any, value: Any, key: Any) -> Any:
+        changed = eqx.tree_at(row.leaf, trainer, value)
+        state, data = changed.init_and_train(key)
+        return state, _arrays(data)
+
+    states, records = jax.vmap(functools.partial(run, few))(values, keys)
+    found = [jax.tree.map(lambda x, i=i: x[i], records) for i in range(3)]
+    for lane, value, key in zip(found, values, keys, strict=True):
+        # The record holds the state after each step.
+        _, single = run(many, value, key)
+        assert close(lane, jax.tree.map(lambda x: x[:FIRST], single))
+    assert not close(found[0], found[1]), "the hyperparameter has no effect"
+    params = _arrays(eqx.filter_vmap(few.params)(states))
     assert all(x.shape[0] == 3 for x in jax.tree.leaves(params))
 
 
-@every
-def test_hyperparameters_in_parallel(row: Row) -> None:
-    trainer = row.make(FIRST)
-    values = jnp.asarray(row.values)
-
-    def run(value: Any) -> Any:
-        return eqx.tree_at(row.leaf, trainer, value).init_and_train(jr.key(1))
-
-    states, records = jax.vmap(run)(values)
-    for i, value in enumerate(values):
-        assert close(jax.tree.map(lambda x, i=i: x[i], (states, records)), run(value))
-    first, second = (jax.tree.map(lambda x, i=i: x[i], states) for i in range(2))
-    assert not close(first, second), "the hyperparameter has no effect"
-
-
-@every
+@pytest.mark.parametrize(
+    "row",
+    [row for row in TRAINERS if not row.differentiable],
+    ids=lambda row: row.name,
+)
 def test_under_jit(row: Row) -> None:
-    trainer = row.make(FIRST)
-    run = jax.jit(lambda key: trainer.init_and_train(key))
-    assert close(run(jr.key(1)), trainer.init_and_train(jr.key(1)))
+    """Of the others, `test_hypergradient` shows it, which is compiled too."""
+    trainer = make(row, FIRST)
+    _, found = jax.jit(lambda key: _arrays(trainer.init_and_train(key)))(jr.key(1))
+    _, expected = make(row).init_and_train(jr.key(1))
+    assert close(found, jax.tree.map(lambda x: x[:FIRST], _arrays(expected)))
 
 
 def _demanding(params: Any, key: Any, data: Any = None) -> Any:
@@ -186,33 +239,18 @@ def _ones(_: Any) -> Any:
 
 
 @every
-def test_compiles_once(row: Row) -> None:
-    # Other step counts than elsewhere, so that no other test has compiled these.
-    with compilations() as names:
-        trainer = row.make(11)
-        state, _ = trainer.init_and_train(jr.key(1))
-    assert names.count("jit(bare_run)") == 1
-    with compilations() as names:
-        trainer.train(state, jr.key(2))
-    assert names == [], "the state changed its type in the first run"
-    with compilations() as names:
-        row.make(11).init_and_train(jr.key(5))
-    assert names == [], "an equal trainer is compiled again"
-
-
-@every
 def test_observed_compiles_once(row: Row) -> None:
     with compilations() as names:
-        row.make(13, callbacks=Watch(every=5)).init_and_train(jr.key(1))
+        make(row, 13, callbacks=Watch(every=5)).init_and_train(jr.key(1))
     assert names.count("jit(chunk)") <= 1
     with compilations() as names:
-        row.make(17, callbacks=Watch(every=3)).init_and_train(jr.key(2))
+        make(row, 17, callbacks=Watch(every=3)).init_and_train(jr.key(2))
     assert names == [], "a fresh observer or another length compiles the run again"
 
 
 @every
 def test_what_a_state_is(row: Row) -> None:
-    trainer = row.make(STEPS)
+    trainer = make(row)
     state, record = trainer.init_and_train(jr.key(1))
     assert state.step.shape == () and int(state.step) == STEPS
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
@@ -230,40 +268,38 @@ def test_what_a_state_is(row: Row) -> None:
 
 @every
 def test_record(row: Row) -> None:
-    """Numbers and a whole model are recorded, and the same ones with an observer."""
-    best_of = row.make(STEPS).best_params
-    record = lambda state: {"twice": 2 * state.step, "best": best_of(state)}
-    state, data = row.make(STEPS, record=record).init_and_train(jr.key(1))
-    assert data["record"]["twice"].tolist() == [*range(2, 2 * STEPS + 1, 2)]
-    best = data["record"]["best"]
-    assert jax.tree.structure(best) == jax.tree.structure(best_of(state))
+    """Numbers and a whole model are recorded, here and in all runs above."""
+    trainer = make(row)
+    state, data = trainer.init_and_train(jr.key(1))
+    assert data["record"]["state"].step.tolist() == [*range(1, STEPS + 1)]
+    best, expected = data["record"]["best"], trainer.best_params(state)
+    assert jax.tree.structure(best) == jax.tree.structure(expected)
     last = jax.tree.map(lambda x: x[-1] if eqx.is_array(x) else x, best)
-    assert same(*(eqx.filter(t, eqx.is_array) for t in (last, best_of(state))))
-    watched = row.make(STEPS, record=record, callbacks=Watch())
-    _, seen = watched.init_and_train(jr.key(1))
-    assert same(*(eqx.filter(t["record"], eqx.is_array) for t in (data, seen)))
-    assert row.make(STEPS).init_and_train(jr.key(1))[1]["record"] is None
+    assert same(_arrays(last), _arrays(expected))
 
 
 @every
 def test_hypergradient(row: Row) -> None:
     """A run can be differentiated with respect to its hyperparameter."""
-    trainer, value = row.make(3), jnp.asarray(row.values[1])
+    value = jnp.asarray(row.values[1])
 
-    def outcome(value: Any) -> Any:
+    def outcome(trainer: Any, value: Any) -> Any:
         changed = eqx.tree_at(row.leaf, trainer, value)
-        _, record = changed.init_and_train(jr.key(1))
-        return jnp.mean(record["metrics"][row.curve])
+        _, data = changed.init_and_train(jr.key(1))
+        return jnp.mean(data["metrics"][row.curve][:FIRST])
 
+    short, usual = functools.partial(outcome, row.make(FIRST)), make(row)
     if not row.differentiable:
         with pytest.raises(TypeError, match="an episode cannot be differentiated"):
-            jax.grad(outcome)(value)
+            jax.grad(short)(value)
         return
-    slope = jax.jit(jax.grad(outcome))(value)
+    found, slope = jax.jit(jax.value_and_grad(short))(value)
+    assert jnp.isclose(found, outcome(usual, value), rtol=1e-4)
     assert jnp.isfinite(slope)
     if row.smooth:
         step = 1e-2
-        difference = (outcome(value + step) - outcome(value - step)) / (2 * step)
+        ends = outcome(usual, value + step), outcome(usual, value - step)
+        difference = (ends[0] - ends[1]) / (2 * step)
         assert jnp.isclose(slope, difference, rtol=0.05, atol=0.02)
 
 
@@ -280,11 +316,10 @@ def test_observers_are_refused_under_a_trace(row: Row) -> None:
 def test_replace(row: Row) -> None:
     """`dataclasses.replace` changes one field, and keeps all else."""
     watch = Watch()
-    trainer = dataclasses.replace(row.make(3, callbacks=watch), train_steps=STEPS)
+    trainer = dataclasses.replace(make(row, 3, callbacks=watch), train_steps=STEPS)
     assert trainer.train_steps == STEPS and tuple(trainer.callbacks) == (watch,)
-    assert same(
-        trainer.init_and_train(jr.key(1)), row.make(STEPS).init_and_train(jr.key(1))
-    )
+    bare = make(row).init_and_train(jr.key(1))
+    assert same(_arrays(trainer.init_and_train(jr.key(1))), _arrays(bare))
     assert watch.handle.value, "it watched"
 
 

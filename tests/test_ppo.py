@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 import realax as rx
@@ -43,6 +44,29 @@ def _net(out: Any, size: int = 4, width: int = 8) -> Any:
 def _ppo(task: Any = None, updates: int = 2, **more: Any) -> Any:
     given = {**SMALL, "actor": _net(2), "critic": _net("scalar"), **more}
     return rx.PPO(task or _cartpole(), train_steps=updates, **given)
+
+
+def _scaled(**more: Any) -> Any:
+    """Pendulum with normalised observations and scaled rewards."""
+    nets: dict[str, Any] = {"actor": _net(1, 3), "critic": _net("scalar", 3)}
+    scaled = {"normalize_obs": True, "scale_rewards": True}
+    return _ppo(rx.GymnaxTask("Pendulum-v1", 6), **{**nets, **scaled, **more})
+
+
+# Functions of the module, so that equal trainers share their programs.
+
+
+@eqx.filter_jit
+def _start(trainer: Any, key: Any = 0) -> Any:
+    return trainer.initialize(jr.key(key))
+
+
+@eqx.filter_jit
+def _step(trainer: Any, state: Any, key: Any) -> Any:
+    """Return the results of a step, and the experience and the batch in it."""
+    _, rows = trainer.collect(state)
+    batch, scale, _ = trainer.prepare(state, rows)
+    return *trainer.train_step(state, key), rows, batch, scale
 
 
 def _layers(mlp: Any) -> Any:
@@ -86,10 +110,8 @@ def test_one_update_is_numpy_s(name: str, limit: int, kws: Any, numbers: Any) ->
             train_steps=1,
             **{**SMALL, "learning_rate": 0.01, "clip_eps": 0.02, **kws},
         )
-        state = trainer.initialize(jr.key(0))
-        rows = eqx.filter_jit(trainer.collect)(state)[1]
-        key = jr.key(7)
-        after, metrics = eqx.filter_jit(trainer.train_step)(state, key)
+        state, key = _start(trainer), jr.key(7)
+        after, metrics, rows, _, _ = _step(trainer, state, key)
         orders = shuffles(key, trainer.update_epochs, 32)
         probability = log_probs(rows)
     assert rows.over.sum() > 2, "episodes end among the steps"
@@ -174,26 +196,34 @@ def test_shuffles_are_fair_orders(size: int) -> None:
 
 
 def test_learning_rates_and_seeds_in_one_program() -> None:
+    """No limit of the gradient is one; an infinite learning rate changes nothing."""
     trainer = _ppo()
 
-    def run(rate: Any, key: Any) -> Any:
-        changed = dataclasses.replace(trainer, learning_rate=rate)
-        return changed.init_and_train(key)[1]["metrics"]["episode_return"]
+    def run(rate: Any, limit: Any, key: Any) -> Any:
+        changed = dataclasses.replace(trainer, learning_rate=rate, max_grad_norm=limit)
+        state, data = changed.init_and_train(key)
+        return state.trained, state.guard.skipped, data["metrics"]["grad_norm"]
 
-    rates, keys = jnp.logspace(-4, -2, 16), jr.split(jr.key(0), 8)
-    grid = jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None))
-    assert jax.jit(grid)(rates, keys).shape == (16, 8, 2)
+    rates, keys = jnp.logspace(-4, -2, 16).at[-1].set(jnp.inf), jr.split(jr.key(0), 8)
+    limits = jnp.full(16, 0.5).at[-2].set(jnp.inf)
+    grid = jax.vmap(jax.vmap(run, (None, None, 0)), (0, 0, None))
+    trained, skipped, norm = jax.jit(grid)(rates, limits, keys)
+    assert norm.shape == (16, 8, 2)
+    assert len(np.unique(norm[..., 1])) == 16 * 8, "each lane is a run of its own"
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trained))
+    assert np.all(skipped[:-1] == 0) and np.all(skipped[-1] == 8)
 
 
 def test_the_learning_rate_falls_to_zero() -> None:
     trainer = _ppo(updates=4, anneal_lr=True, learning_rate=0.1)
-    state = trainer.init_and_train_(jr.key(0))
-    step = eqx.filter_jit(trainer.train_step)
-    after, _ = step(state, jr.key(1))
-    assert int(state.step) == 4 and same(after.trained, state.trained)
-    before = trainer.initialize(jr.key(0))
-    moved, _ = step(before, jr.key(1))
-    assert not close(moved.trained, before.trained)
+    state = _start(trainer)
+    moved = []
+    for update in range(5):
+        begun = eqx.tree_at(lambda s: s.step, state, jnp.asarray(update, jnp.int32))
+        after, *_ = _step(trainer, begun, jr.key(1))
+        change = jax.tree.map(lambda a, b: a - b, after.trained, state.trained)
+        moved.append(optax.tree.norm(change))
+    assert moved == sorted(moved, reverse=True) and moved[3] > moved[4] == 0
 
 
 def test_the_number_of_updates() -> None:
@@ -223,17 +253,9 @@ def test_scaled_rewards_are_numpy_s() -> None:
 
 
 def test_observations_are_normalised_by_what_was_seen() -> None:
-    trainer = _ppo(
-        rx.GymnaxTask("Pendulum-v1", 6),
-        1,
-        actor=_net(1, 3),
-        critic=_net("scalar", 3),
-        normalize_obs=True,
-        scale_rewards=True,
-    )
-    state = trainer.initialize(jr.key(0))
-    _, rows = eqx.filter_jit(trainer.collect)(state)
-    after = trainer.train_(state, jr.key(1))
+    trainer = _scaled()
+    state = _start(trainer)
+    after, _, rows, *_ = _step(trainer, state, jr.key(1))
     seen = np.asarray(rows.obs).reshape(-1, 3)
     stats = after.obs_stats
     np.testing.assert_allclose(stats.mean, seen.mean(0), rtol=1e-4, atol=1e-5)
@@ -244,7 +266,7 @@ def test_observations_are_normalised_by_what_was_seen() -> None:
     assert jnp.isfinite(value)
     # What was trained goes on, with its statistics, and is a start for evolution too.
     more = dataclasses.replace(trainer, actor=policy)
-    start = more.initialize(jr.key(3))
+    start = _start(more, 3)
     assert same(start.obs_stats, stats)
     arrays = lambda state: eqx.filter(state.model.policy, eqx.is_array)
     assert same(arrays(start), arrays(after))
@@ -270,12 +292,9 @@ def test_default_networks_are_orthogonal(obs_dims: int) -> None:
 
 
 def test_learning_sees_scaled_rewards_and_normalised_observations() -> None:
-    kws: dict[str, Any] = {"actor": _net(1, 3), "critic": _net("scalar", 3)}
-    scaled = {"normalize_obs": True, "scale_rewards": True}
-    trainer = _ppo(rx.GymnaxTask("Pendulum-v1", 6), 2, **kws, **scaled)
-    state = trainer.init_and_train_(jr.key(0))
-    _, rows = eqx.filter_jit(trainer.collect)(state)
-    batch, scale, _ = eqx.filter_jit(trainer.prepare)(state, rows)
+    trainer = _scaled()
+    state, *_ = _step(trainer, _start(trainer), jr.key(0))
+    _, _, rows, batch, scale = _step(trainer, state, jr.key(1))
     seen = (rows.obs - state.obs_stats.mean) / jnp.sqrt(
         state.obs_stats.spread / state.obs_stats.count
     )
@@ -294,9 +313,9 @@ def test_learning_sees_scaled_rewards_and_normalised_observations() -> None:
 
 def test_failed_steps_are_left_out() -> None:
     """A batch with failed steps has the gradient of the batch without them."""
-    trainer = _ppo(num_minibatches=1)
-    state = trainer.initialize(jr.key(0))
-    _, rows = eqx.filter_jit(trainer.collect)(state)
+    trainer = _ppo()
+    state = _start(trainer)
+    rows = _step(trainer, state, jr.key(0))[2]
     bad = jnp.zeros_like(rows.failed).at[2:4].set(True)
     broken = jnp.where(bad[..., None], jnp.nan, rows.obs)
     rows = eqx.tree_at(
@@ -307,25 +326,8 @@ def test_failed_steps_are_left_out() -> None:
     batch, _, _ = eqx.filter_jit(trainer.prepare)(state, rows)
     kept = np.flatnonzero(~np.asarray(bad).ravel())
     assert len(kept) == 24 and not jnp.any(batch.advantage[8:16])
-    whole = trainer._gradient(state, state.trained, batch)
-    assert close(whole, trainer._gradient(state, state.trained, batch.rows(kept)))
-
-
-@pytest.mark.parametrize(
-    ("leaf", "skipped"),
-    [("max_grad_norm", False), ("learning_rate", True)],
-)
-def test_infinite_numbers_in_a_lane(leaf: str, skipped: bool) -> None:
-    """No limit of the gradient is one; an infinite learning rate changes nothing."""
-    trainer = _ppo()
-
-    def run(value: Any) -> Any:
-        state = dataclasses.replace(trainer, **{leaf: value}).init_and_train_(jr.key(0))
-        return state.trained, state.guard.skipped
-
-    trained, skips = jax.vmap(run)(jnp.array([0.1, jnp.inf]))
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trained))
-    assert skips.tolist() == [0, 8 if skipped else 0]
+    gradient = jax.jit(lambda batch: trainer._gradient(state, state.trained, batch))
+    assert close(gradient(batch), gradient(batch.rows(kept)))
 
 
 class Wide(rx.AbstractHead):
@@ -411,17 +413,21 @@ class Memory(rx.BasePolicy[Any]):
 def test_a_memory_is_replayed_as_it_was_played(nets: Any) -> None:
     """Probabilities computed again, through episodes' ends, are those that acted."""
     trainer = _ppo(_cartpole(5), 2, **nets)
-    state = trainer.train_(trainer.initialize(jr.key(0)), jr.key(1))
-    _, rows = eqx.filter_jit(trainer.collect)(state)
-    batch, _, _ = eqx.filter_jit(trainer.prepare)(state, rows)
+    state, *_ = _step(trainer, _start(trainer), jr.key(1))
+    _, _, rows, batch, _ = _step(trainer, state, jr.key(1))
     assert batch.fresh.shape == (4, 8) and batch.fresh.sum() >= 8
     model = state.model
-    again = judged(model, batch, recurrent=True)
-    log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))
-    assert close(log_prob(again.distribution, batch.output), batch.log_prob)
-    assert close(again.value, batch.value)
+
+    @eqx.filter_jit
+    def judgements(model: Any, batch: Any, rows: Any) -> Any:
+        again = judged(model, batch, recurrent=True)
+        log_prob = jax.vmap(jax.vmap(lambda d, a: d.log_prob(a)))
+        later = values_of(model, rows, rows.obs, rows.next_obs, recurrent=True)[1]
+        return log_prob(again.distribution, batch.output), again.value, later
+
     # The value after a step is that of its own final observation.
-    _, later = values_of(model, rows, rows.obs, rows.next_obs, recurrent=True)
+    log_prob, value, later = judgements(model, batch, rows)
+    assert close(log_prob, batch.log_prob) and close(value, batch.value)
     for t, env in ((7, 0), (int(jnp.argmax(rows.over[:, 1])), 1)):
         carried = jax.tree.map(lambda x, e=env, t=t: x[t, e], rows.extras["state"])
         one = jax.tree.map(lambda x, e=env, t=t: x[t, e], (rows.obs, rows.next_obs))
@@ -478,36 +484,41 @@ def test_several_choices() -> None:
     task = rx.make(Many(), max_steps=2)
     assert task.space.action_dims == 7
     trainer = rx.PPO(task, train_steps=2, **SMALL)
-    state, data = trainer.init_and_train(jr.key(0))
-    _, rows = eqx.filter_jit(trainer.collect)(state)
+    _, metrics, rows, *_ = _step(trainer, _start(trainer), jr.key(0))
     gears = rows.action["gears"]
     assert gears.shape == (8, 4, 2) and gears[..., 0].max() == 2
     assert gears[..., 1].max() == 1
     assert jnp.abs(rows.action["push"]).max() <= 1 < jnp.abs(rows.output["push"]).max()
-    assert jnp.all(jnp.isfinite(data["metrics"]["policy_loss"]))
+    assert jnp.isfinite(metrics["policy_loss"])
 
 
-def test_two_devices() -> None:
+@pytest.mark.parametrize(
+    "kws",
+    [{}, {"actor": Memory, "critic": None, "normalize_obs": True}],
+    ids=["no memory", "memory, normalised"],
+)
+def test_two_devices(kws: Any) -> None:
     """Environments and minibatches are divided, and nothing else changes."""
-    one = _ppo(_cartpole(5)).init_and_train(jr.key(0))
-    two = _ppo(_cartpole(5), n_devices=2).init_and_train(jr.key(0))
+    one, two = (
+        _ppo(_cartpole(5), n_devices=n, **kws).init_and_train(jr.key(0)) for n in (1, 2)
+    )
     assert close(one, two)
     assert same(one[0].streams.key, two[0].streams.key)
 
 
 def test_metrics_of_episodes() -> None:
     """Means over the episodes that ended; the last known one where none did."""
-    trainer = _ppo(_cartpole(12), 6)
-    state = trainer.initialize(jr.key(0))
+    trainer = _ppo(_cartpole(12))
+    state = _start(trainer)
     returns, known = np.zeros(4), np.nan
     for step in range(6):
-        streams, rows = eqx.filter_jit(trainer.collect)(state)
+        after, metrics, rows, *_ = _step(trainer, state, jr.key(step))
         ended = list[float]()
         for reward, over in zip(rows.reward, rows.over, strict=True):
             returns = returns + np.asarray(reward)
             ended += returns[np.asarray(over)].tolist()
             returns = np.where(over, 0.0, returns)
-        state, metrics = eqx.filter_jit(trainer.train_step)(state, jr.key(step))
+        state = after
         known = np.mean(ended) if ended else known
         assert int(metrics["episodes"]) == len(ended)
         assert np.allclose(metrics["episode_return"], known, equal_nan=True)
@@ -516,12 +527,11 @@ def test_metrics_of_episodes() -> None:
 
 def test_a_killed_run_goes_on_exactly(tmp_path: Any) -> None:
     """Environments, optimiser, statistics and counters are all in a checkpoint."""
-    kws = {"normalize_obs": True, "scale_rewards": True}
-    whole = _ppo(updates=6, **kws).init_and_train(jr.key(0))[0]
-    saver = lambda: rx.Checkpointer(tmp_path, every=2)
-    _ppo(updates=4, callbacks=saver(), **kws).init_and_train(jr.key(0))
-    resumed = _ppo(updates=6, callbacks=saver(), **kws).init_and_train(jr.key(0))[0]
-    assert same(resumed, whole)
+    run = lambda updates, name: _scaled(
+        updates=updates, callbacks=rx.Checkpointer(tmp_path / name, every=2)
+    ).init_and_train(jr.key(0))[0]
+    run(4, "halves")
+    assert same(run(6, "halves"), run(6, "whole"))
 
 
 class TwoHeads(eqx.Module):
@@ -547,6 +557,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"num_envs": 0}, "`num_envs` .*at least 1, but got 0"),
     ({"num_envs": 3, "n_devices": 2}, "`num_envs` .*multiple of `n_devices`"),
     ({"critic": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "critic must return one"),
+    ({"critic": _net("scalar", 3)}, r"`critic` must take an obs.*\(4,\).*dot_general"),
+    ({"actor": _net(2, 5)}, r"`actor` must take an observation.*shape \(4,\)"),
+    (
+        {"actor": lambda key: rx.StochasticPolicy(_net(3)(key), Wide())},
+        "2 scores",
+    ),
     ({"actor": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "return 2 scores.*shape"),
     ({"actor": lambda key: None}, "`actor` must be .*the function returned None"),
     (

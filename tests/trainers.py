@@ -173,15 +173,13 @@ _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
     Row("CMA_ES", _evolution("CMA_ES"), _std_init, (0.1, 0.5)),
-    Row("two devices", _evolution("SNES", n_devices=2), _std_init, (0.1, 0.5)),
     Row(
         "OpenES",
         _evolution("OpenES", fitness_shaper=_DECAY),
         _w_decay,
         (0.0, 5.0),
     ),
-    Row("SNES", _evolution("SNES"), _std_init, (0.1, 0.5)),
-    Row("PGPE", _evolution("PGPE"), _std_init, (0.1, 0.5)),
+    Row("PGPE, two devices", _evolution("PGPE", n_devices=2), _std_init, (0.1, 0.5)),
     Row(
         "SimpleGA",
         _evolution("SimpleGA", fitness_shaper=_DECAY),

@@ -93,13 +93,18 @@ class Explorer(BasePolicy[Any]):
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """Return a sample and the next states."""
-        decision = self.decide(obs, state, key)
+        decision = self.decide(obs, state, self.noise(key, obs, state))
         return decision.output, decision.state
 
-    def decide(self, obs: Any, state: Any, key: PRNGKeyArray) -> Decision[Any]:
+    def noise(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
+        """Return the random numbers of one sample."""
+        judgement = eqx.filter_eval_shape(self.model, obs, state)
+        return judgement.distribution.noise(key)
+
+    def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return a sample, the next states, and the extras."""
         judgement = self.model(obs, state)
-        action = judgement.distribution.sample(key)
+        action = judgement.distribution.sample_by(noise)
         extras = {"distribution": judgement.distribution, "state": state}
         return Decision(action, judgement.state, extras, self.checked)
 

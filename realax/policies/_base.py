@@ -64,7 +64,21 @@ class BasePolicy[H](eqx.Module):
         itself.
         """
 
-    def decide(self, obs: Any, state: H, key: PRNGKeyArray) -> Decision[H]:
+    def noise(self, key: PRNGKeyArray, obs: Any, state: H) -> Tree:
+        """Return the random numbers of one step for `decide`, by default its key.
+
+        They may depend on the shapes and types of the observation and the state, and
+        not on their values: streams draw those of many steps at once.
+
+        **Arguments:**
+
+        - `key`: the step's own key.
+        - `obs`, `state`: of any step.
+        """
+        del obs, state
+        return key
+
+    def decide(self, obs: Any, state: H, noise: Tree) -> Decision[H]:
         """Choose the action for one observation, with extras for learners.
 
         Every rollout calls this method. By default it calls `__call__` and returns no
@@ -72,14 +86,15 @@ class BasePolicy[H](eqx.Module):
 
         **Arguments:**
 
-        - `obs`, `state`, `key`: as for `__call__`.
+        - `obs`, `state`: as for `__call__`.
+        - `noise`: what `noise` returned for the step; by default the step's own key.
 
         **Returns:** A `Decision`. Its output and next state are those of `__call__`,
         and its extras have the same structure in every step.
 
         **Raises:** `TypeError` if `__call__` does not return a pair.
         """
-        result: Any = self(obs, state, key)
+        result: Any = self(obs, state, noise)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"`{type(self).__name__}.__call__` must return a pair `(action, "

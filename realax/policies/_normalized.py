@@ -157,10 +157,14 @@ class NormalizedPolicy[P](BasePolicy[Any]):
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """Return the output of `policy` for the normalised observation."""
-        decision = self.decide(obs, state, key)
+        decision = self.decide(obs, state, self.noise(key, obs, state))
         return decision.output, decision.state
 
-    def decide(self, obs: Any, state: Any, key: PRNGKeyArray) -> Decision[Any]:
+    def noise(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
+        """Return the random numbers of `policy` for one step."""
+        return self._inner.noise(key, obs, state)
+
+    def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return the decision of `policy` for the normalised observation.
 
         **Raises:** `ValueError` if the observation is not a flat vector of the size of
@@ -174,7 +178,7 @@ class NormalizedPolicy[P](BasePolicy[Any]):
                 "environment task with `flatten_obs=True`, or normalise by statistics "
                 "of the same environment."
             )
-        return self._inner.decide(self.stats.normalize(obs), state, key)
+        return self._inner.decide(self.stats.normalize(obs), state, noise)
 
     @property
     def _inner(self) -> BasePolicy[Any]:

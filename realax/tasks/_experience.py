@@ -16,7 +16,20 @@ from jaxtyping import Array, Int, Key
 from .._trees import where, with_fields
 from .._types import PRNGKeyArray
 from ..policies import BasePolicy
-from ._rollout import Episode, Experience, Rollout, arrays_of, job_keys, rest_of
+from ._rollout import (
+    Episode,
+    Experience,
+    Rollout,
+    arrays_of,
+    job_keys,
+    noise_of,
+    rest_of,
+)
+
+
+# The policies' random numbers are drawn for this many steps at once, and again for what
+# is left of them when an episode begins.
+BLOCK = 32
 
 
 class Stream(eqx.Module):
@@ -73,23 +86,43 @@ def advance_streams(
     )
     rest = rest_of(outline)
 
-    def advance(stream: Stream) -> tuple[Stream, Experience]:
+    def drawn(stream: Stream, ahead: Array) -> Any:
+        """Return the policy's random numbers of some of the next steps."""
         episode = eqx.combine(stream.episode, rest)
-        episode, row = rules.step(policy, episode, stream.policy_key)
+        return noise_of(policy, episode, stream.policy_key, episode.length + ahead)
+
+    def advance(stream: Stream, noise: Any) -> tuple[Stream, Experience]:
+        episode = eqx.combine(stream.episode, rest)
+        episode, row = rules.step(policy, episode, noise)
         episode = arrays_of(with_fields(episode, done=row.over))
         return with_fields(stream, episode=episode), _arrays(row)
 
-    def restart(stream: Stream) -> Stream:
+    def restart(stream: Stream, table: Any, ahead: Array) -> tuple[Stream, Any]:
         fresh = _begun(rules, policy, stream.key, stream.number + 1)
-        return where(stream.episode.done, fresh, stream)
+        renewed = jax.vmap(drawn, (None, 0))(fresh, ahead)
+        return where(stream.episode.done, (fresh, renewed), (stream, table))
 
-    def body(streams: Stream, _: None) -> tuple[Stream, Experience]:
-        streams, rows = jax.vmap(advance)(streams)
-        over = jnp.any(streams.episode.done)
-        streams = jax.lax.cond(over, jax.vmap(restart), lambda same: same, streams)
+    def body(carry: Any, i: Array) -> tuple[Any, Experience]:
+        streams, tables = carry
+        noise = jax.tree.map(lambda leaf: leaf[:, i], tables)
+        streams, rows = jax.vmap(advance)(streams, noise)
+        carry = jax.lax.cond(
+            jnp.any(streams.episode.done),
+            lambda: jax.vmap(restart, (0, 0, None))(streams, tables, ahead - i - 1),
+            lambda: (streams, tables),
+        )
+        return carry, rows
+
+    def block(streams: Stream, _: None) -> tuple[Stream, Experience]:
+        # At once, as key by key they take as long as the networks of a small policy.
+        tables = jax.vmap(jax.vmap(drawn, (None, 0)), (0, None))(streams, ahead)
+        (streams, _), rows = jax.lax.scan(body, (streams, tables), ahead)
         return streams, rows
 
-    return jax.lax.scan(body, streams, None, length=steps)
+    size = max(n for n in range(1, BLOCK + 1) if steps % n == 0)
+    ahead = jnp.arange(size)
+    streams, rows = jax.lax.scan(block, streams, None, length=steps // size)
+    return streams, jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), rows)
 
 
 def _begun(

@@ -140,7 +140,7 @@ class Rollout(eqx.Module):
         self,
         policy: BasePolicy[Any],
         episode: Episode,
-        policy_key: PRNGKeyArray,
+        noise: Tree,
         live: Bool[Array, ""] | bool = True,
     ) -> tuple[Episode, Experience]:
         """Make one step of an episode that is not over.
@@ -149,7 +149,7 @@ class Rollout(eqx.Module):
 
         - `policy`: the policy that plays.
         - `episode`: the episode so far.
-        - `policy_key`: the last of the episode's `job_keys`.
+        - `noise`: the policy's random numbers of this step, see `noise_of`.
         - `live`: whether the step counts. If not, a wrong action raises no error.
 
         **Returns:** The episode after the step, and the step's `Experience`.
@@ -158,9 +158,7 @@ class Rollout(eqx.Module):
         moments = episode.moments
         if moments is not None:
             moments = moments.with_obs(episode.obs)
-        decision = policy.decide(
-            episode.obs, episode.policy_state, jr.fold_in(policy_key, t)
-        )
+        decision = policy.decide(episode.obs, episode.policy_state, noise)
         live = False if decision.checked else live
         action = self.action_layout.to_action(decision.output, self.action_space, live)
         env_state, info = self.environment.step(episode.env_state, action)
@@ -206,12 +204,14 @@ class Rollout(eqx.Module):
 
         **Arguments:**
 
-        - `policy`, `episode`, `policy_key`: as for `step`.
+        - `policy`, `episode`: as for `step`.
+        - `policy_key`: the last of the episode's `job_keys`.
 
         **Returns:** The episode after the step, and the step's row of a `Trajectory`.
         """
         live = ~episode.done
-        after, step = self.step(policy, episode, policy_key, live)
+        noise = noise_of(policy, episode, policy_key, episode.length)
+        after, step = self.step(policy, episode, noise, live)
         # A finished episode is frozen, so that no number behind the mask can become NaN
         # and reach a gradient.
         after = where(live, after, episode)
@@ -277,6 +277,25 @@ def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:
     """Split an episode's key: for the environment, `initialize`, the policy's steps."""
     # The policy cannot use `key` itself, because `fold_in(key, 0)` is `split(key)[0]`.
     return jr.split(key, 3)
+
+
+def noise_of(
+    policy: BasePolicy[Any],
+    episode: Episode,
+    policy_key: PRNGKeyArray,
+    t: Int[Array, ""],
+) -> Tree:
+    """Return the random numbers of a policy for step `t` of an episode.
+
+    **Arguments:**
+
+    - `policy`: the policy that plays.
+    - `episode`: any step of the episode.
+    - `policy_key`: the last of its `job_keys`.
+    - `t`: the step, from 0.
+    """
+    key = jr.fold_in(policy_key, t)
+    return policy.noise(key, episode.obs, episode.policy_state)
 
 
 def _is_finite(tree: Tree) -> Bool[Array, ""]:

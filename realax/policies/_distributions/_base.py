@@ -1,19 +1,21 @@
 """The contract of distributions, and what they share."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..._types import PRNGKeyArray, Scalar
+from ..._types import PRNGKeyArray, Scalar, Tree
 
 
 class AbstractDistribution[A](eqx.Module):
     """A distribution of one action, of type `A`; `jax.vmap` makes batches.
 
-    A subclass writes `sample`, `log_prob`, `entropy` and `mode`. It computes in at
-    least float32, also where its parameters are narrower.
+    A subclass writes `sample`, `log_prob`, `entropy` and `mode`, and may split `sample`
+    into `noise` and `sample_by`. It computes in at least float32, also where its
+    parameters are narrower.
     """
 
     @abc.abstractmethod
@@ -24,6 +26,27 @@ class AbstractDistribution[A](eqx.Module):
 
         - `key`: all randomness comes from it.
         """
+
+    def noise(self, key: PRNGKeyArray) -> Tree:
+        """The random numbers of one sample, by default the key itself.
+
+        They depend on the shapes and types of the parameters, and not on their values:
+        a learner draws those of many steps at once.
+
+        **Arguments:**
+
+        - `key`: as for `sample`.
+        """
+        return key
+
+    def sample_by(self, noise: Tree) -> A:
+        """The action that `sample` draws from the key of this noise.
+
+        **Arguments:**
+
+        - `noise`: random numbers from `noise`.
+        """
+        return self.sample(noise)
 
     @abc.abstractmethod
     def log_prob(self, action: A) -> Scalar:
@@ -55,9 +78,14 @@ class AbstractDistribution[A](eqx.Module):
         return action, self.log_prob(action)
 
 
+def wide_type(x: Any) -> Any:
+    """The type of `x`, or float32 if that is narrower."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def wide(x: Array) -> Array:
     """`x` in at least float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(wide_type(x))
 
 
 def check_action(action: Array, shape: tuple[int, ...], kind: str) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._errors import check_key
 from ..._types import PRNGKeyArray, Scalar
-from ._base import AbstractDistribution, check_action, wide
+from ._base import AbstractDistribution, check_action, wide, wide_type
 
 
 class Categorical(AbstractDistribution[Int[Array, "*event"]]):
@@ -30,11 +30,18 @@ class Categorical(AbstractDistribution[Int[Array, "*event"]]):
         One uniform number is drawn for each row, so that probabilities are resolved to
         about 1e-7 in float32.
         """
+        return self.sample_by(self.noise(key))
+
+    def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        """A uniform number for each row."""
         check_key(key)
+        return jr.uniform(key, self.logits.shape[:-1], wide_type(self.logits))
+
+    def sample_by(self, noise: Float[Array, "*event"]) -> Int[Array, "*event"]:
+        """The choice of each row that a uniform number falls into."""
         weights = jnp.exp(self._log_probs())
         cumulated = jnp.cumsum(weights, axis=-1)
-        uniform = jr.uniform(key, weights.shape[:-1], weights.dtype)
-        reached = cumulated > (uniform * cumulated[..., -1])[..., None]
+        reached = cumulated > (noise * cumulated[..., -1])[..., None]
         # A parallel sum is rounded differently at each place. So the weights decide
         # what is possible, and a possible choice is found even if none is reached.
         rank = jnp.where(weights > 0, reached.astype(jnp.int32), -1)

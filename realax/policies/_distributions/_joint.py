@@ -44,8 +44,17 @@ class Joint(AbstractDistribution[Tree]):
 
     def sample(self, key: PRNGKeyArray) -> Tree:
         """A tree of random actions, each part's by a key of its own."""
-        pairs = self._with_keys(key)
-        return jax.tree.unflatten(self._flat[1], [p.sample(k) for p, k in pairs])
+        return self.sample_by(self.noise(key))
+
+    def noise(self, key: PRNGKeyArray) -> list[Tree]:
+        """The random numbers of each part, by a key of its own."""
+        return [part.noise(one) for part, one in self._with_keys(key)]
+
+    def sample_by(self, noise: list[Tree]) -> Tree:
+        """A tree of actions by the random numbers of each part."""
+        parts, treedef = self._flat
+        drawn = [part.sample_by(one) for part, one in zip(parts, noise, strict=True)]
+        return jax.tree.unflatten(treedef, drawn)
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Tree, Scalar]:
         """A tree of random actions, and the sum of their log-probabilities.

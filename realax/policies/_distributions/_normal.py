@@ -1,6 +1,7 @@
 """The diagonal normal."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ..._errors import check_key
 from ..._types import PRNGKeyArray, Scalar
-from ._base import AbstractDistribution, check_action, wide
+from ._base import AbstractDistribution, check_action, wide, wide_type
 
 
 class Normal(AbstractDistribution[Float[Array, "*event"]]):
@@ -28,8 +29,15 @@ class Normal(AbstractDistribution[Float[Array, "*event"]]):
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
         """A random action, a differentiable function of mean and deviation."""
-        check_key(key)
-        return at(self, noise_like(self.mean, key))
+        return self.sample_by(self.noise(key))
+
+    def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        """A standard normal number for each component."""
+        return noise_like(self.mean, key)
+
+    def sample_by(self, noise: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        """The point that is so many deviations from the mean."""
+        return at(self, noise)
 
     def log_prob(self, action: Float[Array, "*event"]) -> Scalar:
         """The logarithm of the density at an action.
@@ -53,9 +61,10 @@ class Normal(AbstractDistribution[Float[Array, "*event"]]):
         return wide(self.mean)
 
 
-def noise_like(mean: Array, key: PRNGKeyArray) -> Array:
+def noise_like(mean: Any, key: PRNGKeyArray) -> Array:
     """A standard normal number for each component."""
-    return jr.normal(key, mean.shape, wide(mean).dtype)
+    check_key(key)
+    return jr.normal(key, mean.shape, wide_type(mean))
 
 
 def at(normal: Normal, noise: Array) -> Array:

@@ -9,7 +9,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from ..._errors import check_key
 from ..._types import PRNGKeyArray, Scalar
 from ._base import AbstractDistribution, check_action, wide
 from ._normal import Normal, at, log_density, noise_like
@@ -60,7 +59,15 @@ class TanhNormal(AbstractDistribution[Float[Array, "*event"]]):
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
         """A random action between the bounds."""
-        return self.sample_and_log_prob(key)[0]
+        return self.sample_by(self.noise(key))
+
+    def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        """A standard normal number for each component."""
+        return noise_like(self.mean, key)
+
+    def sample_by(self, noise: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        """The squashed point that is so many deviations from the mean."""
+        return self._squash(at(self._normal, noise))
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray
@@ -75,8 +82,7 @@ class TanhNormal(AbstractDistribution[Float[Array, "*event"]]):
 
         - `key`: as for `sample`.
         """
-        check_key(key)
-        normal, noise = self._normal, noise_like(self.mean, key)
+        normal, noise = self._normal, self.noise(key)
         value = at(normal, noise)
         log_slope = _log_slope(value) + jnp.log(self.high - self.low)
         log_prob = log_density(normal, noise) - jnp.sum(log_slope)

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._trees import with_fields
+from ..._trees import where, with_fields
 from ..._types import Tree
 from ...policies import ActorCritic, Judgement, replay
 from ...tasks import Experience
+from ._returns import advantages
 
 
 class Batch(eqx.Module):
@@ -66,6 +67,58 @@ class Batch(eqx.Module):
     def rows(self, indices: Any) -> "Batch":
         """Return some of the sequences."""
         return jax.tree.map(lambda leaf: leaf[indices], self)
+
+
+def batch_of(
+    model: ActorCritic,
+    rows: Experience,
+    obs: Tree,
+    next_obs: Tree,
+    rewards: Float[Array, "steps envs"],
+    gamma: Float[Array, ""],
+    gae_lambda: Float[Array, ""],
+) -> Batch:
+    """Compute advantages and targets of experience, and arrange it by sequence.
+
+    **Arguments:**
+
+    - `model`: the actor and critic that played.
+    - `rows`: the experience.
+    - `obs`, `next_obs`: its observations as the networks get them.
+    - `rewards`: its rewards as the critic learns them; finite.
+    - `gamma`, `gae_lambda`: as for `advantages`.
+    """
+    recurrent = model.recurrent
+    value, next_value = values_of(model, rows, obs, next_obs, recurrent)
+    advantage = advantages(
+        rewards,
+        value,
+        next_value,
+        rows.terminated,
+        rows.over,
+        rows.failed,
+        gamma,
+        gae_lambda,
+    )
+
+    def sound(tree: Tree) -> Tree:
+        # A step that failed counts nothing, but nothing times NaN is NaN.
+        zeros = jax.tree.map(jnp.zeros_like, tree)
+        return jax.vmap(jax.vmap(where))(rows.failed, zeros, tree)
+
+    value = sound(value)
+    batch = Batch(
+        obs=sound(obs),
+        output=sound(rows.output),
+        log_prob=sound(log_probs(rows)),
+        states=rows.extras["state"],
+        fresh=fresh_steps(rows),
+        advantage=advantage,
+        value=value,
+        target=advantage + value,
+        weight=(~rows.failed).astype(advantage.dtype),
+    )
+    return batch.by_sequence(recurrent)
 
 
 def judged(model: ActorCritic, batch: Batch, recurrent: bool) -> Judgement:

@@ -114,7 +114,9 @@ def build(
         _check_flat(task, "critic")
         critic = orthogonal_mlp(size, "scalar", 1.0, critic_key)
     kinds = NormalizedPolicy, AbstractStochasticPolicy
-    return ActorCritic(policy, _made("critic", critic, critic_key, *kinds))
+    critic = _made("critic", critic, critic_key, *kinds)
+    _output_shape(task, "critic", critic)
+    return ActorCritic(policy, critic)
 
 
 def fits_head(model: ActorCritic, head: AbstractHead) -> bool:
@@ -156,6 +158,27 @@ def _check_flat(task: EnvTask[Any], argument: str) -> None:
         )
 
 
+def _output_shape(task: EnvTask[Any], argument: str, network: Any) -> Any:
+    """Return the shape of a network's output for an observation of the task.
+
+    **Raises:** `ValueError` if it does not take one.
+    """
+
+    def output(obs: Any) -> Any:
+        return applied(network, obs, first_state(network, jr.key(0)))[0]
+
+    try:
+        return eqx.filter_eval_shape(output, task.obs_shape)
+    except Exception as error:
+        shapes = jax.tree.map(lambda leaf: leaf.shape, task.obs_shape)
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"`{argument}` must take an observation of the task, of shape {shapes}, "
+            f"but {type(network).__name__} raised {type(error).__name__}: {reason} "
+            "The size of a flat observation is `task.space.obs_dims`."
+        ) from error
+
+
 def _has_two_heads(task: EnvTask[Any], policy: AbstractStochasticPolicy[Any]) -> bool:
     """Return whether a policy's network has two heads.
 
@@ -163,13 +186,8 @@ def _has_two_heads(task: EnvTask[Any], policy: AbstractStochasticPolicy[Any]) ->
     """
     if not isinstance(policy, StochasticPolicy):
         return False
-
-    def output(obs: Any) -> Any:
-        state = first_state(policy.network, jr.key(0))
-        return applied(policy.network, obs, state)[0]
-
     size = policy.head.size
-    shape: Any = eqx.filter_eval_shape(output, task.obs_shape)
+    shape = _output_shape(task, "actor", policy.network)
     two_heads = isinstance(shape, tuple) and len(shape) == 2
     scores: Any = shape[0] if two_heads else shape
     fits = isinstance(scores, jax.ShapeDtypeStruct) and scores.shape == (size,)

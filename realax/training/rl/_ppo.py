@@ -14,7 +14,7 @@ from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen
 from ..._template import Template
-from ..._trees import strong, where, with_fields
+from ..._trees import strong, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...policies import (
     AbstractHead,
@@ -31,19 +31,18 @@ from ...tasks._shuffle import shuffles
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._devices import on_every_device, put_on_every_device, summed
-from .._gradient_guard import GradientGuard, gradient_norm
+from .._gradient_guard import GradientGuard
 from .._options import frozen_options, own_or_of_task
 from .._streak import PATIENCE
-from ..grad._update import updated
 from ..observers import Logger
-from ._batch import Batch, fresh_steps, log_probs, values_of
+from ._batch import Batch, batch_of
 from ._checks import RL_CHECKS, env_task, network
 from ._collect import collected
 from ._episodes import EpisodeMeans
+from ._minibatches import minibatch_steps
 from ._networks import Network, build, fits_head
 from ._ppo_checks import check_obs, check_sizes, updates_of
 from ._ppo_loss import Losses, ppo_loss
-from ._returns import advantages
 from ._reward_scale import RewardScale
 from ._state import PPOMetrics, PPOState
 
@@ -266,7 +265,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         trained, rest = template.split(model)
         trained = strong(trained)
         stats = self.first_stats
-        player = self._player(template.join(trained, rest), stats)
+        player = self.player(template.join(trained, rest), stats)
         # Compiled, as resets operation by operation may take minutes.
         streams = compiled(_begin, {})(self.env, player, env_key, self.num_envs)
         state = PPOState(
@@ -324,7 +323,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         **Returns:** The environments after them, and the experience with the leading
         axes `(steps, envs)`.
         """
-        player = self._player(state.model, state.obs_stats)
+        player = self.player(state.model, state.obs_stats)
         return collected(
             self.env, player, state.streams, self.num_steps, self.n_devices
         )
@@ -350,36 +349,10 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         rewards, scale = jnp.where(rows.failed, 0.0, rows.reward), state.reward_scale
         if scale is not None:
             rewards, scale = scale.scaled(rewards, rows.over, self.gamma)
-        value, next_value = values_of(model, rows, obs, next_obs, model.recurrent)
-        advantage = advantages(
-            rewards,
-            value,
-            next_value,
-            rows.terminated,
-            rows.over,
-            rows.failed,
-            self.gamma,
-            self.gae_lambda,
+        batch = batch_of(
+            model, rows, obs, next_obs, rewards, self.gamma, self.gae_lambda
         )
-
-        def sound(tree: Tree) -> Tree:
-            # A step that failed counts nothing, but nothing times NaN is NaN.
-            zeros = jax.tree.map(jnp.zeros_like, tree)
-            return jax.vmap(jax.vmap(where))(rows.failed, zeros, tree)
-
-        value = sound(value)
-        batch = Batch(
-            obs=sound(obs),
-            output=sound(rows.output),
-            log_prob=sound(log_probs(rows)),
-            states=rows.extras["state"],
-            fresh=fresh_steps(rows),
-            advantage=advantage,
-            value=value,
-            target=advantage + value,
-            weight=(~rows.failed).astype(advantage.dtype),
-        )
-        return batch.by_sequence(model.recurrent), scale, stats
+        return batch, scale, stats
 
     def learn(
         self, state: PPOState, batch: Batch, key: PRNGKeyArray
@@ -396,34 +369,17 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         means over the minibatches of the losses and of the gradient's length.
         """
         rate, longest = self._rate(state.step), self.max_grad_norm
-        optimizer = _adam(rate)
         orders = shuffles(key, self.update_epochs, len(batch.fresh))
-
-        def minibatch(carry: Any, indices: Array) -> tuple[Any, Any]:
-            (trained, opt_state), guard = carry
-            rows = batch.rows(indices)
-            (loss, losses), gradient = self._gradient(state, trained, rows)
-            norm = gradient_norm(gradient)
-
-            def update() -> tuple[Tree, Tree]:
-                scale = jnp.where(norm > longest, longest / norm, 1.0)
-                short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
-                return updated(
-                    optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
-                )
-
-            before = trained, opt_state
-            # With such numbers, Adam's steps by a finite gradient are finite.
-            allowed = jnp.isfinite(rate) & ~jnp.isnan(longest)
-            after, guard = guard.apply(
-                update, before, loss, norm, allowed=allowed, keeps_finite=True
-            )
-            return (after, guard), (losses, norm)
-
-        start = (state.trained, state.opt_state), state.guard
-        orders = orders.reshape(self.update_epochs * self.num_minibatches, -1)
-        (after, guard), reports = jax.lax.scan(minibatch, start, orders)
-        return after, guard, jax.tree.map(jnp.mean, reports)
+        return minibatch_steps(
+            lambda trained, rows: self._gradient(state, trained, rows),
+            _adam(rate),
+            (state.trained, state.opt_state),
+            state.guard,
+            batch.rows,
+            orders.reshape(self.update_epochs * self.num_minibatches, -1),
+            longest,
+            jnp.isfinite(rate) & ~jnp.isnan(longest),
+        )
 
     def _gradient(
         self, state: PPOState, trained: Tree, rows: Batch
@@ -479,7 +435,14 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
             return self.actor.stats
         return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
 
-    def _player(self, model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
+    def player(self, model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
+        """Return the policy that collects experience: samples, with their extras.
+
+        **Arguments:**
+
+        - `model`: the actor and critic.
+        - `stats`: the statistics of observations, if they are normalised.
+        """
         explorer = Explorer(model, fits_head(model, self._head))
         return explorer if stats is None else stats.bind(explorer)
 

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.random as jr
 
+from ...tasks._rollout import noise_of
 from .._checks import check_finite
 
 
@@ -59,9 +60,7 @@ def check_sizes(ppo: Any) -> None:
         check_finite(f"`{name}` of `PPO`", eqx.filter(network, eqx.is_array))
     model = eqx.filter_eval_shape(ppo.model, jr.key(0))
     recurrent = model.recurrent
-    # Traced once, so that networks and actions that do not fit are refused here.
-    state = eqx.filter_eval_shape(model.initialize, jr.key(0))
-    eqx.filter_eval_shape(model, ppo.env.obs_shape, state)
+    eqx.filter_eval_shape(_one_step, ppo, jr.key(0))
     if ppo.num_envs % ppo.n_devices:
         raise ValueError(
             f"`num_envs` of `PPO` must be a multiple of `n_devices`, which is "
@@ -88,6 +87,14 @@ def check_sizes(ppo: Any) -> None:
             f"{ppo.n_devices}, but `num_minibatches={ppo.num_minibatches}` makes it "
             f"{count // ppo.num_minibatches}."
         )
+
+
+def _one_step(ppo: Any, key: Any) -> Any:
+    """Play a step. Tracing it refuses networks, actions and rewards that do not fit."""
+    player, rules = ppo.player(ppo.model(key), ppo.first_stats), ppo.env.rules()
+    episode = rules.begin(player, key, key)
+    noise = noise_of(player, episode, key, episode.length)
+    return rules.step(player, episode, noise)[1].reward
 
 
 def _divisors(count: int) -> str:
