@@ -21,7 +21,8 @@ clock: `taskset -c 0 python benchmarks/ppo_speed.py`.
 
 The second table splits an update. Its limits are of the parts written by hand and
 alone: environments under a rule that balances, networks on fixed observations, and
-epochs of minibatches on fixed experience.
+epochs of minibatches on fixed experience. Playing is environments and a trained actor
+together, and so not one more part.
 """
 
 import argparse
@@ -196,12 +197,21 @@ def limits() -> dict[str, Callable[[Any], Any]]:
         new = rows._replace(obs=rows.obs + carry, actions=actions, logits=logits)
         return 0.0 * jnp.sum(h.table_of(start.params["critic"], new, rows.obs[0])), 0.0
 
+    trained = jax.jit(h.train, static_argnames="updates")(jr.key(0), PART_UPDATES)[0]
+
+    def playing(carry: Any, key: Any) -> Any:
+        envs, _ = carry
+        obs, state, played = h.rollout(trained.params["actor"], envs, key)
+        total = sum(jnp.sum(x, dtype=jnp.float32) for x in played)
+        return h.Envs(obs, state, envs.returns), total
+
     def learning(carry: Any, key: Any) -> Any:
         return h.learn(*carry, table, key)
 
     envs = start.envs.obs, start.envs.state, jnp.zeros(())
     return {
         "stepping": repeated(stepping, envs),
+        "playing": repeated(playing, (trained.envs, jnp.zeros(()))),
         "acting": repeated(acting, (jnp.zeros(()), 0.0)),
         "learning": repeated(learning, (start.params, start.opt_state)),
     }
@@ -220,6 +230,22 @@ def our_stepping() -> Callable[[Any], Any]:
         return streams, sum(jnp.sum(x, dtype=jnp.float32) for x in used)
 
     return repeated(part, (streams, jnp.zeros(())))
+
+
+def our_playing() -> Callable[[Any], Any]:
+    """Build a run of what the trainer plays for an update, again and again."""
+    trainer = rx.PPO("CartPole-v1", total_timesteps=PART_UPDATES * UPDATE, **NUMBERS)
+    start = trainer.init_and_train_(jr.key(0))
+
+    def part(carry: Any, key: Any) -> Any:
+        del key  # streams have their own
+        state, _ = carry
+        streams, rows = trainer.collect(state)
+        used = rows.obs, rows.output, rows.reward, rows.over, rows.next_obs
+        total = sum(jnp.sum(x, dtype=jnp.float32) for x in used)
+        return eqx.tree_at(lambda s: s.streams, state, streams), total
+
+    return repeated(part, (start, jnp.zeros(())))
 
 
 def medians(runs: dict[str, Callable[[Any], Any]], rounds: int) -> dict[str, float]:
@@ -244,6 +270,7 @@ def split(options: Any, names: list[str]) -> None:
     if "realax" in names:
         runs |= {
             "stepping": our_stepping(),
+            "playing": our_playing(),
             "once": our_training(PART_UPDATES),
             "twice": our_training(PART_UPDATES, 2 * EPOCHS),
         }
@@ -252,7 +279,7 @@ def split(options: Any, names: list[str]) -> None:
         times["learning"] = times["twice"] - times["once"]
         times["acting"] = times["once"] - times["learning"] - times["stepping"]
     print("| part of an update | realax, ms | its limit, ms |\n| --- | --- | --- |")
-    for part in ("stepping", "acting", "learning"):
+    for part in ("stepping", "playing", "acting", "learning"):
         ours = f"{times[part]:.2f}" if part in times else "-"
         print(f"| {part} | {ours} | {times[f'limit of {part}']:.2f} |", flush=True)
 

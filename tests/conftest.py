@@ -15,19 +15,17 @@ SETTINGS: dict[str, Any] = {
     "jax_compilation_cache_dir": str(CACHE),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
-    # Most programs run once, and XLA takes two thirds of the time to compile them.
-    "jax_disable_most_optimizations": True,
 }
 for name, value in SETTINGS.items():
     jax.config.update(name, value)
 
 
 @pytest.fixture
-def optimized() -> Generator[None]:
-    """Compile as users do, for tests that compare last bits of different programs."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
+def unoptimized() -> Generator[None]:
+    """Compile in two thirds of the time; for tests that compare no last bits."""
     jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -89,13 +89,9 @@ def compilations() -> Generator[list[str]]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Environment variables for a process that shares the tests' compiled programs.
-
-    It compiles as users do: examples run for longer than they compile.
-    """
-    settings = {name.upper(): str(value) for name, value in SETTINGS.items()}
-    settings.pop("JAX_DISABLE_MOST_OPTIMIZATIONS")
-    return {**os.environ, **settings, **more}
+    """Environment variables for a process that shares the tests' compiled programs."""
+    cache = {name.upper(): str(value) for name, value in SETTINGS.items()}
+    return {**os.environ, **cache, **more}
 
 
 def python(*arguments: str, timeout: float = 300, **kws: Any) -> Any:

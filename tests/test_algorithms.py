@@ -68,6 +68,7 @@ def _distance(params: Any) -> float:
     return float(jnp.sum((params - 1) ** 2))
 
 
+@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("name", algorithms)
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)
@@ -233,7 +234,7 @@ def test_parameters_stay_finite_where_the_task_forgives(name: str) -> None:
         5, name, task, jnp.zeros(4), popsize=64, es_params={"std_init": 2e38}
     )
     state, data = trainer.init_and_train(jr.key(0))
-    assert data["metrics"]["failed"][0] > 0
+    assert jnp.all(data["metrics"]["failed"] > 0)
     assert jnp.all(jnp.isfinite(state.best_params))
     assert jnp.all(jnp.isfinite(trainer.params(state)))
 

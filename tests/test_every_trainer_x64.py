@@ -1,7 +1,6 @@
 """The battery of `test_every_trainer.py`, with float64.
 
-What says nothing of the type of numbers is not repeated: messages, derivatives, and
-runs with constant memory, whose steps are the same.
+Refusals and their messages are not repeated: they say nothing of numbers.
 """
 
 from collections.abc import Generator
@@ -17,14 +16,22 @@ import realax as rx
 
 from .test_every_trainer import (
     make,
+    test_a_checkpoint_goes_on_exactly as test_a_checkpoint_goes_on_exactly,
+    test_constant_memory_is_the_same as test_constant_memory_is_the_same,
+    test_hypergradient as test_hypergradient,
     test_observed_compiles_once as test_observed_compiles_once,
     test_observed_is_bare as test_observed_is_bare,
     test_record as test_record,
+    test_replace as test_replace,
     test_seeds_and_hyperparameters_in_parallel as test_seeds_and_hyperparameters_in_parallel,  # noqa: E501
     test_two_halves_are_the_whole as test_two_halves_are_the_whole,
+    test_under_jit as test_under_jit,
     test_what_a_state_is as test_what_a_state_is,
 )
 from .trainers import TRAINERS, Row
+
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 
 @pytest.fixture(autouse=True)

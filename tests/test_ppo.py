@@ -24,6 +24,9 @@ from .helpers import close, same
 from .probes import Probe
 
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+
 SMALL: dict[str, Any] = {
     "num_envs": 4,
     "num_steps": 8,

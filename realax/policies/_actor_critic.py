@@ -93,10 +93,10 @@ class Explorer(BasePolicy[Any]):
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """Return a sample and the next states."""
-        decision = self.decide(obs, state, self.noise(key, obs, state))
+        decision = self.decide(obs, state, self.noise_for(key, obs, state))
         return decision.output, decision.state
 
-    def noise(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
+    def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return the random numbers of one sample."""
         judgement = eqx.filter_eval_shape(self.model, obs, state)
         return judgement.distribution.noise(key)

@@ -64,7 +64,7 @@ class BasePolicy[H](eqx.Module):
         itself.
         """
 
-    def noise(self, key: PRNGKeyArray, obs: Any, state: H) -> Tree:
+    def noise_for(self, key: PRNGKeyArray, obs: Any, state: H) -> Tree:
         """Return the random numbers of one step for `decide`, by default its key.
 
         They may depend on the shapes and types of the observation and the state, and
@@ -73,7 +73,9 @@ class BasePolicy[H](eqx.Module):
         **Arguments:**
 
         - `key`: the step's own key.
-        - `obs`, `state`: of any step.
+        - `obs`, `state`: as for `__call__`, of any step.
+
+        **Returns:** Any tree of arrays.
         """
         del obs, state
         return key
@@ -87,7 +89,7 @@ class BasePolicy[H](eqx.Module):
         **Arguments:**
 
         - `obs`, `state`: as for `__call__`.
-        - `noise`: what `noise` returned for the step; by default the step's own key.
+        - `noise`: from `noise_for` for this step; by default the step's own key.
 
         **Returns:** A `Decision`. Its output and next state are those of `__call__`,
         and its extras have the same structure in every step.

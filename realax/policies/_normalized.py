@@ -157,12 +157,12 @@ class NormalizedPolicy[P](BasePolicy[Any]):
 
     def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
         """Return the output of `policy` for the normalised observation."""
-        decision = self.decide(obs, state, self.noise(key, obs, state))
+        decision = self.decide(obs, state, self.noise_for(key, obs, state))
         return decision.output, decision.state
 
-    def noise(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
+    def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return the random numbers of `policy` for one step."""
-        return self._inner.noise(key, obs, state)
+        return self._inner.noise_for(key, obs, state)
 
     def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return the decision of `policy` for the normalised observation.

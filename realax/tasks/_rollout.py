@@ -295,7 +295,7 @@ def noise_of(
     - `t`: the step, from 0.
     """
     key = jr.fold_in(policy_key, t)
-    return policy.noise(key, episode.obs, episode.policy_state)
+    return policy.noise_for(key, episode.obs, episode.policy_state)
 
 
 def _is_finite(tree: Tree) -> Bool[Array, ""]:

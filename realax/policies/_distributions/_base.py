@@ -36,6 +36,8 @@ class AbstractDistribution[A](eqx.Module):
         **Arguments:**
 
         - `key`: as for `sample`.
+
+        **Returns:** Any tree of arrays.
         """
         return key
 

@@ -33,7 +33,7 @@ class Categorical(AbstractDistribution[Int[Array, "*event"]]):
         return self.sample_by(self.noise(key))
 
     def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
-        """A uniform number for each row."""
+        """A uniform number from 0 to 1 for each row, of shape `event`."""
         check_key(key)
         return jr.uniform(key, self.logits.shape[:-1], wide_type(self.logits))
 

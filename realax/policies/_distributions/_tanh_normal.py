@@ -62,7 +62,7 @@ class TanhNormal(AbstractDistribution[Float[Array, "*event"]]):
         return self.sample_by(self.noise(key))
 
     def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
-        """A standard normal number for each component."""
+        """A standard normal number for each component, of shape `event`."""
         return noise_like(self.mean, key)
 
     def sample_by(self, noise: Float[Array, "*event"]) -> Float[Array, "*event"]:

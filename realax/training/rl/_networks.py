@@ -169,7 +169,7 @@ def _output_shape(task: EnvTask[Any], argument: str, network: Any) -> Any:
 
     try:
         return eqx.filter_eval_shape(output, task.obs_shape)
-    except Exception as error:
+    except (TypeError, ValueError) as error:
         shapes = jax.tree.map(lambda leaf: leaf.shape, task.obs_shape)
         reason = str(error).partition("\n")[0]
         raise ValueError(
