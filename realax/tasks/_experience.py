@@ -27,8 +27,8 @@ from ._rollout import (
 )
 
 
-# The policies' random numbers are drawn for this many steps at once, and again for what
-# is left of them when an episode begins.
+# The policies' random numbers are drawn for so many steps at once at most, a divisor of
+# the number of steps, and again for what is left of them when an episode begins.
 BLOCK = 32
 
 
