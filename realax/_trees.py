@@ -47,3 +47,12 @@ def with_fields[M: eqx.Module](module: M, **values: Any) -> M:
         value = values.get(field.name, getattr(module, field.name))
         object.__setattr__(copy, field.name, value)
     return copy
+
+
+@no_type_check
+def is_lost(tree: Tree) -> bool:
+    """Return whether the memory of an array of a tree was written over by a run."""
+    return any(
+        isinstance(leaf, jax.Array) and leaf.is_deleted()
+        for leaf in jax.tree.leaves(tree)
+    )

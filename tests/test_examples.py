@@ -58,6 +58,17 @@ def test_ppo_memory(tmp_path: pathlib.Path) -> None:
     assert len([*(tmp_path / "runs").glob("memory_*.png")]) == 2
 
 
+@pytest.mark.slow
+def test_sac_pendulum(tmp_path: pathlib.Path) -> None:
+    output = run("sac_pendulum.py", tmp_path)
+    numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
+    assert numbers is not None
+    assert float(numbers[2]) > -220 > -900 > float(numbers[1])
+    for suffix in ("png", "gif"):
+        file = tmp_path / "runs" / f"sac_pendulum.{suffix}"
+        assert file.stat().st_size > 10_000 and file.name in output
+
+
 def test_physics(tmp_path: pathlib.Path) -> None:
     output = run("grad_through_physics.py", tmp_path)
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)

@@ -14,6 +14,7 @@ import jax.random as jr
 import realax as rx
 
 from .helpers import ROOT, rastrigin
+from .probes import BOTH, Probe
 
 
 class Demanding(rx.AbstractTask[Any]):
@@ -31,8 +32,8 @@ class Demanding(rx.AbstractTask[Any]):
         return sum(jnp.sum(leaf**2) for leaf in arrays), None
 
 
-class DemandingCartPole(rx.GymnaxTask[Any]):
-    """CartPole with options for the compiler that none has."""
+class DemandingProbe(rx.EnvelopeTask[Any]):
+    """An environment with options for the compiler that none has."""
 
     compiler_options = property(lambda self: {"no_such_option": True})
 
@@ -46,7 +47,9 @@ class Row:
     - `leaf`: returns the hyperparameter to map over.
     - `values`: two values of the hyperparameter.
     - `smooth`: whether a few steps are a smooth function of the hyperparameter.
-    - `differentiable`: whether the task is differentiable.
+    - `differentiable`: whether the task is differentiable; `None` if a run on it is
+        not, for Adam's step has no derivative where a gradient is exactly 0.
+    - `float64`: whether all laws are tested in float64 too, and not the types alone.
     - `options`: whether runs are compiled with the `compiler_options` of the task.
     - `curve`: the metric that depends on the hyperparameter.
     - `like`: returns a tree of the type of the trained parameters.
@@ -59,7 +62,8 @@ class Row:
     leaf: Callable[[Any], Any]
     values: tuple[float, float]
     smooth: bool = False
-    differentiable: bool = True
+    differentiable: bool | None = True
+    float64: bool = True
     options: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
@@ -158,17 +162,48 @@ _GRADIENT: dict[str, Any] = {
 }
 
 
-def _ppo(train_steps: int, **more: Any) -> Any:
-    given = {"num_envs": 4, "num_steps": 8, "update_epochs": 2, "num_minibatches": 2}
-    nets = {"actor": _net(2), "critic": _net("scalar")}
-    task = rx.GymnaxTask("CartPole-v1", max_steps=30)
-    return rx.PPO(task, train_steps=train_steps, **{**given, **nets, **more})
+def _learner(kind: Callable[..., Any], discrete: bool, **own: Any) -> dict[str, Any]:
+    """Return the entries of the row of a reinforcement learner.
+
+    Its environment is one whose programs are small.
+    """
+    probe = Probe(BOTH, discrete)
+
+    def make(train_steps: int, **more: Any) -> Any:
+        task = rx.make(probe, max_steps=2)
+        return kind(task, train_steps=train_steps, **{**own, **more})
+
+    return {
+        "make": make,
+        "leaf": _learning_rate,
+        "values": (0.001, 0.01),
+        "differentiable": None,
+        "like": lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
+        "task": lambda trainer: trainer.env,
+        "demanding": lambda: DemandingProbe(probe, max_steps=2),
+    }
 
 
-def _net(size: Any) -> Any:
-    return eqx.nn.MLP(4, size, 8, 1, key=jr.key(0))
+def _net(size: Any, inputs: int = 1) -> Any:
+    return eqx.nn.MLP(inputs, size, 8, 1, key=jr.key(0))
 
 
+def _critic(key: Any) -> Any:
+    return rx.ActionValue(eqx.nn.MLP(2, "scalar", 8, 1, key=key))
+
+
+_BATCHES: dict[str, Any] = {
+    "num_envs": 4,
+    "num_steps": 8,
+    "update_epochs": 2,
+    "num_minibatches": 2,
+}
+_BUFFER: dict[str, Any] = {
+    "num_envs": 2,
+    "buffer_size": 16,
+    "batch_size": 8,
+    "learning_starts": 8,
+}
 _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
@@ -195,14 +230,44 @@ TRAINERS = [
     ),
     Row(
         "PPO",
-        _ppo,
-        _learning_rate,
-        (0.001, 0.01),
-        differentiable=False,
         curve="policy_loss",
-        like=lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
-        task=lambda trainer: trainer.env,
-        demanding=lambda: DemandingCartPole("CartPole-v1", max_steps=30),
+        **_learner(rx.PPO, True, actor=_net(2), critic=_net("scalar"), **_BATCHES),
+    ),
+    Row(
+        "PQN",
+        float64=False,
+        curve="value_loss",
+        **_learner(rx.PQN, True, network=_net(2), epsilon_steps=100, **_BATCHES),
+    ),
+    Row(
+        "DQN",
+        float64=False,
+        curve="value_loss",
+        **_learner(
+            rx.DQN,
+            True,
+            network=_net(2),
+            n_step=2,
+            num_steps=1,
+            target_every=3,
+            tau=1.0,
+            **_BUFFER,
+        ),
+    ),
+    Row(
+        "TD3",
+        float64=False,
+        curve="policy_loss",
+        **_learner(
+            rx.TD3, False, actor=_net(1), critic=_critic, normalize_obs=True, **_BUFFER
+        ),
+    ),
+    Row(
+        "SAC",
+        curve="policy_loss",
+        **_learner(
+            rx.SAC, False, actor=_net(2), critic=_critic, gradient_steps=2, **_BUFFER
+        ),
     ),
     Row(
         "climber",

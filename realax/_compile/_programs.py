@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, final
 
 import equinox as eqx
@@ -26,7 +26,10 @@ PROGRAMS = 64
 
 
 def compiled(
-    function: Callable[..., Any], options: Mapping[str, Any], wait: bool = True
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    wait: bool = True,
+    reused: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Compile a function like `eqx.filter_jit`, with a bounded number of programs kept.
 
@@ -42,15 +45,18 @@ def compiled(
         pass none for a function that is called while another is traced.
     - `wait`: whether a call waits until its results are computed. Otherwise make the
         call and use its results inside `readable_errors`.
+    - `reused`: a function of the arguments that returns those arrays among them whose
+        memory the results may take, and which no one uses after the call. None by
+        default.
 
     **Returns:** The compiled function. It raises `TypeError` for a leaf of an argument
     that is neither an array nor hashable.
     """
-    return functools.partial(_run_compiled, function, as_text(options), wait)
+    return functools.partial(_run_compiled, function, as_text(options), wait, reused)
 
 
-# Takes the place of an array among the leaves that are compiled into a program.
-_ARRAY = object()
+# They take the place of an array among the leaves that are compiled into a program.
+_ARRAY, _REUSED = object(), object()
 
 _programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
 _lock = threading.Lock()
@@ -59,10 +65,15 @@ _lock = threading.Lock()
 # Each step of a stream calls this function and those below, so they are not checked.
 @no_type_check
 def _run_compiled(
-    function: Callable[..., Any], options: Options, wait: bool, *arguments: Any
+    function: Callable[..., Any],
+    options: Options,
+    wait: bool,
+    reused: Callable[..., Any] | None,
+    *arguments: Any,
 ) -> Any:
     leaves, treedef = jax.tree.flatten(arguments)
-    arrays, rest = _split(leaves)
+    spare = () if reused is None else jax.tree.leaves(reused(*arguments))
+    arrays, spare, rest = _split(leaves, {id(array) for array in spare})
     key = function, options, treedef, tuple(map(_typed, rest)), _static_types(treedef)
     try:
         program = _look_up(key)
@@ -75,7 +86,7 @@ def _run_compiled(
         if not closes_over_tracer(jax.tree.unflatten(treedef, rest)):
             program = _store(key, program)
     with readable_errors(), readable_refusals(options):
-        done, traced, static = program(arrays)
+        done, traced, static = program(arrays, spare)
         if wait and not isinstance(done, Tracer):
             done.block_until_ready()
     found = iter(traced)
@@ -85,10 +96,25 @@ def _run_compiled(
 
 
 @no_type_check
-def _split(leaves: list[Any]) -> tuple[list[Any], tuple[Any, ...]]:
-    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
-    rest = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
-    return arrays, rest
+def _split(
+    leaves: list[Any], reused: Collection[int]
+) -> tuple[list[Any], list[Any], tuple[Any, ...]]:
+    """Return the arrays, those of some identities, and all leaves with marks for both.
+
+    An array that is there twice is not reused the second time.
+    """
+    arrays, spare, rest, left = list[Any](), list[Any](), list[Any](), {*reused}
+    for leaf in leaves:
+        if not eqx.is_array(leaf):
+            rest.append(leaf)
+        elif id(leaf) in left:
+            left.remove(id(leaf))
+            spare.append(leaf)
+            rest.append(_REUSED)
+        else:
+            arrays.append(leaf)
+            rest.append(_ARRAY)
+    return arrays, spare, tuple(rest)
 
 
 @no_type_check
@@ -161,13 +187,13 @@ def _build(
     The other leaves are in its closure and freed together with it.
     """
 
-    def run(arrays: list[Any]) -> Any:
-        found = iter(arrays)
-        leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
+    def run(arrays: list[Any], spare: list[Any]) -> Any:
+        marks = {id(_ARRAY): iter(arrays), id(_REUSED): iter(spare)}
+        leaves = [next(marks[id(leaf)]) if id(leaf) in marks else leaf for leaf in rest]
         leaves, structure = jax.tree.flatten(
             function(*jax.tree.unflatten(treedef, leaves))
         )
-        traced, others = _split(leaves)
+        traced, _, others = _split(leaves, ())
         # Other results may be arguments that are passed through. The first one is
         # always computed, so that waiting for it shows the end or the error of a run.
         return jnp.array(0), traced, _Static((others, structure))
@@ -175,7 +201,7 @@ def _build(
     run.__name__ = getattr(function, "__name__", type(function).__name__)
     run.__qualname__ = run.__name__
     kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
-    return jax.jit(run, **kws)
+    return jax.jit(run, donate_argnums=(1,), **kws)
 
 
 def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -7,6 +7,12 @@ from ._actor_critic import (
     replay as replay,
 )
 from ._base import BasePolicy as BasePolicy, Decision as Decision
+from ._bounded import (
+    BoundedPolicy as BoundedPolicy,
+    NoisyPolicy as NoisyPolicy,
+    RandomPolicy as RandomPolicy,
+)
+from ._bounds import Bounds as Bounds
 from ._distributions import (
     AbstractDistribution as AbstractDistribution,
     Categorical as Categorical,
@@ -14,11 +20,13 @@ from ._distributions import (
     Normal as Normal,
     TanhNormal as TanhNormal,
 )
+from ._greedy import EpsilonGreedy as EpsilonGreedy, GreedyPolicy as GreedyPolicy
 from ._heads import (
     AbstractHead as AbstractHead,
     CategoricalHead as CategoricalHead,
     JointHead as JointHead,
     NormalHead as NormalHead,
+    TanhNormalHead as TanhNormalHead,
     normal_head as normal_head,
 )
 from ._mlp import MLPPolicy as MLPPolicy

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._distributions import AbstractDistribution, Categorical, Joint, Normal
+from ._bounds import Bounds
+from ._distributions import (
+    AbstractDistribution,
+    Categorical,
+    Joint,
+    Normal,
+    TanhNormal,
+)
 
 
 class AbstractHead(eqx.Module):
@@ -81,6 +88,37 @@ class NormalHead(AbstractHead):
     def __call__(self, scores: Float[Array, " size"]) -> Normal:
         """Return independent normals of the action's shape."""
         return Normal(scores.reshape(self.log_std.shape), self.log_std)
+
+
+# The logarithm of a deviation that depends on the observation, at least and at most.
+_LEAST_LOG_STD, _MOST_LOG_STD = -5.0, 2.0
+
+
+class TanhNormalHead(AbstractHead):
+    """Reads scores as the means and deviations of normals squashed between bounds.
+
+    The first half of the scores are the means. The tanh of the other half is scaled to
+    logarithms of deviations from -5 to 2.
+
+    **Arguments:**
+
+    - `bounds`: the bounds of each component of the action.
+    """
+
+    bounds: Bounds = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        """Two for each component of the action."""
+        return 2 * self.bounds.size
+
+    def __call__(self, scores: Float[Array, " size"]) -> TanhNormal:
+        """Return independent squashed normals, of shape `(size / 2,)`."""
+        mean, spread = jnp.split(scores, 2)
+        share = (jnp.tanh(spread) + 1) / 2
+        log_std = _LEAST_LOG_STD + (_MOST_LOG_STD - _LEAST_LOG_STD) * share
+        low, high = np.asarray(self.bounds.low), np.asarray(self.bounds.high)
+        return TanhNormal(mean, log_std, low, high)
 
 
 class JointHead(AbstractHead):

@@ -30,7 +30,23 @@ from .observers import (
     load_params as load_params,
     save_params as save_params,
 )
-from .rl import PPO as PPO, PPOMetrics as PPOMetrics, PPOState as PPOState
+from .rl import (
+    DDPG as DDPG,
+    DQN as DQN,
+    PPO as PPO,
+    PQN as PQN,
+    SAC as SAC,
+    TD3 as TD3,
+    ActionValue as ActionValue,
+    DQNMetrics as DQNMetrics,
+    OffPolicyState as OffPolicyState,
+    PPOMetrics as PPOMetrics,
+    PPOState as PPOState,
+    PQNState as PQNState,
+    ReplayBuffer as ReplayBuffer,
+    SACMetrics as SACMetrics,
+    TD3Metrics as TD3Metrics,
+)
 from .stopping import (
     AbstractCounters as AbstractCounters,
     AbstractStopping as AbstractStopping,

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
+from .._check import no_type_check
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
 from .._trees import strong, with_fields
@@ -16,7 +17,7 @@ from ._callbacks import plain
 from ._checks import check_one
 from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
-from ._loop import Program, bare_run, initialize, observed_run
+from ._loop import Program, bare_run, initialize, observed_run, reused_by_run
 from ._state import AbstractState
 from ._stream import Stream, peek
 from ._tracing import check_traced, holds_tracer, is_traced
@@ -54,6 +55,8 @@ def drive(
             if batches is not None:
                 first, batches = peek(batches)
             state, key = _new_state(trainer, key, first)
+        elif not is_traced(plain(trainer), state, key, data):
+            state = _own(trainer, state)
         return _run(trainer, state, key, data, batches, collect)
 
 
@@ -98,6 +101,19 @@ def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKe
     return state, run_key
 
 
+def _own(trainer: Any, state: Any) -> Any:
+    """Return a state of which the reusable part is a copy, for the user keeps it."""
+    kept = {id(leaf) for leaf in jax.tree.leaves(trainer.reusable(state))}
+
+    @no_type_check
+    def own(leaf: Any) -> Any:
+        if id(leaf) not in kept:
+            return leaf
+        return jax.device_put(leaf, may_alias=False)
+
+    return jax.tree.map(own, state)
+
+
 def _run(
     trainer: Any,
     state: Any,
@@ -128,7 +144,7 @@ def _run(
         run = Run(trainer, program.trainer, key, start, end, data, streamed)
         state, rows = observed_run(program, run, callbacks, state, feed)
     else:
-        run = compiled(bare_run, trainer.xla_options)
+        run = compiled(bare_run, trainer.xla_options, reused=reused_by_run)
         state, rows = run(program, state, key, data, steps)
         # The state is traced if a global variable of the task holds a traced array.
         if not holds_tracer(state) and (text := trainer.warning(state)) is not None:

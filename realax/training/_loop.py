@@ -156,7 +156,9 @@ def observed_run(
 
     **Returns:** The state after the last step, and the kept values of each, stacked.
     """
-    run_chunk = compiled(chunk, run.trainer.xla_options, wait=False)
+    run_chunk = compiled(
+        chunk, run.trainer.xla_options, wait=False, reused=reused_by_chunk
+    )
     with open_session(run, callbacks, state, feed) as session:
         session.restore()
         program = with_fields(program, selected=session.start())
@@ -171,6 +173,18 @@ def observed_run(
     if session.kept:
         return session.state, session.rows()
     return session.state, _no_rows(program, session.carry, run.key, feed)
+
+
+def reused_by_run(program: Program, state: Any, *others: Any) -> Tree:
+    """Return the arrays that a bare run writes over."""
+    del others
+    return program.trainer.reusable(state)
+
+
+def reused_by_chunk(program: Program, carry: Carry, *others: Any) -> Tree:
+    """Return the arrays that a chunk writes over."""
+    del others
+    return program.trainer.reusable(carry.state)
 
 
 def _no_rows(

@@ -82,7 +82,13 @@ class TanhNormal(AbstractDistribution[Float[Array, "*event"]]):
 
         - `key`: as for `sample`.
         """
-        normal, noise = self._normal, self.noise(key)
+        return self.sample_and_log_prob_by(self.noise(key))
+
+    def sample_and_log_prob_by(
+        self, noise: Float[Array, "*event"]
+    ) -> tuple[Float[Array, "*event"], Scalar]:
+        """The result of `sample_and_log_prob` for random numbers from `noise`."""
+        normal = self._normal
         value = at(normal, noise)
         log_slope = _log_slope(value) + jnp.log(self.high - self.low)
         log_prob = log_density(normal, noise) - jnp.sum(log_slope)
@@ -136,14 +142,21 @@ class TanhNormal(AbstractDistribution[Float[Array, "*event"]]):
         return Normal(self.mean, self.log_std)
 
     def _squash(self, value: Array) -> Array:
-        width = self.high - self.low
-        # From the nearer bound: rounding leads beyond neither, and next to a bound of 0
-        # the action keeps all its digits, so that `log_prob` can tell it.
-        return jnp.where(
-            value < 0,
-            self.low + width * jax.nn.sigmoid(2 * value),
-            self.high - width * jax.nn.sigmoid(-2 * value),
-        )
+        return squash(value, self.low, self.high)
+
+
+def squash(
+    value: Float[Array, "*event"], low: Array, high: Array
+) -> Float[Array, "*event"]:
+    """The tanh of a value, scaled to bounds that broadcast to its shape."""
+    width = high - low
+    # From the nearer bound: rounding leads beyond neither, and next to a bound of 0 the
+    # action keeps all its digits, so that `log_prob` can tell it.
+    return jnp.where(
+        value < 0,
+        low + width * jax.nn.sigmoid(2 * value),
+        high - width * jax.nn.sigmoid(-2 * value),
+    )
 
 
 def _log_slope(value: Array) -> Array:

@@ -150,7 +150,8 @@ class AbstractObserver(eqx.Module):
 
         **Arguments:**
 
-        - `state`: the last state that all observers have seen.
+        - `state`: the last state that all observers have seen. If a step raised the
+            error, its arrays that `AbstractTrainer.reusable` returns are lost.
         - `error`: the error that ended the run, such as `KeyboardInterrupt`, which is
             raised again afterwards; `None` for a complete run.
         """

@@ -12,6 +12,7 @@ from ..._arguments import arguments, one_of, optional, path, text, whole
 from ..._errors import warn_user
 from ..._storage._atomic import make_folder, remove_unfinished
 from ..._storage._files import write
+from ..._trees import is_lost
 from ..._types import Tree
 from .._metrics import MetricOf
 from ._base import AbstractObserver, Handle
@@ -178,6 +179,13 @@ class Checkpointer(AbstractObserver):
         if error is None:
             if not (saved and ledger.complete):
                 self._save(ledger, state, complete=True)
+            return
+        if not saved and is_lost(state):
+            warn_user(
+                f"the state of step {int(state.step)} could not be saved, because the "
+                "step that failed wrote over a part of it, such as a replay buffer. "
+                "The checkpoints before it are unchanged."
+            )
             return
         # A second error must not hide the one that ended the run.
         try:

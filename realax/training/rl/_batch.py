@@ -11,7 +11,7 @@ from ..._trees import where, with_fields
 from ..._types import Tree
 from ...policies import ActorCritic, Judgement, replay
 from ...tasks import Experience
-from ._returns import advantages
+from ._returns import advantages, following_values
 
 
 class Batch(eqx.Module):
@@ -134,10 +134,6 @@ def values_of(
 ) -> tuple[Float[Array, "steps envs"], Float[Array, "steps envs"]]:
     """Return the critic's values of the observations before and after each step.
 
-    The value after a step is that before the next one, but at the end of an episode,
-    where it is the value of the final observation. Without `jax.vmap` around, that is
-    computed only if an episode was cut off: nothing follows a termination.
-
     **Arguments:**
 
     - `model`: the actor and critic.
@@ -153,16 +149,11 @@ def values_of(
     else:
         first = jax.vmap(over_envs)(obs, states)
 
-    def last() -> Array:
-        row, state = jax.tree.map(lambda leaf: leaf[-1], (next_obs, first.state))
-        later = over_envs(row, state).value
-        return jnp.concatenate([first.value[1:], later[None]])
+    def value_of(row: Any) -> Array:
+        return over_envs(*row).value
 
-    def each() -> Array:
-        return jax.vmap(over_envs)(next_obs, first.state).value
-
-    cut_off = jnp.any(rows.truncated & ~rows.terminated & ~rows.failed)
-    return first.value, jax.lax.cond(cut_off, each, last)
+    following = next_obs, first.state
+    return first.value, following_values(first.value, rows, following, value_of)
 
 
 def log_probs(rows: Experience) -> Float[Array, "steps envs"]:

@@ -1,6 +1,7 @@
 """Checks of what reinforcement learning is given."""
 
 import inspect
+import math
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,10 @@ from ..._arguments import Check, flag, number, optional, whole
 from ..._callables import name_of
 from ..._errors import describe
 from ..._frozen import identity
+from ..._types import PRNGKeyArray
+from ...policies import BasePolicy
 from ...tasks import EnvTask, make
+from ...tasks._rollout import noise_of
 from .._checks import record
 from .._options import RUN_CHECKS
 
@@ -52,6 +56,129 @@ def env_task(env: Any) -> EnvTask[Any]:
             "parameters are the policy itself. Pass the network as `actor`."
         )
     return task
+
+
+def updates_of(
+    name: str,
+    total_timesteps: Any,
+    train_steps: Any,
+    steps_of_update: int,
+    before: int = 0,
+) -> int:
+    """Return the number of updates; `total_timesteps` wins if both are given.
+
+    **Arguments:**
+
+    - `name`: the trainer's name.
+    - `total_timesteps`, `train_steps`: as for the trainer.
+    - `steps_of_update`: the number of steps that an update plays.
+    - `before`: the number of steps that are played before the first update.
+
+    **Raises:** `TypeError` if neither is given, `ValueError` for less than one update.
+    """
+    if total_timesteps is None:
+        if train_steps is None:
+            raise TypeError(
+                f"`total_timesteps` of `{name}` must be given, how many steps to play: "
+                f"`{name}(env, total_timesteps=500_000)`."
+            )
+        return int(train_steps)
+    least = steps_of_update + before
+    if total_timesteps < least:
+        also = f", and {before} are played before the first one" if before else ""
+        raise ValueError(
+            f"`total_timesteps` of `{name}` must be at least {least}, but got "
+            f"{total_timesteps}. One update plays {steps_of_update} (`num_envs` times "
+            f"`num_steps`){also}."
+        )
+    return math.ceil((total_timesteps - before) / steps_of_update)
+
+
+def check_flat_stats(learner: Any, argument: str, stats: Any) -> None:
+    """Refuse statistics of observations that are not flat, or of another size.
+
+    **Arguments:**
+
+    - `learner`: the trainer.
+    - `argument`: the argument by which statistics are given.
+    - `stats`: those with which training begins; `None` without any.
+
+    **Raises:** `ValueError` that names the argument and the remedy.
+    """
+    if stats is None:
+        return
+    name, size = type(learner).__name__, learner.env.obs_layout.size
+    if not learner.env.flatten_obs:
+        raise ValueError(
+            f"`normalize_obs` of `{name}` needs flat observations, but got a task with "
+            "`flatten_obs=False`. Normalise inside the networks instead."
+        )
+    if stats.mean.shape != (size,):
+        raise ValueError(
+            f"`{argument}` of `{name}` must have statistics of the task's "
+            f"observations, of shape ({size},), but got shape {stats.mean.shape}."
+        )
+
+
+def check_buffer(
+    name: str, batch_size: int, buffer_size: int, learning_starts: int
+) -> None:
+    """Refuse sizes by which a batch could not be sampled from a replay buffer.
+
+    **Arguments:**
+
+    - `name`: the trainer's name.
+    - `batch_size`, `buffer_size`, `learning_starts`: as they were given.
+
+    **Raises:** `ValueError` that names the argument and the remedy.
+    """
+    if batch_size > buffer_size:
+        raise ValueError(
+            f"`buffer_size` of `{name}` must be at least `batch_size`, which is "
+            f"{batch_size}, but got {buffer_size}."
+        )
+    if batch_size > learning_starts:
+        raise ValueError(
+            f"`learning_starts` of `{name}` must be at least `batch_size`, which is "
+            f"{batch_size}, so that a batch is stored before learning starts, but got "
+            f"{learning_starts}."
+        )
+    if learning_starts > buffer_size:
+        raise ValueError(
+            f"`learning_starts` of `{name}` must be at most `buffer_size`, which is "
+            f"{buffer_size}, but got {learning_starts}."
+        )
+
+
+def play_one_step(env: EnvTask[Any], player: BasePolicy[Any], key: PRNGKeyArray) -> Any:
+    """Play a step. Tracing it refuses networks, actions and rewards that do not fit."""
+    rules = env.rules()
+    episode = rules.begin(player, key, key)
+    noise = noise_of(player, episode, key, episode.length)
+    return rules.step(player, episode, noise)[1].reward
+
+
+def check_minibatches(name: str, count: int, what: str, minibatches: int) -> None:
+    """Refuse a number of minibatches that does not divide what is learned from.
+
+    **Arguments:**
+
+    - `name`: the trainer's name.
+    - `count`, `what`: how much is learned from, as a number and in words.
+    - `minibatches`: the number of minibatches.
+
+    **Raises:** `ValueError`.
+    """
+    if count % minibatches:
+        raise ValueError(
+            f"`num_minibatches` of `{name}` must divide {what}, which is {count}, but "
+            f"got {minibatches}. Divisors: {_divisors(count)}."
+        )
+
+
+def _divisors(count: int) -> str:
+    found = [n for n in range(1, count + 1) if count % n == 0][:8]
+    return ", ".join(map(str, found))
 
 
 # Checks of the arguments that every learner takes.

@@ -4,10 +4,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 
+from ..._compile import compiled
+from ..._types import PRNGKeyArray
 from ...policies import BasePolicy
 from ...tasks import EnvTask, Experience, Stream
 from .._devices import divided
+
+
+def begun(
+    env: EnvTask[Any], player: BasePolicy[Any], key: PRNGKeyArray, count: int
+) -> Stream:
+    """Return environments before their first step, compiled.
+
+    Resets operation by operation may take minutes.
+
+    **Arguments:**
+
+    - `env`: the task.
+    - `player`: the policy that will play.
+    - `key`: splits into that of each environment.
+    - `count`: the number of environments.
+    """
+    return compiled(_begin, {})(env, player, key, count)
+
+
+def _begin(env: EnvTask[Any], player: Any, key: PRNGKeyArray, count: int) -> Stream:
+    return env.begin_streams(player, jr.split(key, count))
 
 
 def collected(

@@ -1,10 +1,35 @@
 """Returns and lengths of the episodes that end while a learner collects experience."""
 
+from typing import TypedDict
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...tasks import Experience, Stream
+
+
+class EpisodeMetrics(TypedDict):
+    """Metrics that every learner has.
+
+    - `episode_return`: the mean return of the episodes that ended in this step of the
+        trainer, in the environment's own rewards; where none ended, the last known
+        mean, and NaN until the first one.
+    - `episode_length`: their mean length in steps, likewise.
+    - `episodes`: how many ended.
+    - `failed`: how many steps had a reward or an observation that was not finite. Such
+        an episode is cut off and the step is not learned from.
+    - `grad_norm`: the Euclidean length of the gradient before it is shortened: of the
+        critics, where a policy has a network of its own that is trained apart.
+    - `skipped`: how many steps of the networks were skipped so far by the guard.
+    """
+
+    episode_return: Float[Array, ""]
+    episode_length: Float[Array, ""]
+    episodes: Int[Array, ""]
+    failed: Int[Array, ""]
+    grad_norm: Float[Array, ""]
+    skipped: Int[Array, ""]
 
 
 class EpisodeMeans(eqx.Module):

@@ -8,16 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import Tree
-from .._gradient_guard import GradientGuard, gradient_norm
-from ..grad._update import updated
-
-
-# `(trained, minibatch) -> ((loss, report), gradient)`.
-type GradientOf = Callable[[Tree, Any], tuple[tuple[Float[Array, ""], Any], Tree]]
+from .._gradient_guard import GradientGuard
+from ._gradient_step import gradient_step
 
 
 def minibatch_steps(
-    gradient_of: GradientOf,
+    gradient_of: Callable[[Tree, Any], tuple[tuple[Float[Array, ""], Any], Tree]],
     optimizer: Any,
     start: tuple[Tree, Tree],
     guard: GradientGuard,
@@ -30,15 +26,12 @@ def minibatch_steps(
 
     **Arguments:**
 
-    - `gradient_of`: returns the loss with a report, and the gradient.
-    - `optimizer`: Adam with its learning rate.
+    - `gradient_of`: returns the loss of the trained arrays on a minibatch with a
+        report, and the gradient.
     - `start`: the trained arrays and the optimiser's state.
-    - `guard`: skips steps by numbers that are not finite.
     - `minibatches`: returns the minibatch of some indices.
     - `orders`: the indices of each minibatch.
-    - `longest`: the length to which longer gradients are shortened.
-    - `allowed`: whether the learning rate and `longest` are numbers by which Adam's
-        step of a finite gradient is finite.
+    - `optimizer`, `guard`, `longest`, `allowed`: as for `gradient_step`.
 
     **Returns:** The trained arrays and the optimiser's state, the guard, and the means
     over the minibatches of the reports and of the gradient's length.
@@ -46,21 +39,16 @@ def minibatch_steps(
 
     def one(carry: Any, indices: Array) -> tuple[Any, Any]:
         before, guard = carry
-        trained, opt_state = before
-        (loss, report), gradient = gradient_of(trained, minibatches(indices))
-        norm = gradient_norm(gradient)
-
-        def update() -> tuple[Tree, Tree]:
-            scale = jnp.where(norm > longest, longest / norm, 1.0)
-            short = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
-            return updated(
-                optimizer, "adam", short, opt_state, trained, loss, lambda _: loss
-            )
-
-        after, guard = guard.apply(
-            update, before, loss, norm, allowed=allowed, keeps_finite=True
+        rows = minibatches(indices)
+        after, guard, report = gradient_step(
+            lambda trained: gradient_of(trained, rows),
+            optimizer,
+            before,
+            guard,
+            longest,
+            allowed,
         )
-        return (after, guard), (report, norm)
+        return (after, guard), report
 
     (after, guard), reports = jax.lax.scan(one, (start, guard), orders)
     return after, guard, jax.tree.map(jnp.mean, reports)

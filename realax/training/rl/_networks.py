@@ -98,9 +98,9 @@ def build(
     actor_key, critic_key = jr.split(key)
     size = task.space.obs_dims
     if actor is None:
-        _check_flat(task, "actor")
+        check_flat(task, "actor")
         actor = orthogonal_mlp(size, head.size, 0.01, actor_key)
-    made = _made("actor", actor, actor_key, NormalizedPolicy)
+    made = made_network("actor", actor, actor_key, NormalizedPolicy)
     is_policy = isinstance(made, AbstractStochasticPolicy)
     policy: Any = made if is_policy else StochasticPolicy(made, head)
     if _has_two_heads(task, policy):
@@ -111,11 +111,11 @@ def build(
             )
         return ActorCritic(policy)
     if critic is None:
-        _check_flat(task, "critic")
+        check_flat(task, "critic")
         critic = orthogonal_mlp(size, "scalar", 1.0, critic_key)
     kinds = NormalizedPolicy, AbstractStochasticPolicy
-    critic = _made("critic", critic, critic_key, *kinds)
-    _output_shape(task, "critic", critic)
+    critic = made_network("critic", critic, critic_key, *kinds)
+    output_shape(task, "critic", critic)
     return ActorCritic(policy, critic)
 
 
@@ -127,7 +127,7 @@ def fits_head(model: ActorCritic, head: AbstractHead) -> bool:
     return jax.tree.structure(policy.head) == jax.tree.structure(head)
 
 
-def _made(argument: str, network: Any, key: PRNGKeyArray, *unfit: type) -> Any:
+def made_network(argument: str, network: Any, key: PRNGKeyArray, *unfit: type) -> Any:
     """Return a network, or what a function makes of the key.
 
     **Raises:** `TypeError` for another result than a module, and for modules of a kind
@@ -148,7 +148,7 @@ def _made(argument: str, network: Any, key: PRNGKeyArray, *unfit: type) -> Any:
     return made
 
 
-def _check_flat(task: EnvTask[Any], argument: str) -> None:
+def check_flat(task: EnvTask[Any], argument: str) -> None:
     if not task.flatten_obs:
         raise ValueError(
             f"`{argument}` must be given for a task with `flatten_obs=False`, whose "
@@ -158,7 +158,7 @@ def _check_flat(task: EnvTask[Any], argument: str) -> None:
         )
 
 
-def _output_shape(task: EnvTask[Any], argument: str, network: Any) -> Any:
+def output_shape(task: EnvTask[Any], argument: str, network: Any) -> Any:
     """Return the shape of a network's output for an observation of the task.
 
     **Raises:** `ValueError` if it does not take one.
@@ -187,7 +187,7 @@ def _has_two_heads(task: EnvTask[Any], policy: AbstractStochasticPolicy[Any]) ->
     if not isinstance(policy, StochasticPolicy):
         return False
     size = policy.head.size
-    shape = _output_shape(task, "actor", policy.network)
+    shape = output_shape(task, "actor", policy.network)
     two_heads = isinstance(shape, tuple) and len(shape) == 2
     scores: Any = shape[0] if two_heads else shape
     fits = isinstance(scores, jax.ShapeDtypeStruct) and scores.shape == (size,)

@@ -1,7 +1,7 @@
 """Proximal policy optimisation."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +10,6 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, flag, number, optional, whole
-from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen
 from ..._template import Template
@@ -28,26 +27,26 @@ from ...policies import (
 )
 from ...tasks import EnvTask, Experience, Stream
 from ...tasks._shuffle import shuffles
-from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._devices import on_every_device, put_on_every_device, summed
 from .._gradient_guard import GradientGuard
-from .._options import frozen_options, own_or_of_task
-from .._streak import PATIENCE
+from .._options import frozen_options
 from ..observers import Logger
 from ._batch import Batch, batch_of
-from ._checks import RL_CHECKS, env_task, network
-from ._collect import collected
+from ._checks import RL_CHECKS, check_flat_stats, env_task, network, updates_of
+from ._collect import begun, collected
 from ._episodes import EpisodeMeans
+from ._gradient_step import adam, annealed
+from ._learner import AbstractLearner, leaf
 from ._minibatches import minibatch_steps
 from ._networks import Network, build, fits_head
-from ._ppo_checks import check_obs, check_sizes, updates_of
+from ._ppo_checks import check_sizes
 from ._ppo_loss import Losses, ppo_loss
 from ._reward_scale import RewardScale
 from ._state import PPOMetrics, PPOState
 
 
-class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
+class PPO(AbstractLearner[PPOState, PPOMetrics]):
     """Trains a policy by proximal policy optimisation.
 
     Each step of the trainer is an update: `num_steps` steps of each of `num_envs`
@@ -190,14 +189,11 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         progress_bar: bool = False,
         compiler_options: Mapping[str, Any] | None = None,
     ):
-        def leaf(value: Any) -> Array:
-            return jnp.asarray(value, jnp.result_type(float))
-
         self.env = env_task(env)
         self.num_envs = int(num_envs)
         self.num_steps = int(num_steps)
         self.train_steps = updates_of(
-            total_timesteps, train_steps, self.num_envs * self.num_steps
+            "PPO", total_timesteps, train_steps, self.num_envs * self.num_steps
         )
         self.update_epochs = int(update_epochs)
         self.num_minibatches = int(num_minibatches)
@@ -221,28 +217,8 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PPO")
-        check_obs(self)
+        check_flat_stats(self, "actor", self.first_stats)
         check_sizes(self)
-
-    @property
-    def total_timesteps(self) -> int:
-        """The number of steps that a run plays, of all environments together."""
-        return self.train_steps * self.num_envs * self.num_steps
-
-    @property
-    def objective(self) -> tuple[str, Literal["min", "max"]]:
-        """The mean return of the episodes that ended, to be maximised."""
-        return "episode_return", "max"
-
-    @property
-    def evaluation_task(self) -> EnvTask[Any]:
-        """The task on which an `Evaluator` plays the policy."""
-        return self.env
-
-    @property
-    def xla_options(self) -> dict[str, Any]:
-        """The trainer's own `compiler_options`, or those of the task."""
-        return own_or_of_task(self.compiler_options, self.env)
 
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays whole on each of the `n_devices`."""
@@ -266,12 +242,11 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         trained = strong(trained)
         stats = self.first_stats
         player = self.player(template.join(trained, rest), stats)
-        # Compiled, as resets operation by operation may take minutes.
-        streams = compiled(_begin, {})(self.env, player, env_key, self.num_envs)
+        streams = begun(self.env, player, env_key, self.num_envs)
         state = PPOState(
             step=jnp.zeros((), jnp.int32),
             trained=trained,
-            opt_state=strong(_adam(self.learning_rate).init(trained)),
+            opt_state=strong(adam(self.learning_rate).init(trained)),
             guard=GradientGuard.new(),
             streams=streams,
             obs_stats=stats,
@@ -372,7 +347,7 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         orders = shuffles(key, self.update_epochs, len(batch.fresh))
         return minibatch_steps(
             lambda trained, rows: self._gradient(state, trained, rows),
-            _adam(rate),
+            adam(rate, 1e-5),
             (state.trained, state.opt_state),
             state.guard,
             batch.rows,
@@ -416,18 +391,6 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
         """Return the policy after the last update."""
         return state.params
 
-    def warning(self, state: PPOState) -> str | None:
-        """Return a warning if a hundred minibatches in a row were skipped."""
-        skips = state.guard.skips.maximum()
-        if skips < PATIENCE:
-            return None
-        return (
-            f"{skips} minibatches in a row were skipped, because the loss or its "
-            'gradient was not finite. Look at `data["metrics"]`: "value_loss", '
-            '"grad_norm" and "failed". A smaller `learning_rate`, `normalize_obs=True` '
-            "or `scale_rewards=True` may help."
-        )
-
     @property
     def first_stats(self) -> ObsStats | None:
         """The statistics of observations with which training begins, if any."""
@@ -453,14 +416,4 @@ class PPO(AbstractTrainer[PPOState, PPOMetrics, BasePolicy[Any]]):
     def _rate(self, step: Any) -> Float[Array, ""]:
         if not self.anneal_lr:
             return self.learning_rate
-        return self.learning_rate * jnp.maximum(1 - step / self.train_steps, 0.0)
-
-
-def _adam(rate: Any) -> Any:
-    import optax  # imported late: it would cost every script a tenth of a second
-
-    return optax.adam(rate, eps=1e-5)
-
-
-def _begin(env: EnvTask[Any], player: Any, key: PRNGKeyArray, count: int) -> Stream:
-    return env.begin_streams(player, jr.split(key, count))
+        return annealed(self.learning_rate, step, self.train_steps)

@@ -1,8 +1,13 @@
 """Advantages and the returns that critics learn."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ..._types import Tree
+from ...tasks import Experience
 
 
 def advantages(
@@ -46,3 +51,31 @@ def advantages(
 
     start = jnp.zeros_like(errors[0])
     return jax.lax.scan(back, start, (errors, decays), reverse=True, unroll=8)[1]
+
+
+def following_values(
+    values: Float[Array, "steps envs"],
+    rows: Experience,
+    next_obs: Tree,
+    value_of: Callable[[Tree], Float[Array, " envs"]],
+) -> Float[Array, "steps envs"]:
+    """Return the values of the observations after each step.
+
+    The value after a step is that before the next one, but at the end of an episode,
+    where it is the value of the final observation. Without `jax.vmap` around, that is
+    computed only if an episode was cut off: nothing follows a termination.
+
+    **Arguments:**
+
+    - `values`: the values of the observations before each step.
+    - `rows`: the experience.
+    - `next_obs`: its observations after each step, or what else `value_of` takes.
+    - `value_of`: returns the values of all environments after one step.
+    """
+
+    def last() -> Array:
+        row = jax.tree.map(lambda leaf: leaf[-1], next_obs)
+        return jnp.concatenate([values[1:], value_of(row)[None]])
+
+    cut_off = jnp.any(rows.truncated & ~rows.terminated & ~rows.failed)
+    return jax.lax.cond(cut_off, lambda: jax.vmap(value_of)(next_obs), last)

@@ -1,30 +1,23 @@
 """State and metrics of PPO."""
 
-from typing import Any, TypedDict
+from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ..._template import Template
 from ..._types import Step, Tree
 from ...policies import ActorCritic, ObsStats
 from ...tasks import Stream
 from .._gradient_guard import GradientGuard
-from .._state import AbstractState
-from ._episodes import EpisodeMeans
+from ._episodes import EpisodeMeans, EpisodeMetrics
+from ._learner import AbstractLearnerState
 from ._reward_scale import RewardScale
 
 
-class PPOMetrics(TypedDict):
-    """Metrics of each update of PPO.
+class PPOMetrics(EpisodeMetrics):
+    """Metrics of each update of PPO, beside those of every learner.
 
-    - `episode_return`: the mean return of the episodes that ended in this update, in
-        the environment's own rewards; where none ended, the last known mean, and NaN
-        until the first one.
-    - `episode_length`: their mean length in steps, likewise.
-    - `episodes`: how many ended.
-    - `failed`: how many steps had a reward or an observation that was not finite. Such
-        an episode is cut off and the step is not learned from.
     - `policy_loss`, `value_loss`, `entropy`: means over the minibatches, as all below,
         of the parameters before each one's step.
     - `approx_kl`: an estimate of the divergence of the policy from the one that played,
@@ -32,25 +25,17 @@ class PPOMetrics(TypedDict):
     - `clip_fraction`: the share of steps whose probability ratio was clipped.
     - `explained_variance`: the share of the variance of the returns that the critic
         explained before the update.
-    - `grad_norm`: the Euclidean length of the gradient before it is clipped.
-    - `skipped`: how many minibatches were skipped so far by the gradient guard.
     """
 
-    episode_return: Float[Array, ""]
-    episode_length: Float[Array, ""]
-    episodes: Int[Array, ""]
-    failed: Int[Array, ""]
     policy_loss: Float[Array, ""]
     value_loss: Float[Array, ""]
     entropy: Float[Array, ""]
     approx_kl: Float[Array, ""]
     clip_fraction: Float[Array, ""]
     explained_variance: Float[Array, ""]
-    grad_norm: Float[Array, ""]
-    skipped: Int[Array, ""]
 
 
-class PPOState(AbstractState):
+class PPOState(AbstractLearnerState):
     """State of PPO.
 
     - `step`: the number of updates so far.
@@ -80,6 +65,11 @@ class PPOState(AbstractState):
     def model(self) -> ActorCritic:
         """The actor and critic after the last update."""
         return self.template.join(self.trained, self.rest)
+
+    @property
+    def guards(self) -> tuple[GradientGuard, ...]:
+        """The guard of the minibatches."""
+        return (self.guard,)
 
     @property
     def params(self) -> Any:

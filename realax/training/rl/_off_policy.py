@@ -1,0 +1,390 @@
+"""Learning from a replay buffer: the loop that DQN, TD3 and SAC share."""
+
+import abc
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float
+
+from ..._arguments import Check, Count, whole
+from ..._compile import compiled
+from ..._errors import check_key
+from ..._frozen import Frozen
+from ..._trees import with_fields
+from ..._types import PRNGKeyArray, Tree
+from ...policies import (
+    BasePolicy,
+    Bounds,
+    Moments,
+    NormalizedPolicy,
+    ObsStats,
+    RandomPolicy,
+    no_obs,
+)
+from ...tasks import EnvTask
+from .._callbacks import Callbacks, CallbacksLike
+from .._checks import check_finite
+from .._options import frozen_options
+from ..observers import Logger
+from ._checks import (
+    RL_CHECKS,
+    check_buffer,
+    check_flat_stats,
+    play_one_step,
+    updates_of,
+)
+from ._collect import collected
+from ._episodes import EpisodeMeans
+from ._learner import AbstractLearner, leaf
+from ._off_policy_state import AbstractNets, OffPolicyState
+from ._replay import ReplayBuffer
+from ._transitions import Replayed, Transition, replayed, transitions_of
+
+
+class OffPolicyOptions(TypedDict, total=False):
+    """Keywords of every learner with a replay buffer.
+
+    - `num_envs`: how many environments are played side by side.
+    - `num_steps`: how many steps of each are played before each time of learning.
+    - `gradient_steps`: how many batches are learned from each time.
+    - `buffer_size`: how many of the latest steps are kept, of all environments
+        together, rounded up to a multiple of `num_envs * num_steps`.
+    - `batch_size`: how many of them are sampled for a batch, with replacement.
+    - `learning_starts`: how many random steps are played before the first step of the
+        trainer, rounded up to a multiple of `num_envs * num_steps`.
+    - `learning_rate`: of Adam.
+    - `gamma`: the discount of a step.
+    - `normalize_obs`: whether observations are normalised by their running mean and
+        variance; also on if the task's own `normalize_obs` is.
+    - `train_steps`: how often to play and learn, in place of `total_timesteps`.
+    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
+    - `callbacks`: one observer, or several.
+    - `logger`: a `Logger`, added to `callbacks`.
+    - `progress_bar`: whether to show one.
+    - `compiler_options`: XLA's options for whole runs, values by name; by default those
+        of the task.
+    """
+
+    num_envs: Count
+    num_steps: Count
+    gradient_steps: Count
+    buffer_size: Count
+    batch_size: Count
+    learning_starts: Count
+    learning_rate: ArrayLike
+    gamma: ArrayLike
+    normalize_obs: bool
+    train_steps: Count | None
+    record: Callable[[Any], Tree] | None
+    callbacks: CallbacksLike
+    logger: Logger | None
+    progress_bar: bool
+    compiler_options: Mapping[str, Any] | None
+
+
+OFF_POLICY_DEFAULTS: dict[str, Any] = {
+    "num_envs": 1,
+    "num_steps": 1,
+    "gradient_steps": 1,
+    "buffer_size": 100_000,
+    "batch_size": 256,
+    "learning_starts": 1000,
+    "learning_rate": 3e-4,
+    "gamma": 0.99,
+    "normalize_obs": False,
+    "train_steps": None,
+    "record": None,
+    "callbacks": (),
+    "logger": None,
+    "progress_bar": False,
+    "compiler_options": None,
+}
+OFF_POLICY_CHECKS: dict[str, Check] = {
+    **RL_CHECKS,
+    "num_steps": whole(),
+    "gradient_steps": whole(),
+    "buffer_size": whole(),
+    "batch_size": whole(),
+    "learning_starts": whole(),
+}
+
+
+class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M]):
+    """A learner that samples from a replay buffer of the latest steps.
+
+    Each step of the trainer plays `num_steps` steps of each of `num_envs` environments,
+    stores them, and learns from `gradient_steps` batches of stored steps. Before the
+    first one, `learning_starts` steps are played at random.
+
+    A subclass defines `nets`, `explorer` and `learn`.
+    """
+
+    env: EnvTask[Any]
+    train_steps: int
+    num_envs: int = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    gradient_steps: int = eqx.field(static=True)
+    buffer_size: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+    learning_starts: int = eqx.field(static=True)
+    learning_rate: Float[Array, ""]
+    gamma: Float[Array, ""]
+    normalize_obs: bool = eqx.field(static=True)
+    record: Callable[[OffPolicyState[N]], Tree] | None
+    callbacks: Callbacks
+    compiler_options: Frozen | None = eqx.field(static=True)
+    bounds: Bounds = eqx.field(static=True, init=False)
+
+    def __init__(
+        self,
+        env: EnvTask[Any],
+        total_timesteps: Count | None,
+        bounds: Bounds,
+        options: OffPolicyOptions,
+        defaults: OffPolicyOptions,
+    ):
+        """Set the fields of all subclasses, from arguments that were checked before.
+
+        **Arguments:**
+
+        - `bounds`: the bounds of a random policy's output.
+        - `options`, `defaults`: the keywords that were given, and their defaults.
+        """
+        name = type(self).__name__
+        given: dict[str, Any] = {**OFF_POLICY_DEFAULTS, **defaults, **options}
+        self.env = env
+        self.bounds = bounds
+        self.num_envs = int(given["num_envs"])
+        self.num_steps = int(given["num_steps"])
+        self.gradient_steps = int(given["gradient_steps"])
+        sizes = [
+            int(given[size])
+            for size in ("batch_size", "buffer_size", "learning_starts")
+        ]
+        check_buffer(name, *sizes)
+        self.batch_size = sizes[0]
+        # Both are whole additions to the buffer.
+        self.buffer_size, self.learning_starts = (
+            _up(size, self._block) for size in sizes[1:]
+        )
+        self.train_steps = updates_of(
+            name,
+            total_timesteps,
+            given["train_steps"],
+            self._block,
+            self.learning_starts,
+        )
+        self.learning_rate = leaf(given["learning_rate"])
+        self.gamma = leaf(given["gamma"])
+        argument, start = self.given
+        normalized = isinstance(start, NormalizedPolicy)
+        self.normalize_obs = given["normalize_obs"] or env.normalize_obs or normalized
+        self.record = given["record"]
+        self.callbacks = Callbacks.of(
+            given["callbacks"], given["logger"], given["progress_bar"]
+        )
+        self.compiler_options = frozen_options(given["compiler_options"], name)
+        check_flat_stats(self, argument, self.first_stats)
+        for given_as, module in (self.given, ("critic", getattr(self, "critic", None))):
+            phrase = f"`{given_as}` of `{name}`"
+            check_finite(phrase, eqx.filter(module, eqx.is_array))
+        eqx.filter_eval_shape(self._try, jr.key(0))
+
+    @abc.abstractmethod
+    def nets(self, key: PRNGKeyArray) -> N:
+        """Return the networks before the first batch.
+
+        **Arguments:**
+
+        - `key`: initialises those that are not given as modules.
+        """
+
+    @abc.abstractmethod
+    def explorer(self, nets: N, step: Any) -> BasePolicy[Any]:
+        """Return the policy that plays the steps to be stored.
+
+        **Arguments:**
+
+        - `nets`: the networks.
+        - `step`: how often the trainer has played and learned before.
+        """
+
+    @abc.abstractmethod
+    def learn(
+        self, nets: N, batch: Replayed, key: PRNGKeyArray, count: Array
+    ) -> tuple[N, Any]:
+        """Learn from a batch.
+
+        **Arguments:**
+
+        - `nets`: the networks before it.
+        - `batch`: the transitions.
+        - `key`: the batch's own key.
+        - `count`: how many batches were learned from before.
+
+        **Returns:** The networks after it, and a dictionary of metrics with
+        `grad_norm`.
+        """
+
+    @property
+    @abc.abstractmethod
+    def given(self) -> tuple[str, Any]:
+        """The argument from which the policy begins: its name, and what was given.
+
+        The statistics of observations of a `NormalizedPolicy` are taken up.
+        """
+
+    @property
+    def n_steps(self) -> int:
+        """The largest number of steps of a transition that is learned from."""
+        return 1
+
+    @property
+    def total_timesteps(self) -> int:
+        """The number of steps that a run plays, of all environments together."""
+        return self.learning_starts + self.train_steps * self._block
+
+    def initialize(self, key: PRNGKeyArray, data: Tree = None) -> OffPolicyState[N]:
+        """Return the state after the random steps, before the first batch.
+
+        **Arguments:**
+
+        - `key`: splits into that of the networks and that of the environments, of which
+            each has a key of its own.
+        - `data`: not used.
+        """
+        check_key(key)
+        del data
+        net_key, env_key = jr.split(key)
+        nets = self.nets(net_key)
+        # Compiled, as steps operation by operation may take minutes.
+        played = compiled(_play_at_random, {})(
+            self.env,
+            RandomPolicy(self.bounds, self.explorer(nets, 0)),
+            env_key,
+            self.num_envs,
+            self.learning_starts // self.num_envs,
+            self.buffer_size,
+            self._block,
+        )
+        streams, buffer, episodes, moments = played
+        stats = self.first_stats
+        return OffPolicyState(
+            step=jnp.zeros((), jnp.int32),
+            nets=nets,
+            streams=streams,
+            buffer=buffer,
+            obs_stats=None if stats is None else stats.absorb(moments),
+            episodes=episodes,
+        )
+
+    def train_step(
+        self, state: OffPolicyState[N], key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[OffPolicyState[N], M]:
+        """Play some steps, store them, and learn from what is stored."""
+        del data
+        stats = state.obs_stats
+        player = _bound(self.explorer(state.nets, state.step), stats)
+        streams, rows = collected(self.env, player, state.streams, self.num_steps)
+        episodes, ended = state.episodes.after(state.streams, rows)
+        if stats is not None:
+            stats = stats.absorb(Moments.of(rows.obs))
+        buffer = state.buffer.add(transitions_of(rows))
+
+        def batch(nets: N, i: Array) -> tuple[N, Any]:
+            sample_key, learn_key = jr.split(jr.fold_in(key, i))
+            found = replayed(
+                buffer,
+                stats,
+                sample_key,
+                self.batch_size,
+                self.gamma,
+                self.num_envs,
+                self.n_steps,
+            )
+            return self.learn(
+                nets, found, learn_key, state.step * self.gradient_steps + i
+            )
+
+        if self.gradient_steps == 1:
+            nets, losses = batch(state.nets, jnp.zeros((), jnp.int32))
+        else:
+            count = jnp.arange(self.gradient_steps)
+            nets, losses = jax.lax.scan(batch, state.nets, count)
+        after = with_fields(
+            state,
+            nets=nets,
+            streams=streams,
+            buffer=buffer,
+            obs_stats=stats,
+            episodes=episodes,
+        )
+        metrics: Any = {
+            "episode_return": episodes.total,
+            "episode_length": episodes.length,
+            "episodes": ended,
+            "failed": jnp.sum(rows.failed),
+            **jax.tree.map(jnp.mean, losses),
+            "skipped": nets.skipped,
+        }
+        return after, metrics
+
+    def params(self, state: OffPolicyState[N]) -> BasePolicy[Any]:
+        """Return the policy after the last batch."""
+        return _bound(state.nets.policy, state.obs_stats)
+
+    def reusable(self, state: OffPolicyState[N]) -> Tree:
+        """Return the arrays of the replay buffer, which a run writes over."""
+        return state.buffer.storage
+
+    @property
+    def first_stats(self) -> ObsStats | None:
+        """The statistics of observations with which training begins, if any."""
+        _, start = self.given
+        if isinstance(start, NormalizedPolicy):
+            return start.stats
+        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+
+    def _try(self, key: PRNGKeyArray) -> Any:
+        """Tracing it refuses networks and environments that do not fit."""
+        player = self.explorer(self.nets(key), jnp.zeros((), jnp.int32))
+        return play_one_step(self.env, _bound(player, self.first_stats), key)
+
+    @property
+    def _block(self) -> int:
+        return self.num_envs * self.num_steps
+
+
+def _bound(policy: BasePolicy[Any], stats: ObsStats | None) -> BasePolicy[Any]:
+    return policy if stats is None else stats.bind(policy)
+
+
+def _up(count: int, divisor: int) -> int:
+    return math.ceil(count / divisor) * divisor
+
+
+def _play_at_random(
+    env: EnvTask[Any],
+    player: BasePolicy[Any],
+    key: PRNGKeyArray,
+    num_envs: int,
+    steps: int,
+    capacity: int,
+    block: int,
+) -> Any:
+    """Play steps at random, and return the environments and what they showed."""
+    before = env.begin_streams(player, jr.split(key, num_envs))
+    streams, rows = collected(env, player, before, steps)
+    transitions = transitions_of(rows)
+    row = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), transitions
+    )
+    buffer = ReplayBuffer[Transition].new(row, capacity, block).add(transitions)
+    episodes, _ = EpisodeMeans.unknown().after(before, rows)
+    moments = Moments.of(rows.obs) if env.flatten_obs else None
+    return streams, buffer, episodes, moments

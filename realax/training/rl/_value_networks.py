@@ -1,0 +1,259 @@
+"""Networks that estimate returns, the defaults and those that users bring."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from ..._errors import describe
+from ..._types import PRNGKeyArray
+from ...policies import BasePolicy, GreedyPolicy, NormalizedPolicy
+from ...policies._stochastic import applied, first_state
+from ...tasks import EnvTask
+from ._networks import Network, check_flat, made_network, output_shape
+
+
+class ActionValue(eqx.Module):
+    """Estimates the return of an action from the observation and the action.
+
+    **Arguments:**
+
+    - `network`: a module from both, one after the other as one vector, to a number:
+        `eqx.nn.MLP(obs_dims + action_dims, "scalar", 256, 2, key=key)`.
+    """
+
+    network: Any
+
+    def __call__(self, obs: Float[Array, " obs"], action: Float[Array, " act"]) -> Any:
+        """Return the estimate."""
+        return self.network(jnp.concatenate([obs, action]))
+
+
+class TwoHeads(eqx.Module):
+    """A network with two heads, which returns `(scores, value)`.
+
+    **Arguments:**
+
+    - `body`: a module from the observation to features.
+    - `scores`, `value`: modules from the features to the scores, and to a number.
+    """
+
+    body: Any
+    scores: Any
+    value: Any
+
+    def __call__(self, obs: Any) -> tuple[Array, Array]:
+        """Return the scores and the value."""
+        features = self.body(obs)
+        return self.scores(features), self.value(features)
+
+
+def relu_mlp(
+    in_size: int, out_size: int | str, width: int, key: PRNGKeyArray
+) -> eqx.nn.MLP:
+    """Return a network of two hidden layers with rectifiers."""
+    return eqx.nn.MLP(in_size, out_size, width, 2, key=key)  # pyright: ignore[reportArgumentType]
+
+
+def dueling_mlp(in_size: int, out_size: int, width: int, key: PRNGKeyArray) -> TwoHeads:
+    """Return a network of two hidden layers with rectifiers, and two heads."""
+    body_key, scores_key, value_key = jr.split(key, 3)
+    return TwoHeads(
+        eqx.nn.MLP(
+            in_size, width, width, 1, final_activation=jax.nn.relu, key=body_key
+        ),
+        eqx.nn.Linear(width, out_size, key=scores_key),
+        eqx.nn.Linear(width, "scalar", key=value_key),
+    )
+
+
+def layer_norm_mlp(
+    in_size: int, out_size: int, width: int, key: PRNGKeyArray
+) -> eqx.nn.Sequential:
+    """Return a network of two hidden layers with normalised features and rectifiers.
+
+    Source: M. Gallici et al., Simplifying Deep Temporal Difference Learning,
+    arXiv:2407.04811.
+    """
+    keys = jr.split(key, 3)
+    layers = list[Any]()
+    for size, one in ((in_size, keys[0]), (width, keys[1])):
+        layers += [
+            eqx.nn.Linear(size, width, key=one),
+            eqx.nn.LayerNorm(width),
+            eqx.nn.Lambda(jax.nn.relu),
+        ]
+    return eqx.nn.Sequential([*layers, eqx.nn.Linear(width, out_size, key=keys[2])])
+
+
+def greedy_policy(
+    env: EnvTask[Any],
+    argument: str,
+    network: Network | None,
+    default: Callable[[int, PRNGKeyArray], Any],
+    actions: int,
+    key: PRNGKeyArray,
+) -> GreedyPolicy:
+    """Return the policy by a network of one score for each action.
+
+    **Arguments:**
+
+    - `env`: the task that it will play.
+    - `argument`: the network's name in messages.
+    - `network`: a module, a function `(key) -> module`, a `GreedyPolicy` that was
+        trained before, or `None` for `default(obs_dims, key)`.
+    - `actions`: the number of actions.
+    - `key`: initialises the network.
+
+    **Raises:** `TypeError` or `ValueError` for a network that does not fit the task.
+    """
+    if isinstance(network, NormalizedPolicy):
+        network = network.policy
+    if network is None:
+        check_flat(env, argument)
+        network = default(env.space.obs_dims, key)
+    made = made_network(argument, network, key, NormalizedPolicy)
+    policy = made if isinstance(made, GreedyPolicy) else GreedyPolicy(made)
+    check_memory(argument, policy.network)
+    shape: Any = output_shape(env, argument, policy)
+    if not (
+        isinstance(shape, jax.ShapeDtypeStruct)
+        and shape.shape == (actions,)
+        and jnp.issubdtype(shape.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"`{argument}` must return one score for each action, a float vector of "
+            f"shape ({actions},), or `(scores, value)`, but got {describe(shape)}."
+        )
+    return policy
+
+
+def critics(
+    env: EnvTask[Any],
+    critic: Network | None,
+    default: Callable[[int, PRNGKeyArray], Any],
+    count: int,
+    inputs: tuple[Any, ...],
+    shape: tuple[int, ...],
+    key: PRNGKeyArray,
+) -> Any:
+    """Return several critics as one module, with a leading axis on each array.
+
+    **Arguments:**
+
+    - `env`: the task.
+    - `critic`: a function `(key) -> module`; a module if `count` is 1; or `None` for
+        `default(obs_dims, key)`.
+    - `count`: the number of critics.
+    - `inputs`: the shapes and types of what a critic gets.
+    - `shape`: the shape of what it returns; one number may also have shape `(1,)`.
+    - `key`: initialises them.
+
+    **Raises:** `TypeError` or `ValueError` for a critic that does not fit.
+    """
+    if critic is None:
+        check_flat(env, "critic")
+        size = env.space.obs_dims
+        critic = lambda key: default(size, key)
+    if isinstance(critic, eqx.Module) and count > 1:
+        raise TypeError(
+            f"`critic` must be a function (key) -> module, because {count} of them are "
+            "trained, each from a start of its own, but got a "
+            f"{type(critic).__name__}. Write `lambda key: ...`."
+        )
+    made = made_network("critic", critic, key, BasePolicy)
+    try:
+        got: Any = eqx.filter_eval_shape(made, *inputs)
+    except (TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        shapes = [jax.tree.map(lambda leaf: leaf.shape, one) for one in inputs]
+        raise ValueError(
+            f"`critic` must take {'(obs, action)' if len(inputs) > 1 else '(obs)'}, of "
+            f"shapes {', '.join(map(str, shapes))}, but {type(made).__name__} raised "
+            f"{type(error).__name__}: {reason} `rx.ActionValue` makes one of a module "
+            "that takes one vector."
+        ) from error
+    fits = isinstance(got, jax.ShapeDtypeStruct) and (
+        got.shape == shape or (shape == () and got.shape == (1,))
+    )
+    if not (fits and jnp.issubdtype(got.dtype, jnp.floating)):
+        what = "one number" if shape == () else "one score for each action"
+        raise ValueError(
+            f"`critic` must return {what}, a float array of shape {shape}, but got "
+            f"{describe(got)}."
+        )
+    if isinstance(critic, eqx.Module):
+        return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, critic)
+    return eqx.filter_vmap(critic)(jr.split(key, count))
+
+
+def action_critics(
+    env: EnvTask[Any], critic: Network | None, count: int, size: int, key: PRNGKeyArray
+) -> Any:
+    """Return several critics of `(obs, action)`, as `critics` does.
+
+    **Arguments:**
+
+    - `env`, `critic`, `count`, `key`: as for `critics`.
+    - `size`: the number of components of an action.
+    """
+    action = jax.ShapeDtypeStruct((size,), jnp.result_type(float))
+    return critics(
+        env,
+        critic,
+        lambda obs, key: ActionValue(relu_mlp(obs + size, "scalar", 256, key)),
+        count,
+        (env.obs_shape, action),
+        (),
+        key,
+    )
+
+
+def values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch *actions"]:
+    """Return the estimates of several critics for a batch of inputs."""
+
+    def one(critic: Any) -> Array:
+        return jax.vmap(critic)(*inputs)
+
+    return eqx.filter_vmap(one, in_axes=eqx.if_array(0))(stacked)
+
+
+def scalar_values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch"]:
+    """Return the estimates of critics of one number, of shape `()` or `(1,)`."""
+    found = values(stacked, *inputs)
+    return found.reshape(found.shape[:2])
+
+
+def first_critic(stacked: Any) -> Any:
+    """Return the first of several critics, as a module of one."""
+    return jax.tree.map(lambda leaf: leaf[:1] if eqx.is_array(leaf) else leaf, stacked)
+
+
+def check_memory(argument: str, network: Any) -> None:
+    """Refuse a network with a memory, which single steps cannot train.
+
+    **Raises:** `ValueError`.
+    """
+    state = eqx.filter_eval_shape(first_state, network, jr.key(0))
+    if jax.tree.leaves(state):
+        raise ValueError(
+            f"`{argument}` must have no memory, because it learns from single steps, "
+            f"but got a {type(network).__name__}, whose `initialize` returns a state. "
+            "`PPO` trains recurrent networks."
+        )
+
+
+def output_of(network: Any, obs: Any) -> Any:
+    """Return the output of a module, or of a policy without memory."""
+    return applied(network, obs, first_state(network, jr.key(0)))[0]
+
+
+def taken(
+    scores: Float[Array, "*batch actions"], action: Array
+) -> Float[Array, "*batch"]:
+    """Return the scores of the actions that were taken."""
+    return jnp.take_along_axis(scores, action[..., None], axis=-1)[..., 0]
