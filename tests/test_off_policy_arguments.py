@@ -249,8 +249,8 @@ def test_an_infinite_bound() -> None:
         ({"num_steps": 1.5}, "`num_steps` of `NAME` must be a whole number.*1.5"),
         (
             {"total_timesteps": 1000, "num_steps": 1},
-            "`total_timesteps` of `NAME` must be at least 1001, but got 1000. One update "
-            "plays 1 .*and 1000 are played before the first one",
+            "`total_timesteps` of `NAME` must be at least 1001, but got 1000. One "
+            "update plays 1 .*and 1000 are played before the first one",
         ),
         (
             {"total_timesteps": 1011, "num_envs": 4, "num_steps": 3},

@@ -184,8 +184,8 @@ def _learner(kind: Callable[..., Any], discrete: bool, **own: Any) -> dict[str, 
     }
 
 
-def _net(size: Any, inputs: int = 1) -> Any:
-    return eqx.nn.MLP(inputs, size, 8, 1, key=jr.key(0))
+def _net(size: Any) -> Any:
+    return lambda key: eqx.nn.MLP(1, size, 8, 1, key=key)
 
 
 def _critic(key: Any) -> Any:
