@@ -292,7 +292,7 @@ def test_probabilities(name: str, argument: str, wrong: float) -> None:
         ("SAC", {"target_entropy": jnp.inf}, "`target_entropy` .*finite.*inf"),
         ("PQN", {"td_lambda": 1.1}, "`td_lambda` of `PQN` .*at most 1, but got 1.1"),
         ("PQN", {"num_minibatches": 5}, "`num_minibatches` of `PQN` must divide"),
-        ("PQN", {"total_timesteps": 1023}, "must be at least 1024.*But got 1023"),
+        ("PQN", {"total_timesteps": 1023}, "must be at least 1024, but got 1023"),
         ("PQN", {"total_timesteps": None}, "`total_timesteps` of `PQN` must be given"),
         ("PQN", {"num_step": 5}, "`PQN` has no argument `num_step`.*'num_steps'"),
     ],

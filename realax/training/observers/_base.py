@@ -141,7 +141,8 @@ class AbstractObserver(eqx.Module):
             run's first.
         - `selected`: the results of the function from `select`: numpy arrays with a
             leading axis of `len(steps)`.
-        - `state`: the state after the chunk's last step.
+        - `state`: the state after the chunk's last step. The next chunk writes over its
+            arrays that `AbstractTrainer.reusable` returns: copy them to keep them.
         """
         del steps, selected, state
 

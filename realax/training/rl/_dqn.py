@@ -17,10 +17,10 @@ from ._epsilon import EPSILON_CHECKS, Epsilon
 from ._learned import Learned, toward
 from ._learner import leaf
 from ._networks import Network
-from ._off_policy import (
+from ._off_policy import AbstractOffPolicy
+from ._off_policy_options import (
     OFF_POLICY_CHECKS,
     OFF_POLICY_DEFAULTS,
-    AbstractOffPolicy,
     OffPolicyOptions,
 )
 from ._off_policy_state import AbstractNets

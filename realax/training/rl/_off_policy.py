@@ -2,16 +2,16 @@
 
 import abc
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from ..._arguments import Check, Count, whole
+from ..._arguments import Count
 from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen
@@ -27,12 +27,10 @@ from ...policies import (
     no_obs,
 )
 from ...tasks import EnvTask
-from .._callbacks import Callbacks, CallbacksLike
+from .._callbacks import Callbacks
 from .._checks import check_finite
 from .._options import frozen_options
-from ..observers import Logger
 from ._checks import (
-    RL_CHECKS,
     check_buffer,
     check_flat_stats,
     play_one_step,
@@ -41,77 +39,10 @@ from ._checks import (
 from ._collect import collected
 from ._episodes import EpisodeMeans
 from ._learner import AbstractLearner, leaf
+from ._off_policy_options import OFF_POLICY_DEFAULTS, OffPolicyOptions
 from ._off_policy_state import AbstractNets, OffPolicyState
 from ._replay import ReplayBuffer
 from ._transitions import Replayed, Transition, replayed, transitions_of
-
-
-class OffPolicyOptions(TypedDict, total=False):
-    """Keywords of every learner with a replay buffer.
-
-    - `num_envs`: how many environments are played side by side.
-    - `num_steps`: how many steps of each are played before each time of learning.
-    - `gradient_steps`: how many batches are learned from each time.
-    - `buffer_size`: how many of the latest steps are kept, of all environments
-        together, rounded up to a multiple of `num_envs * num_steps`.
-    - `batch_size`: how many of them are sampled for a batch, with replacement.
-    - `learning_starts`: how many random steps are played before the first step of the
-        trainer, rounded up to a multiple of `num_envs * num_steps`.
-    - `learning_rate`: of Adam.
-    - `gamma`: the discount of a step.
-    - `normalize_obs`: whether observations are normalised by their running mean and
-        variance; also on if the task's own `normalize_obs` is.
-    - `train_steps`: how often to play and learn, in place of `total_timesteps`.
-    - `record`: what to keep of each state beside the metrics, as `data["record"]`.
-    - `callbacks`: one observer, or several.
-    - `logger`: a `Logger`, added to `callbacks`.
-    - `progress_bar`: whether to show one.
-    - `compiler_options`: XLA's options for whole runs, values by name; by default those
-        of the task.
-    """
-
-    num_envs: Count
-    num_steps: Count
-    gradient_steps: Count
-    buffer_size: Count
-    batch_size: Count
-    learning_starts: Count
-    learning_rate: ArrayLike
-    gamma: ArrayLike
-    normalize_obs: bool
-    train_steps: Count | None
-    record: Callable[[Any], Tree] | None
-    callbacks: CallbacksLike
-    logger: Logger | None
-    progress_bar: bool
-    compiler_options: Mapping[str, Any] | None
-
-
-OFF_POLICY_DEFAULTS: dict[str, Any] = {
-    "num_envs": 1,
-    "num_steps": 1,
-    "gradient_steps": 1,
-    "buffer_size": 100_000,
-    "batch_size": 256,
-    "learning_starts": 1000,
-    "learning_rate": 3e-4,
-    "gamma": 0.99,
-    "normalize_obs": False,
-    "train_steps": None,
-    "record": None,
-    "callbacks": (),
-    "logger": None,
-    "progress_bar": False,
-    "compiler_options": None,
-}
-OFF_POLICY_CHECKS: dict[str, Check] = {
-    **RL_CHECKS,
-    "num_steps": whole(),
-    "gradient_steps": whole(),
-    "buffer_size": whole(),
-    "batch_size": whole(),
-    "learning_starts": whole(),
-}
 
 
 class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M]):
@@ -296,8 +227,8 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
             stats = stats.absorb(Moments.of(rows.obs))
         buffer = state.buffer.add(transitions_of(rows))
 
-        def batch(nets: N, i: Array) -> tuple[N, Any]:
-            sample_key, learn_key = jr.split(jr.fold_in(key, i))
+        def batch(nets: N, i: Array, key: PRNGKeyArray) -> tuple[N, Any]:
+            sample_key, learn_key = jr.split(key)
             found = replayed(
                 buffer,
                 stats,
@@ -311,11 +242,14 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
                 nets, found, learn_key, state.step * self.gradient_steps + i
             )
 
-        if self.gradient_steps == 1:
-            nets, losses = batch(state.nets, jnp.zeros((), jnp.int32))
+        if self.gradient_steps == 1:  # each key costs as much as a small network
+            nets, losses = batch(state.nets, jnp.zeros((), jnp.int32), key)
         else:
-            count = jnp.arange(self.gradient_steps)
-            nets, losses = jax.lax.scan(batch, state.nets, count)
+            keys = jr.split(key, self.gradient_steps)
+            numbered = jnp.arange(self.gradient_steps), keys
+            nets, losses = jax.lax.scan(
+                lambda nets, one: batch(nets, *one), state.nets, numbered
+            )
         after = with_fields(
             state,
             nets=nets,

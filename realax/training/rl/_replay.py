@@ -150,14 +150,17 @@ class ReplayBuffer[R](eqx.Module):
         return ReplayBuffer(storage, position, stored, self.outline, self.block)
 
     def places(self, key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
-        """Return random places of stored rows, all equally likely.
+        """Return random places of stored rows, all as likely as others.
 
         **Arguments:**
 
         - `key`: all randomness comes from it.
         - `size`: how many places, which may repeat.
         """
-        return jr.randint(key, (size,), 0, jnp.maximum(self.stored, 1))
+        # Of a million rows, some are likelier by 1 in 4000. `jr.randint` draws twice as
+        # many numbers to avoid that.
+        stored = jnp.maximum(self.stored, 1).astype(jnp.uint32)
+        return (jr.bits(key, (size,), jnp.uint32) % stored).astype(jnp.int32)
 
     def rows(self, places: Int[Array, " size"]) -> R:
         """Return the rows at some places, with a leading axis on each array.

@@ -26,10 +26,10 @@ from ._episodes import EpisodeMetrics
 from ._learned import Learned, toward
 from ._learner import leaf
 from ._networks import Network, check_flat, made_network, output_shape
-from ._off_policy import (
+from ._off_policy import AbstractOffPolicy
+from ._off_policy_options import (
     OFF_POLICY_CHECKS,
     OFF_POLICY_DEFAULTS,
-    AbstractOffPolicy,
     OffPolicyOptions,
 )
 from ._off_policy_state import AbstractNets
