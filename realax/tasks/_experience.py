@@ -27,8 +27,9 @@ from ._rollout import (
 )
 
 
-# The policies' random numbers are drawn for so many steps at once at most, a divisor of
-# the number of steps, and again for what is left of them when an episode begins.
+# The policies' random numbers are drawn at once for as many steps of all streams, at
+# most: for a divisor of the number of steps, and again for what is left of them when an
+# episode begins. With more streams, some episode begins in nearly each step.
 BLOCK = 32
 
 
@@ -119,7 +120,8 @@ def advance_streams(
         (streams, _), rows = jax.lax.scan(body, (streams, tables), ahead)
         return streams, rows
 
-    size = max(n for n in range(1, BLOCK + 1) if steps % n == 0)
+    most = max(1, BLOCK // len(streams.number))
+    size = max(n for n in range(1, most + 1) if steps % n == 0)
     ahead = jnp.arange(size)
     streams, rows = jax.lax.scan(block, streams, None, length=steps // size)
     return streams, jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), rows)
