@@ -1,16 +1,14 @@
 """DQN, PQN, TD3, DDPG and SAC: updates number by number, and what a run does."""
 
 import dataclasses
-from typing import Any, override
+from typing import Any
 
-import envelope
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from envelope.struct import field, static_field
 
 import realax as rx
 from realax.tasks._shuffle import shuffles
@@ -20,64 +18,10 @@ from realax.training.rl._transitions import Replayed, Transition, replayed
 from . import actor_critic_by_numpy as actor_critic, q_by_numpy as q_learning
 from .helpers import same
 from .probes import CONSTANT, DISCOUNTED, Probe
+from .reach import HIGH, LOW, reach
 
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
-LOW, HIGH = (-1.0, 0.0), (2.0, 0.5)
-
-
-class Reach(envelope.Environment):
-    """Pushes a point by two numbers within unequal bounds, or by one of three choices.
-
-    It ends where the point has gone too far. With `shown`, the observation is a
-    dictionary with an image.
-    """
-
-    far: Any = field(default=1.0)
-    discrete: bool = static_field(default=False)
-    shown: bool = static_field(default=False)
-
-    def _info(self, x: Any, reward: Any) -> Any:
-        obs = x
-        if self.shown:
-            image = jnp.clip(100 + 50 * x, 0, 255).astype(jnp.uint8)
-            obs = {"image": jnp.broadcast_to(image, (4, 4, 3)), "speed": x[:1]}
-        over = jnp.abs(x[0]) > self.far
-        return envelope.InfoContainer(obs=obs, reward=reward, terminated=over)
-
-    @override
-    def init(self, key: Any) -> Any:
-        x = 0.3 * jr.normal(key, (3,))
-        return x, self._info(x, jnp.zeros(()))
-
-    @override
-    def step(self, state: Any, action: Any) -> Any:
-        if self.discrete:
-            action = jnp.array([1.0, 0.5]) * (action - 1)
-        push = jnp.array([action[0], action[1], action[0] * action[1]])
-        x = 0.9 * state + 0.5 * push
-        return x, self._info(x, -jnp.sum(x**2))
-
-    @property
-    @override
-    def observation_space(self) -> Any:
-        space = envelope.Continuous.from_shape(-jnp.inf, jnp.inf, (3,))
-        if not self.shown:
-            return space
-        image = envelope.Continuous.from_shape(
-            jnp.asarray(0, jnp.uint8), jnp.asarray(255, jnp.uint8), (4, 4, 3)
-        )
-        speed = envelope.Continuous.from_shape(-jnp.inf, jnp.inf, (1,))
-        return envelope.PyTreeSpace(tree={"image": image, "speed": speed})
-
-    @property
-    @override
-    def action_space(self) -> Any:
-        if self.discrete:
-            return envelope.Discrete(n=3)
-        return envelope.Continuous(low=jnp.array(LOW), high=jnp.array(HIGH))
 
 
 SMALL: dict[str, Any] = {
@@ -102,11 +46,6 @@ def mlp(inputs: int, outputs: Any, width: int = 6) -> Any:
 
 def value(inputs: int) -> Any:
     return lambda key: rx.ActionValue(mlp(inputs, "scalar", 5)(key))
-
-
-def reach(limit: int = 7, **more: Any) -> Any:
-    options = {k: more.pop(k) for k in ("flatten_obs",) if k in more}
-    return rx.make(Reach(**more), max_steps=limit, **options)
 
 
 def dqn(**more: Any) -> Any:
@@ -693,6 +632,35 @@ def test_learning_rates_and_seeds_in_one_program(make: Any) -> None:
     alone, _ = jax.jit(run)(rates[1], keys[1])
     for x, y in zip(jax.tree.leaves(trained), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(x[1, 1], y, rtol=1e-3, atol=1e-5)
+
+
+def test_states_of_other_trainers() -> None:
+    state = start(dqn())
+    with pytest.raises(TypeError, match="must be a PQNState .*got a OffPolicyState"):
+        pqn().train(state, jr.key(0))
+    with pytest.raises(TypeError, match="must be a OffPolicyState .*got a PQNState"):
+        dqn().train(start(pqn()), jr.key(0))
+    with pytest.raises(ValueError, match="match the result of .* of this TD3"):
+        td3().train(state, jr.key(0))
+
+
+class Keeper(rx.AbstractObserver):
+    """Keeps each state that it is shown, which it must not."""
+
+    handle: rx.Handle[list[Any]] = eqx.field(static=True, default_factory=rx.Handle)
+
+    def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
+        self.handle.value = [*(self.handle.value or []), state]
+
+
+def test_a_state_that_was_written_over() -> None:
+    keeper = Keeper(every=1)
+    last = dqn(train_steps=3, callbacks=keeper).init_and_train_(jr.key(0))
+    assert keeper.handle.value is not None
+    early, *_ = keeper.handle.value
+    with pytest.raises(ValueError, match="a run wrote over .*the run returned"):
+        dqn().train(early, jr.key(0))
+    dqn().train(last, jr.key(0))
 
 
 class Quiet(rx.BasePolicy[Any]):

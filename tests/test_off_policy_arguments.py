@@ -15,8 +15,8 @@ import realax as rx
 
 from .helpers import compilations, same
 from .probes import Probe
+from .reach import Reach, reach
 from .test_off_policy import (
-    Reach,
     Seeing,
     ddpg,
     dqn,
@@ -24,7 +24,6 @@ from .test_off_policy import (
     mlp,
     narrow,
     pqn,
-    reach,
     sac,
     td3,
     value,
@@ -316,8 +315,8 @@ WRONG_NETWORKS: list[tuple[str, dict[str, Any], str]] = [
     ("SAC", {"critic": [1]}, "`critic` of `SAC` must be an `equinox.Module`"),
     ("SAC", {"actor": eqx.nn.MLP}, "MLP.* cannot be called with one key"),
     ("DQN", {"network": lambda key: 3}, "`network` must be .*function returned 3"),
-    ("TD3", {"actor": mlp(3, 3)}, r"`actor` of `TD3` must return.*\(2,\).*\(3,\)"),
-    ("SAC", {"actor": mlp(3, 2)}, r"`actor` of `SAC` must return 4 scores.*\(2,\)"),
+    ("TD3", {"actor": mlp(3, 3)}, r"`actor` must return one number.*\(2,\).*\(3,\)"),
+    ("SAC", {"actor": mlp(3, 2)}, r"`actor` must return a mean.*\(4,\).*\(2,\)"),
     ("TD3", {"actor": mlp(4, 2)}, r"`actor` must take an observation.*\(3,\)"),
     ("TD3", {"critic": mlp(5, "scalar")}, r"take \(obs, action\).*`rx.ActionValue`"),
     ("TD3", {"critic": value(4)}, r"`critic` must take \(obs, action\), .*\(3,\), \(2"),
@@ -351,6 +350,11 @@ def test_a_function_that_makes_no_critic(name: str) -> None:
     make, task = LEARNERS[name]
     message = "`critic` must be an `equinox.Module` .*the function returned None"
     _refused(make, task, 5000, message=message, critic=lambda key: None)
+
+
+def test_dueling_beside_a_network() -> None:
+    message = "`dueling` of `DQN` gives the default network.*got a `network` too"
+    _refused(rx.DQN, CHOICE, 5000, message=message, network=mlp(3, 3), dueling=True)
 
 
 def test_wrong_critics_of_choices() -> None:

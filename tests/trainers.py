@@ -14,7 +14,7 @@ import jax.random as jr
 import realax as rx
 
 from .helpers import ROOT, rastrigin
-from .probes import BOTH, Probe
+from .reach import Reach, reach
 
 
 class Demanding(rx.AbstractTask[Any]):
@@ -32,7 +32,7 @@ class Demanding(rx.AbstractTask[Any]):
         return sum(jnp.sum(leaf**2) for leaf in arrays), None
 
 
-class DemandingProbe(rx.EnvelopeTask[Any]):
+class DemandingReach(rx.EnvelopeTask[Any]):
     """An environment with options for the compiler that none has."""
 
     compiler_options = property(lambda self: {"no_such_option": True})
@@ -165,12 +165,12 @@ _GRADIENT: dict[str, Any] = {
 def _learner(kind: Callable[..., Any], discrete: bool, **own: Any) -> dict[str, Any]:
     """Return the entries of the row of a reinforcement learner.
 
-    Its environment is one whose programs are small.
+    Its environment is one whose programs are small, and its episodes end in the midst
+    of updates.
     """
-    probe = Probe(BOTH, discrete)
 
     def make(train_steps: int, **more: Any) -> Any:
-        task = rx.make(probe, max_steps=2)
+        task = reach(discrete=discrete)
         return kind(task, train_steps=train_steps, **{**own, **more})
 
     return {
@@ -180,16 +180,16 @@ def _learner(kind: Callable[..., Any], discrete: bool, **own: Any) -> dict[str, 
         "differentiable": None,
         "like": lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
         "task": lambda trainer: trainer.env,
-        "demanding": lambda: DemandingProbe(probe, max_steps=2),
+        "demanding": lambda: DemandingReach(Reach(discrete=discrete), max_steps=7),
     }
 
 
 def _net(size: Any) -> Any:
-    return lambda key: eqx.nn.MLP(1, size, 8, 1, key=key)
+    return lambda key: eqx.nn.MLP(3, size, 8, 1, key=key)
 
 
 def _critic(key: Any) -> Any:
-    return rx.ActionValue(eqx.nn.MLP(2, "scalar", 8, 1, key=key))
+    return rx.ActionValue(eqx.nn.MLP(5, "scalar", 8, 1, key=key))
 
 
 _BATCHES: dict[str, Any] = {
@@ -231,13 +231,13 @@ TRAINERS = [
     Row(
         "PPO",
         curve="policy_loss",
-        **_learner(rx.PPO, True, actor=_net(2), critic=_net("scalar"), **_BATCHES),
+        **_learner(rx.PPO, True, actor=_net(3), critic=_net("scalar"), **_BATCHES),
     ),
     Row(
         "PQN",
         float64=False,
         curve="value_loss",
-        **_learner(rx.PQN, True, network=_net(2), epsilon_steps=100, **_BATCHES),
+        **_learner(rx.PQN, True, network=_net(3), epsilon_steps=100, **_BATCHES),
     ),
     Row(
         "DQN",
@@ -246,7 +246,7 @@ TRAINERS = [
         **_learner(
             rx.DQN,
             True,
-            network=_net(2),
+            network=_net(3),
             n_step=2,
             num_steps=1,
             target_every=3,
@@ -259,14 +259,14 @@ TRAINERS = [
         float64=False,
         curve="policy_loss",
         **_learner(
-            rx.TD3, False, actor=_net(1), critic=_critic, normalize_obs=True, **_BUFFER
+            rx.TD3, False, actor=_net(2), critic=_critic, normalize_obs=True, **_BUFFER
         ),
     ),
     Row(
         "SAC",
         curve="policy_loss",
         **_learner(
-            rx.SAC, False, actor=_net(2), critic=_critic, gradient_steps=2, **_BUFFER
+            rx.SAC, False, actor=_net(4), critic=_critic, gradient_steps=2, **_BUFFER
         ),
     ),
     Row(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
-from ._base import BasePolicy, Decision
+from ._base import AbstractDecidingPolicy, Decision
 from ._distributions import AbstractDistribution
 from ._stochastic import (
     AbstractStochasticPolicy,
@@ -71,7 +71,7 @@ class ActorCritic(eqx.Module):
         return bool(jax.tree.leaves(states))
 
 
-class Explorer(BasePolicy[Any]):
+class Explorer(AbstractDecidingPolicy):
     """Plays samples of a policy, and keeps what a learner needs to know of them.
 
     The extras of a decision are `distribution`, of which the action is a sample, and
@@ -90,11 +90,6 @@ class Explorer(BasePolicy[Any]):
     def initialize(self, key: PRNGKeyArray) -> Any:
         """Return the first states of the actor and of the critic."""
         return self.model.initialize(key)
-
-    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """Return a sample and the next states."""
-        decision = self.decide(obs, state, self.noise_for(key, obs, state))
-        return decision.output, decision.state
 
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return the random numbers of one sample."""

@@ -106,6 +106,22 @@ class BasePolicy[H](eqx.Module):
         return Decision(*result)
 
 
+class AbstractDecidingPolicy(BasePolicy[Any]):
+    """A policy that is defined by `decide`; a call draws the random numbers for it.
+
+    A subclass writes `initialize`, `noise_for` and `decide`.
+    """
+
+    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
+        """Return the output and the next state of a decision."""
+        decision = self.decide(obs, state, self.noise_for(key, obs, state))
+        return decision.output, decision.state
+
+    @abc.abstractmethod
+    def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
+        """Return the decision for one observation, as `BasePolicy.decide`."""
+
+
 def check_obs(obs: Array, obs_dims: int) -> None:
     """Check that an observation has the size for which a policy was built.
 

@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._types import PRNGKeyArray, Tree
-from ._base import BasePolicy, Decision
+from ._base import AbstractDecidingPolicy, BasePolicy, Decision
 from ._bounds import Bounds
 from ._distributions import squash
 from ._stochastic import applied, first_state
@@ -41,7 +41,7 @@ class BoundedPolicy(BasePolicy[Any]):
         return squash(output, low, high), state
 
 
-class NoisyPolicy(BasePolicy[Any]):
+class NoisyPolicy(AbstractDecidingPolicy):
     """Plays the action of a policy with normal noise, clipped to the bounds.
 
     **Arguments:**
@@ -60,11 +60,6 @@ class NoisyPolicy(BasePolicy[Any]):
         """Return the first state of the policy."""
         return self.policy.initialize(key)
 
-    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """Return a noisy action, and the next state."""
-        decision = self.decide(obs, state, self.noise_for(key, obs, state))
-        return decision.output, decision.state
-
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a standard normal number for each component."""
         del obs, state
@@ -78,7 +73,7 @@ class NoisyPolicy(BasePolicy[Any]):
         return Decision(jnp.clip(action, low, high), state)
 
 
-class RandomPolicy(BasePolicy[Any]):
+class RandomPolicy(AbstractDecidingPolicy):
     """Plays actions that are uniformly distributed between bounds.
 
     With bounds 0 and 1 its output is random scores, of which each is the largest with
@@ -96,11 +91,6 @@ class RandomPolicy(BasePolicy[Any]):
     def initialize(self, key: PRNGKeyArray) -> Any:
         """Return the first state of the other policy."""
         return self.policy.initialize(key)
-
-    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """Return a random action."""
-        decision = self.decide(obs, state, self.noise_for(key, obs, state))
-        return decision.output, decision.state
 
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a number from 0 to 1 for each component."""

@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._types import PRNGKeyArray, Tree
-from ._base import BasePolicy, Decision
+from ._base import AbstractDecidingPolicy, BasePolicy, Decision
 from ._stochastic import applied, first_state, one_value
 
 
@@ -44,7 +44,7 @@ class GreedyPolicy(BasePolicy[Any]):
         return one_value(value) + scores - jnp.mean(scores), state
 
 
-class EpsilonGreedy(BasePolicy[Any]):
+class EpsilonGreedy(AbstractDecidingPolicy):
     """Plays a random action with some probability, and else that of a policy.
 
     The extras of a decision are `scores`, those of the policy in any case.
@@ -63,11 +63,6 @@ class EpsilonGreedy(BasePolicy[Any]):
     def initialize(self, key: PRNGKeyArray) -> Any:
         """Return the first state of the policy."""
         return self.policy.initialize(key)
-
-    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """Return scores, which are random in some steps, and the next state."""
-        decision = self.decide(obs, state, self.noise_for(key, obs, state))
-        return decision.output, decision.state
 
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a number that decides whether to explore, and random scores."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from .._errors import describe
 from .._types import PRNGKeyArray, Tree
-from ._base import BasePolicy, Decision
+from ._base import AbstractDecidingPolicy, BasePolicy, Decision
 
 
 # In standard deviations. Larger values are clipped.
@@ -139,7 +139,7 @@ def no_obs(dims: int) -> ObsStats:
     return ObsStats(jnp.zeros(()), jnp.zeros((dims,)), jnp.zeros((dims,)))
 
 
-class NormalizedPolicy[P](BasePolicy[Any]):
+class NormalizedPolicy[P](AbstractDecidingPolicy):
     """A policy that gets normalised observations.
 
     **Arguments:**
@@ -154,11 +154,6 @@ class NormalizedPolicy[P](BasePolicy[Any]):
     def initialize(self, key: PRNGKeyArray) -> Any:
         """Return the initial state of `policy`."""
         return self._inner.initialize(key)
-
-    def __call__(self, obs: Any, state: Any, key: PRNGKeyArray) -> tuple[Tree, Any]:
-        """Return the output of `policy` for the normalised observation."""
-        decision = self.decide(obs, state, self.noise_for(key, obs, state))
-        return decision.output, decision.state
 
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return the random numbers of `policy` for one step."""

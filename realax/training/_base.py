@@ -141,17 +141,6 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return tree
 
-    def reusable(self, state: S) -> Tree:
-        """Return the arrays of a state whose memory a run may write over.
-
-        By default there are none: the states before and after a chunk of steps exist
-        side by side. A trainer of which a part is too large for that, such as a replay
-        buffer, returns it. A run copies it once from a state of the user's. If a step
-        raises an error, that part of the state before it is lost.
-        """
-        del state
-        return None
-
     @property
     def xla_options(self) -> dict[str, Any]:
         """XLA's options for the programs of whole runs, by name; none by default.

@@ -11,7 +11,7 @@ import jax.random as jr
 from .._check import no_type_check
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
-from .._trees import strong, with_fields
+from .._trees import is_lost, strong, with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
 from ._checks import check_one
@@ -55,8 +55,8 @@ def drive(
             if batches is not None:
                 first, batches = peek(batches)
             state, key = _new_state(trainer, key, first)
-        elif not is_traced(plain(trainer), state, key, data):
-            state = _own(trainer, state)
+        else:
+            state = _own(state)
         return _run(trainer, state, key, data, batches, collect)
 
 
@@ -101,15 +101,24 @@ def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKe
     return state, run_key
 
 
-def _own(trainer: Any, state: Any) -> Any:
-    """Return a state of which the reusable part is a copy, for the user keeps it."""
-    kept = {id(leaf) for leaf in jax.tree.leaves(trainer.reusable(state))}
+def _own(state: Any) -> Any:
+    """Return a state of which the reusable part is a copy, for the user keeps it.
+
+    **Raises:** `ValueError` for a state of which a run has written over that part.
+    """
+    kept = {id(leaf) for leaf in jax.tree.leaves(state.reusable)}
+    if not kept:
+        return state
+    if is_lost(state):
+        raise ValueError(
+            f"`state` must be whole, but a run wrote over a part of this "
+            f"{type(state).__name__}, such as its replay buffer, after an observer had "
+            "seen it. Use the state that the run returned, or a checkpoint."
+        )
 
     @no_type_check
     def own(leaf: Any) -> Any:
-        if id(leaf) not in kept:
-            return leaf
-        return jax.device_put(leaf, may_alias=False)
+        return jax.device_put(leaf, may_alias=False) if id(leaf) in kept else leaf
 
     return jax.tree.map(own, state)
 

@@ -177,14 +177,14 @@ def observed_run(
 
 def reused_by_run(program: Program, state: Any, *others: Any) -> Tree:
     """Return the arrays that a bare run writes over."""
-    del others
-    return program.trainer.reusable(state)
+    del program, others
+    return state.reusable
 
 
 def reused_by_chunk(program: Program, carry: Carry, *others: Any) -> Tree:
     """Return the arrays that a chunk writes over."""
-    del others
-    return program.trainer.reusable(carry.state)
+    del program, others
+    return carry.state.reusable
 
 
 def _no_rows(

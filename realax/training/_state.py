@@ -19,6 +19,17 @@ class AbstractState(eqx.Module):
     step: eqx.AbstractVar[Step]
     stopping: Counters = eqx.field(default=(), kw_only=True)
 
+    @property
+    def reusable(self) -> Tree:
+        """The arrays whose memory a run may write over, of which there are none here.
+
+        The states before and after a chunk of steps exist side by side. A state of
+        which a part is too large for that, such as a replay buffer, returns it. A run
+        copies it once from a state of the user's. If a step raises an error, that part
+        of the state before it is lost.
+        """
+        return None
+
 
 class Record[M](TypedDict):
     """The record of a run, each leaf with a leading axis of steps.

@@ -142,7 +142,7 @@ class AbstractObserver(eqx.Module):
         - `selected`: the results of the function from `select`: numpy arrays with a
             leading axis of `len(steps)`.
         - `state`: the state after the chunk's last step. The next chunk writes over its
-            arrays that `AbstractTrainer.reusable` returns: copy them to keep them.
+            arrays that `AbstractState.reusable` returns: copy them to keep them.
         """
         del steps, selected, state
 
@@ -152,7 +152,7 @@ class AbstractObserver(eqx.Module):
         **Arguments:**
 
         - `state`: the last state that all observers have seen. If a step raised the
-            error, its arrays that `AbstractTrainer.reusable` returns are lost.
+            error, its arrays that `AbstractState.reusable` returns are lost.
         - `error`: the error that ended the run, such as `KeyboardInterrupt`, which is
             raised again afterwards; `None` for a complete run.
         """

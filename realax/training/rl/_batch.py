@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._trees import where, with_fields
+from ..._trees import with_fields
 from ..._types import Tree
 from ...policies import ActorCritic, Judgement, replay
 from ...tasks import Experience
 from ._returns import advantages, following_values
+from ._weights import sound, weighted_mean
 
 
 class Batch(eqx.Module):
@@ -52,10 +53,8 @@ class Batch(eqx.Module):
 
     def normalized(self) -> "Batch":
         """Return the batch with advantages of mean 0 and deviation 1."""
-        total = jnp.maximum(jnp.sum(self.weight), 1.0)
-        mean = jnp.sum(self.advantage * self.weight) / total
-        centered = self.advantage - mean
-        variance = jnp.sum(centered**2 * self.weight) / total
+        centered = self.advantage - weighted_mean(self.advantage, self.weight)
+        variance = weighted_mean(centered**2, self.weight)
         return with_fields(self, advantage=centered / (jnp.sqrt(variance) + 1e-8))
 
     def explained_variance(self) -> Float[Array, ""]:
@@ -101,16 +100,11 @@ def batch_of(
         gae_lambda,
     )
 
-    def sound(tree: Tree) -> Tree:
-        # A step that failed counts nothing, but nothing times NaN is NaN.
-        zeros = jax.tree.map(jnp.zeros_like, tree)
-        return jax.vmap(jax.vmap(where))(rows.failed, zeros, tree)
-
-    value = sound(value)
+    value = sound(rows.failed, value)
     batch = Batch(
-        obs=sound(obs),
-        output=sound(rows.output),
-        log_prob=sound(log_probs(rows)),
+        obs=sound(rows.failed, obs),
+        output=sound(rows.failed, rows.output),
+        log_prob=sound(rows.failed, log_probs(rows)),
         states=rows.extras["state"],
         fresh=fresh_steps(rows),
         advantage=advantage,

@@ -14,7 +14,7 @@ from ..._types import PRNGKeyArray
 from ...policies import BasePolicy
 from ...tasks import EnvTask, make
 from ...tasks._rollout import noise_of
-from .._checks import record
+from .._checks import check_finite, record
 from .._options import RUN_CHECKS
 
 
@@ -94,30 +94,30 @@ def updates_of(
     return math.ceil((total_timesteps - before) / steps_of_update)
 
 
-def check_flat_stats(learner: Any, argument: str, stats: Any) -> None:
-    """Refuse statistics of observations that are not flat, or of another size.
+def check_given(learner: Any) -> None:
+    """Refuse given networks whose numbers, or whose statistics, do not fit.
 
     **Arguments:**
 
     - `learner`: the trainer.
-    - `argument`: the argument by which statistics are given.
-    - `stats`: those with which training begins; `None` without any.
 
     **Raises:** `ValueError` that names the argument and the remedy.
     """
-    if stats is None:
-        return
-    name, size = type(learner).__name__, learner.env.obs_layout.size
-    if not learner.env.flatten_obs:
+    name, stats = type(learner).__name__, learner.first_stats
+    argument, size = next(iter(learner.given)), learner.env.obs_layout.size
+    if stats is not None and not learner.env.flatten_obs:
         raise ValueError(
             f"`normalize_obs` of `{name}` needs flat observations, but got a task with "
             "`flatten_obs=False`. Normalise inside the networks instead."
         )
-    if stats.mean.shape != (size,):
+    if stats is not None and stats.mean.shape != (size,):
         raise ValueError(
             f"`{argument}` of `{name}` must have statistics of the task's "
             f"observations, of shape ({size},), but got shape {stats.mean.shape}."
         )
+    for argument, network in learner.given.items():
+        phrase = f"`{argument}` of `{name}`"
+        check_finite(phrase, eqx.filter(network, eqx.is_array))
 
 
 def check_buffer(

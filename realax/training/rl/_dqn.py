@@ -13,7 +13,7 @@ from ...policies import BasePolicy, EpsilonGreedy, GreedyPolicy
 from .._gradient_guard import GradientGuard
 from ._checks import env_task, network as a_network
 from ._episodes import EpisodeMetrics
-from ._epsilon import EPSILON_CHECKS, Epsilon
+from ._epsilon import EPSILON_CHECKS, epsilon_after
 from ._learned import Learned, toward
 from ._learner import leaf
 from ._networks import Network
@@ -87,7 +87,8 @@ class DQN(AbstractOffPolicy[QNets, DQNMetrics]):
     - `double`: whether the network itself chooses the action whose value its target
         gives.
     - `dueling`: whether the default network has two heads, one for the value of the
-        observation and one for the differences between actions.
+        observation and one for the differences between actions. A `network` of two
+        heads is dueling by itself.
     - `n_step`: how many rewards are summed up before a value follows.
     - `epsilon_start`, `epsilon_end`, `epsilon_steps`: the probability of a random
         action falls linearly from the first to the second in so many steps of all
@@ -154,6 +155,12 @@ class DQN(AbstractOffPolicy[QNets, DQNMetrics]):
         self.actions = choice_of(task, "DQN").size
         self.network = network
         self.double = double
+        if dueling and network is not None:
+            raise ValueError(
+                "`dueling` of `DQN` gives the default network two heads, but got a "
+                "`network` too. Leave `dueling` out, and return `(scores, value)` from "
+                "the network."
+            )
         self.dueling = dueling
         self.n_step = int(n_step)
         self.epsilon_start = leaf(epsilon_start)
@@ -170,7 +177,6 @@ class DQN(AbstractOffPolicy[QNets, DQNMetrics]):
         mlp = dueling_mlp if self.dueling else relu_mlp
         policy = greedy_policy(
             self.env,
-            "network",
             self.network,
             lambda size, key: mlp(size, self.actions, 64, key),
             self.actions,
@@ -181,7 +187,9 @@ class DQN(AbstractOffPolicy[QNets, DQNMetrics]):
 
     def explorer(self, nets: QNets, step: Any) -> BasePolicy[Any]:
         """Return the policy that plays a random action now and then."""
-        return EpsilonGreedy(nets.online.network, self._epsilon(step), self.actions)
+        return EpsilonGreedy(
+            nets.online.network, epsilon_after(self, step), self.actions
+        )
 
     def learn(
         self, nets: QNets, batch: Replayed, key: PRNGKeyArray, count: Array
@@ -211,22 +219,18 @@ class DQN(AbstractOffPolicy[QNets, DQNMetrics]):
             lambda: toward(nets.target, online.trained, self.tau),
             lambda: nets.target,
         )
-        epsilon = self._epsilon(count // self.gradient_steps)
+        epsilon = epsilon_after(self, count // self.gradient_steps)
         return QNets(online, moved), {**report, "grad_norm": norm, "epsilon": epsilon}
 
     @property
-    def given(self) -> tuple[str, Any]:
-        """The argument from which the policy begins."""
-        return "network", self.network
+    def given(self) -> dict[str, Any]:
+        """The network as given."""
+        return {"network": self.network}
 
     @property
     def n_steps(self) -> int:
         """The largest number of steps of a transition that is learned from."""
         return self.n_step
-
-    def _epsilon(self, step: Any) -> Float[Array, ""]:
-        schedule = Epsilon(self.epsilon_start, self.epsilon_end, self.epsilon_steps)
-        return schedule.after(step * self.num_envs * self.num_steps)
 
 
 def scores_of(policy: GreedyPolicy, obs: Tree) -> Float[Array, "batch actions"]:

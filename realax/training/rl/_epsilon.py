@@ -2,28 +2,10 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..._arguments import Check, number
-
-
-class Epsilon(eqx.Module):
-    """The probability of a random action, which falls linearly.
-
-    - `start`, `end`: at the beginning, and from `steps` on.
-    - `steps`: the number of steps of all environments together in which it falls.
-    """
-
-    start: Float[Array, ""]
-    end: Float[Array, ""]
-    steps: Float[Array, ""]
-
-    def after(self, played: Any) -> Float[Array, ""]:
-        """Return the probability after some steps of all environments together."""
-        share = jnp.minimum(played / self.steps, 1.0)
-        return self.start + share * (self.end - self.start)
 
 
 EPSILON_CHECKS: dict[str, Check] = {
@@ -31,3 +13,16 @@ EPSILON_CHECKS: dict[str, Check] = {
     "epsilon_end": number(0.0, most=1.0),
     "epsilon_steps": number(above=0.0),
 }
+
+
+def epsilon_after(learner: Any, step: Any) -> Float[Array, ""]:
+    """Return the probability of a random action, which falls linearly.
+
+    **Arguments:**
+
+    - `learner`: the trainer, with `epsilon_start`, `epsilon_end` and `epsilon_steps`.
+    - `step`: how many steps the trainer has made.
+    """
+    played = step * learner.num_envs * learner.num_steps
+    share = jnp.minimum(played / learner.epsilon_steps, 1.0)
+    return learner.epsilon_start + share * (learner.epsilon_end - learner.epsilon_start)

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ..._template import Template
 from ..._trees import strong, with_fields
@@ -101,9 +101,3 @@ def toward(target: Tree, online: Tree, tau: Float[Array, ""]) -> Tree:
         target,
         online,
     )
-
-
-def skipped_steps(*parts: Learned[Any]) -> Int[Array, ""]:
-    """Return how many steps of some networks were skipped so far, together."""
-    counts = [part.guard.skipped for part in parts]
-    return sum(counts[1:], start=counts[0])

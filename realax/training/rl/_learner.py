@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..._frozen import Frozen
-from ...policies import BasePolicy
-from ...tasks import EnvTask
+from ..._types import Tree
+from ...policies import BasePolicy, Moments, NormalizedPolicy, ObsStats, no_obs
+from ...tasks import EnvTask, Experience
 from .._base import AbstractTrainer
 from .._gradient_guard import GradientGuard
 from .._options import own_or_of_task
@@ -38,6 +39,7 @@ class AbstractLearner[S: AbstractLearnerState, M](
     env: eqx.AbstractVar[EnvTask[Any]]
     num_envs: eqx.AbstractVar[int]
     num_steps: eqx.AbstractVar[int]
+    normalize_obs: eqx.AbstractVar[bool]
     compiler_options: eqx.AbstractVar[Frozen | None]
 
     @property
@@ -60,6 +62,22 @@ class AbstractLearner[S: AbstractLearnerState, M](
         """The number of steps that a run plays, of all environments together."""
         return self.train_steps * self.num_envs * self.num_steps
 
+    @property
+    @abc.abstractmethod
+    def given(self) -> dict[str, Any]:
+        """The networks by the names of their arguments, as given; the policy's first.
+
+        If that is a `NormalizedPolicy`, its statistics of observations are taken up.
+        """
+
+    @property
+    def first_stats(self) -> ObsStats | None:
+        """The statistics of observations with which training begins, if any."""
+        start = next(iter(self.given.values()))
+        if isinstance(start, NormalizedPolicy):
+            return start.stats
+        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+
     def warning(self, state: S) -> str | None:
         """Return a warning if a hundred steps of a network in a row were skipped."""
         skips = max(guard.skips.maximum() for guard in state.guards)
@@ -76,3 +94,27 @@ class AbstractLearner[S: AbstractLearnerState, M](
 def leaf(value: Any) -> Array:
     """Return a hyperparameter as an array of the default float type."""
     return jnp.asarray(value, jnp.result_type(float))
+
+
+def bound(policy: BasePolicy[Any], stats: ObsStats | None) -> BasePolicy[Any]:
+    """Return a policy that normalises its observations, if there are statistics."""
+    return policy if stats is None else stats.bind(policy)
+
+
+def normalized(
+    stats: ObsStats | None, rows: Experience
+) -> tuple[Tree, Tree, ObsStats | None]:
+    """Return the observations of experience as the networks got them.
+
+    **Arguments:**
+
+    - `stats`: the statistics when it was collected; `None` for plain observations.
+    - `rows`: the experience, with the leading axes `(steps, envs)`.
+
+    **Returns:** The observations before and after each step, and the statistics with
+    this experience.
+    """
+    if stats is None:
+        return rows.obs, rows.next_obs, None
+    obs, next_obs = stats.normalize(rows.obs), stats.normalize(rows.next_obs)
+    return obs, next_obs, stats.absorb(Moments.of(rows.obs))

@@ -21,24 +21,20 @@ from ...policies import (
     BasePolicy,
     Bounds,
     Moments,
-    NormalizedPolicy,
-    ObsStats,
     RandomPolicy,
-    no_obs,
 )
 from ...tasks import EnvTask
 from .._callbacks import Callbacks
-from .._checks import check_finite
 from .._options import frozen_options
 from ._checks import (
     check_buffer,
-    check_flat_stats,
+    check_given,
     play_one_step,
     updates_of,
 )
 from ._collect import collected
 from ._episodes import EpisodeMeans
-from ._learner import AbstractLearner, leaf
+from ._learner import AbstractLearner, bound, leaf
 from ._off_policy_options import OFF_POLICY_DEFAULTS, OffPolicyOptions
 from ._off_policy_state import AbstractNets, OffPolicyState
 from ._replay import ReplayBuffer
@@ -112,18 +108,13 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         )
         self.learning_rate = leaf(given["learning_rate"])
         self.gamma = leaf(given["gamma"])
-        argument, start = self.given
-        normalized = isinstance(start, NormalizedPolicy)
-        self.normalize_obs = given["normalize_obs"] or env.normalize_obs or normalized
+        self.normalize_obs = given["normalize_obs"] or env.normalize_obs
         self.record = given["record"]
         self.callbacks = Callbacks.of(
             given["callbacks"], given["logger"], given["progress_bar"]
         )
         self.compiler_options = frozen_options(given["compiler_options"], name)
-        check_flat_stats(self, argument, self.first_stats)
-        for given_as, module in (self.given, ("critic", getattr(self, "critic", None))):
-            phrase = f"`{given_as}` of `{name}`"
-            check_finite(phrase, eqx.filter(module, eqx.is_array))
+        check_given(self)
         eqx.filter_eval_shape(self._try, jr.key(0))
 
     @abc.abstractmethod
@@ -160,14 +151,6 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
 
         **Returns:** The networks after it, and a dictionary of metrics with
         `grad_norm`.
-        """
-
-    @property
-    @abc.abstractmethod
-    def given(self) -> tuple[str, Any]:
-        """The argument from which the policy begins: its name, and what was given.
-
-        The statistics of observations of a `NormalizedPolicy` are taken up.
         """
 
     @property
@@ -220,7 +203,7 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         """Play some steps, store them, and learn from what is stored."""
         del data
         stats = state.obs_stats
-        player = _bound(self.explorer(state.nets, state.step), stats)
+        player = bound(self.explorer(state.nets, state.step), stats)
         streams, rows = collected(self.env, player, state.streams, self.num_steps)
         episodes, ended = state.episodes.after(state.streams, rows)
         if stats is not None:
@@ -270,32 +253,16 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
 
     def params(self, state: OffPolicyState[N]) -> BasePolicy[Any]:
         """Return the policy after the last batch."""
-        return _bound(state.nets.policy, state.obs_stats)
-
-    def reusable(self, state: OffPolicyState[N]) -> Tree:
-        """Return the arrays of the replay buffer, which a run writes over."""
-        return state.buffer.storage
-
-    @property
-    def first_stats(self) -> ObsStats | None:
-        """The statistics of observations with which training begins, if any."""
-        _, start = self.given
-        if isinstance(start, NormalizedPolicy):
-            return start.stats
-        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+        return bound(state.nets.policy, state.obs_stats)
 
     def _try(self, key: PRNGKeyArray) -> Any:
         """Tracing it refuses networks and environments that do not fit."""
         player = self.explorer(self.nets(key), jnp.zeros((), jnp.int32))
-        return play_one_step(self.env, _bound(player, self.first_stats), key)
+        return play_one_step(self.env, bound(player, self.first_stats), key)
 
     @property
     def _block(self) -> int:
         return self.num_envs * self.num_steps
-
-
-def _bound(policy: BasePolicy[Any], stats: ObsStats | None) -> BasePolicy[Any]:
-    return policy if stats is None else stats.bind(policy)
 
 
 def _up(count: int, divisor: int) -> int:

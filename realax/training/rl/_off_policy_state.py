@@ -58,3 +58,8 @@ class OffPolicyState[N: AbstractNets](AbstractLearnerState):
     def guards(self) -> tuple[GradientGuard, ...]:
         """The guards of the networks in training."""
         return self.nets.guards
+
+    @property
+    def reusable(self) -> tuple[Array, ...]:
+        """The arrays of the replay buffer."""
+        return self.buffer.storage

@@ -20,10 +20,8 @@ from ...policies import (
     ActorCritic,
     BasePolicy,
     Explorer,
-    Moments,
     NormalizedPolicy,
     ObsStats,
-    no_obs,
 )
 from ...tasks import EnvTask, Experience, Stream
 from ...tasks._shuffle import shuffles
@@ -33,11 +31,11 @@ from .._gradient_guard import GradientGuard
 from .._options import frozen_options
 from ..observers import Logger
 from ._batch import Batch, batch_of
-from ._checks import RL_CHECKS, check_flat_stats, env_task, network, updates_of
+from ._checks import RL_CHECKS, check_given, env_task, network, updates_of
 from ._collect import begun, collected
 from ._episodes import EpisodeMeans
 from ._gradient_step import adam, annealed
-from ._learner import AbstractLearner, leaf
+from ._learner import AbstractLearner, bound, leaf, normalized
 from ._minibatches import minibatch_steps
 from ._networks import Network, build, fits_head
 from ._ppo_checks import check_sizes
@@ -207,8 +205,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         self.ent_coef = leaf(ent_coef)
         self.max_grad_norm = leaf(max_grad_norm)
         self.normalize_advantages = normalize_advantages
-        given = isinstance(actor, NormalizedPolicy)
-        self.normalize_obs = normalize_obs or self.env.normalize_obs or given
+        self.normalize_obs = normalize_obs or self.env.normalize_obs
         self.scale_rewards = scale_rewards
         self.actor = actor
         self.critic = critic
@@ -217,7 +214,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PPO")
-        check_flat_stats(self, "actor", self.first_stats)
+        check_given(self)
         check_sizes(self)
 
     def placed(self, tree: Tree) -> Tree:
@@ -316,16 +313,12 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         **Returns:** The batch to learn from, by sequence, and the statistics of rewards
         and of observations with this experience.
         """
-        model, stats = state.model, state.obs_stats
-        obs, next_obs = rows.obs, rows.next_obs
-        if stats is not None:
-            obs, next_obs = stats.normalize(obs), stats.normalize(next_obs)
-            stats = stats.absorb(Moments.of(rows.obs))
+        obs, next_obs, stats = normalized(state.obs_stats, rows)
         rewards, scale = jnp.where(rows.failed, 0.0, rows.reward), state.reward_scale
         if scale is not None:
             rewards, scale = scale.scaled(rewards, rows.over, self.gamma)
         batch = batch_of(
-            model, rows, obs, next_obs, rewards, self.gamma, self.gae_lambda
+            state.model, rows, obs, next_obs, rewards, self.gamma, self.gae_lambda
         )
         return batch, scale, stats
 
@@ -392,11 +385,9 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         return state.params
 
     @property
-    def first_stats(self) -> ObsStats | None:
-        """The statistics of observations with which training begins, if any."""
-        if isinstance(self.actor, NormalizedPolicy):
-            return self.actor.stats
-        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+    def given(self) -> dict[str, Any]:
+        """The networks as given."""
+        return {"actor": self.actor, "critic": self.critic}
 
     def player(self, model: ActorCritic, stats: ObsStats | None) -> BasePolicy[Any]:
         """Return the policy that collects experience: samples, with their extras.
@@ -406,8 +397,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         - `model`: the actor and critic.
         - `stats`: the statistics of observations, if they are normalised.
         """
-        explorer = Explorer(model, fits_head(model, self._head))
-        return explorer if stats is None else stats.bind(explorer)
+        return bound(Explorer(model, fits_head(model, self._head)), stats)
 
     @property
     def _head(self) -> AbstractHead:

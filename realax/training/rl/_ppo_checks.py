@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 import jax.random as jr
 
-from .._checks import check_finite
 from ._checks import check_minibatches, play_one_step
 
 
@@ -14,9 +13,6 @@ def check_sizes(ppo: Any) -> None:
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
-    for name in ("actor", "critic"):
-        network = getattr(ppo, name)
-        check_finite(f"`{name}` of `PPO`", eqx.filter(network, eqx.is_array))
     model = eqx.filter_eval_shape(ppo.model, jr.key(0))
     recurrent = model.recurrent
     eqx.filter_eval_shape(

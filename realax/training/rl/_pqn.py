@@ -12,27 +12,23 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._arguments import Count, arguments, flag, number, whole
 from ..._errors import check_key
 from ..._frozen import Frozen
-from ..._trees import where, with_fields
+from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Step, Tree
 from ...policies import (
     BasePolicy,
     EpsilonGreedy,
     GreedyPolicy,
-    Moments,
-    NormalizedPolicy,
     ObsStats,
-    no_obs,
 )
 from ...tasks import EnvTask, Experience, Stream
 from ...tasks._shuffle import shuffles
 from .._callbacks import Callbacks, CallbacksLike
-from .._checks import check_finite
 from .._gradient_guard import GradientGuard
 from .._options import frozen_options
 from ..observers import Logger
 from ._checks import (
     RL_CHECKS,
-    check_flat_stats,
+    check_given,
     check_minibatches,
     env_task,
     network as a_network,
@@ -42,14 +38,21 @@ from ._checks import (
 from ._collect import begun, collected
 from ._dqn import DQNMetrics, scores_of
 from ._episodes import EpisodeMeans
-from ._epsilon import EPSILON_CHECKS, Epsilon
+from ._epsilon import EPSILON_CHECKS, epsilon_after
 from ._gradient_step import annealed
 from ._learned import Learned
-from ._learner import AbstractLearner, AbstractLearnerState, leaf
+from ._learner import (
+    AbstractLearner,
+    AbstractLearnerState,
+    bound,
+    leaf,
+    normalized,
+)
 from ._networks import Network
 from ._returns import advantages, following_values
 from ._spaces import choice_of
 from ._value_networks import greedy_policy, layer_norm_mlp, taken
+from ._weights import sound, weighted_mean
 
 
 class PQNState(AbstractLearnerState):
@@ -90,8 +93,7 @@ class Steps(eqx.Module):
 
     def mean(self, numbers: Float[Array, " steps"]) -> Float[Array, ""]:
         """Return the mean over the steps that did not fail."""
-        total = jnp.maximum(jnp.sum(self.weight), 1.0)
-        return jnp.sum(numbers * self.weight) / total
+        return weighted_mean(numbers, self.weight)
 
 
 class PQN(AbstractLearner[PQNState, DQNMetrics]):
@@ -221,13 +223,11 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         self.epsilon_end = leaf(epsilon_end)
         self.epsilon_steps = leaf(epsilon_steps)
         self.max_grad_norm = leaf(max_grad_norm)
-        given = isinstance(network, NormalizedPolicy)
-        self.normalize_obs = normalize_obs or self.env.normalize_obs or given
+        self.normalize_obs = normalize_obs or self.env.normalize_obs
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PQN")
-        check_flat_stats(self, "network", self.first_stats)
-        check_finite("`network` of `PQN`", eqx.filter(network, eqx.is_array))
+        check_given(self)
         count = self.num_envs * self.num_steps
         what = "`num_envs` times `num_steps`"
         check_minibatches("PQN", count, what, self.num_minibatches)
@@ -294,7 +294,7 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
             failed=jnp.sum(rows.failed),
             value_loss=value_loss,
             mean_value=mean_value,
-            epsilon=self._epsilon(state.step),
+            epsilon=epsilon_after(self, state.step),
             grad_norm=norm,
             skipped=online.guard.skipped,
         )
@@ -312,11 +312,8 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         **Returns:** The steps to learn from, and the statistics of observations with
         this experience.
         """
-        stats, policy = state.obs_stats, state.online.network
-        obs, next_obs = rows.obs, rows.next_obs
-        if stats is not None:
-            obs, next_obs = stats.normalize(obs), stats.normalize(next_obs)
-            stats = stats.absorb(Moments.of(rows.obs))
+        policy = state.online.network
+        obs, next_obs, stats = normalized(state.obs_stats, rows)
 
         def best(obs: Tree) -> Float[Array, " envs"]:
             return jnp.max(scores_of(policy, obs), axis=-1)
@@ -335,31 +332,23 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
             self.td_lambda,
         )
 
-        def sound(tree: Tree) -> Tree:
-            # A step that failed counts nothing, but nothing times NaN is NaN.
-            zeros = jax.tree.map(jnp.zeros_like, tree)
-            return jax.vmap(jax.vmap(where))(rows.failed, zeros, tree)
-
         (action,) = jax.tree.leaves(rows.action)
         steps = Steps(
-            obs=sound(obs),
+            obs=sound(rows.failed, obs),
             action=action.reshape(rows.reward.shape),
-            target=sound(target),
+            target=sound(rows.failed, target),
             weight=(~rows.failed).astype(target.dtype),
         )
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps), stats
 
     def params(self, state: PQNState) -> BasePolicy[Any]:
         """Return the policy after the last update."""
-        policy, stats = state.online.network, state.obs_stats
-        return policy if stats is None else stats.bind(policy)
+        return bound(state.online.network, state.obs_stats)
 
     @property
-    def first_stats(self) -> ObsStats | None:
-        """The statistics of observations with which training begins, if any."""
-        if isinstance(self.network, NormalizedPolicy):
-            return self.network.stats
-        return no_obs(self.env.obs_layout.size) if self.normalize_obs else None
+    def given(self) -> dict[str, Any]:
+        """The network as given."""
+        return {"network": self.network}
 
     def player(
         self, policy: GreedyPolicy, step: Any, stats: ObsStats | None
@@ -372,13 +361,12 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         - `step`: the number of updates before.
         - `stats`: the statistics of observations, if they are normalised.
         """
-        explorer = EpsilonGreedy(policy, self._epsilon(step), self.actions)
-        return explorer if stats is None else stats.bind(explorer)
+        explorer = EpsilonGreedy(policy, epsilon_after(self, step), self.actions)
+        return bound(explorer, stats)
 
     def _policy(self, key: PRNGKeyArray) -> GreedyPolicy:
         return greedy_policy(
             self.env,
-            "network",
             self.network,
             lambda size, key: layer_norm_mlp(size, self.actions, 64, key),
             self.actions,
@@ -390,10 +378,6 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         step = jnp.zeros((), jnp.int32)
         player = self.player(self._policy(key), step, self.first_stats)
         return play_one_step(self.env, player, key)
-
-    def _epsilon(self, step: Any) -> Float[Array, ""]:
-        schedule = Epsilon(self.epsilon_start, self.epsilon_end, self.epsilon_steps)
-        return schedule.after(step * self.num_envs * self.num_steps)
 
     def _rate(self, step: Any) -> Float[Array, ""]:
         if not self.anneal_lr:

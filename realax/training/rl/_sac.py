@@ -10,13 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, flag, number, optional, whole
-from ..._errors import describe
 from ..._types import PRNGKeyArray, Tree
 from ...policies import (
     AbstractHead,
     BasePolicy,
     Categorical,
-    NormalizedPolicy,
     StochasticPolicy,
     TanhNormalHead,
 )
@@ -25,7 +23,7 @@ from ._checks import env_task, network as a_network
 from ._episodes import EpisodeMetrics
 from ._learned import Learned, toward
 from ._learner import leaf
-from ._networks import Network, check_flat, made_network, output_shape
+from ._networks import Network
 from ._off_policy import AbstractOffPolicy
 from ._off_policy_options import (
     OFF_POLICY_CHECKS,
@@ -37,8 +35,9 @@ from ._spaces import bounds_of, choice_of, score_bounds
 from ._transitions import Replayed
 from ._value_networks import (
     action_critics,
-    check_memory,
+    check_scores,
     critics,
+    policy_network,
     relu_mlp,
     scalar_values,
     taken,
@@ -252,9 +251,9 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
         return SACNets(learned, found, moved), metrics
 
     @property
-    def given(self) -> tuple[str, Any]:
-        """The argument from which the policy begins."""
-        return "actor", self.actor
+    def given(self) -> dict[str, Any]:
+        """The networks as given."""
+        return {"actor": self.actor, "critic": self.critic}
 
     @property
     def action_values(self) -> bool:
@@ -281,23 +280,19 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
         return jnp.min(scalar_values(stacked, obs, action), axis=0), -log_prob
 
     def _policy(self, key: PRNGKeyArray) -> StochasticPolicy:
-        actor, size = self.actor, self.head.size
-        if isinstance(actor, NormalizedPolicy):
-            actor = actor.policy
-        if actor is None:
-            check_flat(self.env, "actor")
-            actor = relu_mlp(self.env.space.obs_dims, size, 256, key)
-        made = made_network("actor", actor, key, NormalizedPolicy)
-        network = made.network if isinstance(made, StochasticPolicy) else made
-        check_memory("actor", network)
-        shape: Any = output_shape(self.env, "actor", network)
-        if getattr(shape, "shape", None) != (size,):
-            raise ValueError(
-                f"`actor` of `SAC` must return {size} scores, a float vector of shape "
-                f"({size},): the logits of a choice, or for each component of a "
-                "continuous action its mean, and then as many numbers for the "
-                f"deviations. But it returned {describe(shape)}."
-            )
+        size = self.head.size
+        network = policy_network(
+            self.env,
+            "actor",
+            self.actor,
+            StochasticPolicy,
+            lambda obs, key: relu_mlp(obs, size, 256, key),
+            key,
+        )
+        what = "the logits of a choice"
+        if self.action_values:
+            what = "a mean for each component of the action, and as many deviations"
+        check_scores(self.env, "actor", network, size, what)
         return StochasticPolicy(network, self.head)
 
     def _critics(self, key: PRNGKeyArray) -> Any:

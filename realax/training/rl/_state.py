@@ -11,7 +11,7 @@ from ...policies import ActorCritic, ObsStats
 from ...tasks import Stream
 from .._gradient_guard import GradientGuard
 from ._episodes import EpisodeMeans, EpisodeMetrics
-from ._learner import AbstractLearnerState
+from ._learner import AbstractLearnerState, bound
 from ._reward_scale import RewardScale
 
 
@@ -74,5 +74,4 @@ class PPOState(AbstractLearnerState):
     @property
     def params(self) -> Any:
         """The policy after the last update, with its statistics of observations."""
-        policy = self.model.policy
-        return policy if self.obs_stats is None else self.obs_stats.bind(policy)
+        return bound(self.model.policy, self.obs_stats)

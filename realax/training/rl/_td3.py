@@ -9,15 +9,14 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, number, whole
-from ..._errors import describe
 from ..._types import PRNGKeyArray, Tree
-from ...policies import BasePolicy, BoundedPolicy, NoisyPolicy, NormalizedPolicy
+from ...policies import BasePolicy, BoundedPolicy, NoisyPolicy
 from .._gradient_guard import GradientGuard
 from ._checks import env_task, network as a_network, updates_of
 from ._episodes import EpisodeMetrics
 from ._learned import Learned, toward
 from ._learner import leaf
-from ._networks import Network, check_flat, made_network, output_shape
+from ._networks import Network
 from ._off_policy import AbstractOffPolicy
 from ._off_policy_options import (
     OFF_POLICY_CHECKS,
@@ -29,9 +28,10 @@ from ._spaces import bounds_of
 from ._transitions import Replayed
 from ._value_networks import (
     action_critics,
-    check_memory,
+    check_scores,
     first_critic,
     output_of,
+    policy_network,
     relu_mlp,
     scalar_values,
 )
@@ -238,26 +238,22 @@ class TD3(AbstractOffPolicy[TD3Nets, TD3Metrics]):
         return after, {**report, "grad_norm": norm, "policy_loss": after.policy_loss}
 
     @property
-    def given(self) -> tuple[str, Any]:
-        """The argument from which the policy begins."""
-        return "actor", self.actor
+    def given(self) -> dict[str, Any]:
+        """The networks as given."""
+        return {"actor": self.actor, "critic": self.critic}
 
     def _policy(self, key: PRNGKeyArray) -> BoundedPolicy:
-        actor, size = self.actor, self.bounds.size
-        if isinstance(actor, NormalizedPolicy):
-            actor = actor.policy
-        if actor is None:
-            check_flat(self.env, "actor")
-            actor = relu_mlp(self.env.space.obs_dims, size, 256, key)
-        made = made_network("actor", actor, key, NormalizedPolicy)
-        network = made.network if isinstance(made, BoundedPolicy) else made
-        check_memory("actor", network)
-        shape: Any = output_shape(self.env, "actor", network)
-        if getattr(shape, "shape", None) != (size,):
-            raise ValueError(
-                "`actor` of `TD3` must return one number for each component of the "
-                f"action, a float vector of shape ({size},), but got {describe(shape)}."
-            )
+        size = self.bounds.size
+        network = policy_network(
+            self.env,
+            "actor",
+            self.actor,
+            BoundedPolicy,
+            lambda obs, key: relu_mlp(obs, size, 256, key),
+            key,
+        )
+        what = "one number for each component of the action"
+        check_scores(self.env, "actor", network, size, what)
         return BoundedPolicy(network, self.bounds)
 
 

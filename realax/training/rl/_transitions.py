@@ -10,6 +10,7 @@ from ..._types import PRNGKeyArray, Tree
 from ...policies import ObsStats
 from ...tasks import Experience
 from ._replay import ReplayBuffer
+from ._weights import sound, weighted_mean
 
 
 class Transition(eqx.Module):
@@ -53,8 +54,7 @@ class Replayed(eqx.Module):
 
     def mean(self, numbers: Float[Array, " batch"]) -> Float[Array, ""]:
         """Return the mean over the transitions that did not fail."""
-        total = jnp.maximum(jnp.sum(self.weight), 1.0)
-        return jnp.sum(numbers * self.weight) / total
+        return weighted_mean(numbers, self.weight)
 
 
 def transitions_of(rows: Experience) -> Transition:
@@ -75,10 +75,8 @@ def transitions_of(rows: Experience) -> Transition:
             over=row.over,
             failed=row.failed,
         )
-        # A step that failed counts nothing, but nothing times NaN is NaN.
-        zeros = jax.tree.map(jnp.zeros_like, found)
-        sound = where(row.failed, zeros, found)
-        return with_fields(sound, over=row.over, failed=row.failed)
+        kept = sound(row.failed, found)
+        return with_fields(kept, over=row.over, failed=row.failed)
 
     made = jax.vmap(jax.vmap(one))(rows)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)

@@ -90,9 +90,68 @@ def layer_norm_mlp(
     return eqx.nn.Sequential([*layers, eqx.nn.Linear(width, out_size, key=keys[2])])
 
 
-def greedy_policy(
+def policy_network(
     env: EnvTask[Any],
     argument: str,
+    given: Any,
+    kind: type,
+    default: Callable[[int, PRNGKeyArray], Any],
+    key: PRNGKeyArray,
+) -> Any:
+    """Return the network of a policy that learns from single steps.
+
+    **Arguments:**
+
+    - `env`: the task that it will play.
+    - `argument`: the network's name in messages.
+    - `given`: a module, a function `(key) -> module`, a policy of class `kind` that was
+        trained before, or `None` for `default(obs_dims, key)`.
+    - `kind`: the class of the policy, which has a field `network`.
+    - `key`: initialises the network.
+
+    **Raises:** `TypeError` or `ValueError` for a network that does not fit the task.
+    """
+    if isinstance(given, NormalizedPolicy):
+        given = given.policy
+    if given is None:
+        check_flat(env, argument)
+        given = default(env.space.obs_dims, key)
+    made = made_network(argument, given, key, NormalizedPolicy)
+    network = made.network if isinstance(made, kind) else made
+    check_memory(argument, network)
+    return network
+
+
+def check_scores(
+    env: EnvTask[Any], argument: str, network: Any, size: int, scores: str
+) -> None:
+    """Refuse a network, or a policy, that does not return one float vector of a size.
+
+    **Arguments:**
+
+    - `env`, `argument`: as for `policy_network`.
+    - `size`: the size of the vector.
+    - `scores`: says what the numbers are, for the message.
+
+    **Raises:** `ValueError`.
+    """
+    shape: Any = output_shape(env, argument, network)
+    fits = isinstance(shape, jax.ShapeDtypeStruct) and shape.shape == (size,)
+    if not (fits and jnp.issubdtype(shape.dtype, jnp.floating)):
+        raise ValueError(
+            f"`{argument}` must return {scores}: a float vector of shape ({size},), "
+            f"but got {_shown(shape)}."
+        )
+
+
+def _shown(shape: Any) -> str:
+    if isinstance(shape, jax.ShapeDtypeStruct):
+        return f"a {shape.dtype} array of shape {shape.shape}"
+    return describe(shape)
+
+
+def greedy_policy(
+    env: EnvTask[Any],
     network: Network | None,
     default: Callable[[int, PRNGKeyArray], Any],
     actions: int,
@@ -102,33 +161,16 @@ def greedy_policy(
 
     **Arguments:**
 
-    - `env`: the task that it will play.
-    - `argument`: the network's name in messages.
-    - `network`: a module, a function `(key) -> module`, a `GreedyPolicy` that was
-        trained before, or `None` for `default(obs_dims, key)`.
+    - `network`: as `given` for `policy_network`.
     - `actions`: the number of actions.
-    - `key`: initialises the network.
+    - `env`, `default`, `key`: as for `policy_network`.
 
     **Raises:** `TypeError` or `ValueError` for a network that does not fit the task.
     """
-    if isinstance(network, NormalizedPolicy):
-        network = network.policy
-    if network is None:
-        check_flat(env, argument)
-        network = default(env.space.obs_dims, key)
-    made = made_network(argument, network, key, NormalizedPolicy)
-    policy = made if isinstance(made, GreedyPolicy) else GreedyPolicy(made)
-    check_memory(argument, policy.network)
-    shape: Any = output_shape(env, argument, policy)
-    if not (
-        isinstance(shape, jax.ShapeDtypeStruct)
-        and shape.shape == (actions,)
-        and jnp.issubdtype(shape.dtype, jnp.floating)
-    ):
-        raise ValueError(
-            f"`{argument}` must return one score for each action, a float vector of "
-            f"shape ({actions},), or `(scores, value)`, but got {describe(shape)}."
-        )
+    kind = GreedyPolicy
+    policy = kind(policy_network(env, "network", network, kind, default, key))
+    what = "one score for each action, or `(scores, value)`"
+    check_scores(env, "network", policy, actions, what)
     return policy
 
 
@@ -184,7 +226,7 @@ def critics(
         what = "one number" if shape == () else "one score for each action"
         raise ValueError(
             f"`critic` must return {what}, a float array of shape {shape}, but got "
-            f"{describe(got)}."
+            f"{_shown(got)}."
         )
     if isinstance(critic, eqx.Module):
         return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, critic)
@@ -215,7 +257,6 @@ def action_critics(
 
 def values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch *actions"]:
     """Return the estimates of several critics for a batch of inputs."""
-
     arrays, static = eqx.partition(stacked, eqx.is_array)
     count = len(jax.tree.leaves(arrays)[0])
     # One after the other: on CPU, products of matrices side by side are slower.
