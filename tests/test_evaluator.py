@@ -260,7 +260,11 @@ class Means(rx.AbstractObserver):
         self.handle.value += [measured["eval_return"]] if measured else []
 
 
-@pytest.mark.parametrize("row", TRAINERS[::3], ids=lambda row: row.name)
+# One of each kind; "DQN" also writes over parts of the state that is evaluated.
+KINDS = [row for row in TRAINERS if row.name in ("CMA_ES", "adamw", "PPO", "DQN")]
+
+
+@pytest.mark.parametrize("row", KINDS, ids=lambda row: row.name)
 def test_it_does_not_change_a_run(row: Row) -> None:
     evaluator = rx.Evaluator(every=3, episodes=2)
     observed = row.make(7, callbacks=evaluator).init_and_train(jr.key(1))

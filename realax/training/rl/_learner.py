@@ -91,6 +91,20 @@ class AbstractLearner[S: AbstractLearnerState, M](
         )
 
 
+def normalizes(learner: AbstractLearner[Any, Any], asked: bool) -> bool:
+    """Return whether a learner normalises observations.
+
+    So it does if it is asked to, if its task does, or if its policy did before.
+
+    **Arguments:**
+
+    - `learner`: the trainer, with its networks as given.
+    - `asked`: its argument `normalize_obs`.
+    """
+    start = next(iter(learner.given.values()))
+    return asked or learner.env.normalize_obs or isinstance(start, NormalizedPolicy)
+
+
 def leaf(value: Any) -> Array:
     """Return a hyperparameter as an array of the default float type."""
     return jnp.asarray(value, jnp.result_type(float))

@@ -34,7 +34,7 @@ from ._checks import (
 )
 from ._collect import collected
 from ._episodes import EpisodeMeans
-from ._learner import AbstractLearner, bound, leaf
+from ._learner import AbstractLearner, bound, leaf, normalizes
 from ._off_policy_options import OFF_POLICY_DEFAULTS, OffPolicyOptions
 from ._off_policy_state import AbstractNets, OffPolicyState
 from ._replay import ReplayBuffer
@@ -108,7 +108,7 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         )
         self.learning_rate = leaf(given["learning_rate"])
         self.gamma = leaf(given["gamma"])
-        self.normalize_obs = given["normalize_obs"] or env.normalize_obs
+        self.normalize_obs = normalizes(self, given["normalize_obs"])
         self.record = given["record"]
         self.callbacks = Callbacks.of(
             given["callbacks"], given["logger"], given["progress_bar"]

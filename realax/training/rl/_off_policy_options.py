@@ -26,7 +26,7 @@ class OffPolicyOptions(TypedDict, total=False):
     - `learning_rate`: of Adam.
     - `gamma`: the discount of a step.
     - `normalize_obs`: whether observations are normalised by their running mean and
-        variance; also on if the task's own `normalize_obs` is.
+        variance; also on if that of the task is, or if the policy did before.
     - `train_steps`: how often to play and learn, in place of `total_timesteps`.
     - `record`: what to keep of each state beside the metrics, as `data["record"]`.
     - `callbacks`: one observer, or several.

@@ -35,7 +35,7 @@ from ._checks import RL_CHECKS, check_given, env_task, network, updates_of
 from ._collect import begun, collected
 from ._episodes import EpisodeMeans
 from ._gradient_step import adam, annealed
-from ._learner import AbstractLearner, bound, leaf, normalized
+from ._learner import AbstractLearner, bound, leaf, normalized, normalizes
 from ._minibatches import minibatch_steps
 from ._networks import Network, build, fits_head
 from ._ppo_checks import check_sizes
@@ -77,7 +77,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
     - `normalize_advantages`: whether advantages have mean 0 and deviation 1 in each
         minibatch.
     - `normalize_obs`: whether observations are normalised by their running mean and
-        variance; also on if the task's own `normalize_obs` is.
+        variance; also on if that of the task is, or if the policy did before.
     - `scale_rewards`: whether rewards are divided by the deviation of the discounted
         return so far, and clipped at 10. Metrics show the environment's own.
     - `actor`: a module from an observation to scores: the logits of discrete choices,
@@ -205,10 +205,10 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         self.ent_coef = leaf(ent_coef)
         self.max_grad_norm = leaf(max_grad_norm)
         self.normalize_advantages = normalize_advantages
-        self.normalize_obs = normalize_obs or self.env.normalize_obs
         self.scale_rewards = scale_rewards
         self.actor = actor
         self.critic = critic
+        self.normalize_obs = normalizes(self, normalize_obs)
         self.log_std = leaf(log_std)
         self.n_devices = int(n_devices)
         self.record = record

@@ -47,6 +47,7 @@ from ._learner import (
     bound,
     leaf,
     normalized,
+    normalizes,
 )
 from ._networks import Network
 from ._returns import advantages, following_values
@@ -132,7 +133,7 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         environments together.
     - `max_grad_norm`: longer gradients are shortened to this length.
     - `normalize_obs`: whether observations are normalised by their running mean and
-        variance; also on if the task's own `normalize_obs` is.
+        variance; also on if that of the task is, or if the policy did before.
     - `train_steps`: the number of updates, in place of `total_timesteps`.
     - `record`: what to keep of each state beside the metrics, as `data["record"]`.
     - `callbacks`: one observer, or several.
@@ -223,7 +224,7 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         self.epsilon_end = leaf(epsilon_end)
         self.epsilon_steps = leaf(epsilon_steps)
         self.max_grad_norm = leaf(max_grad_norm)
-        self.normalize_obs = normalize_obs or self.env.normalize_obs
+        self.normalize_obs = normalizes(self, normalize_obs)
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "PQN")

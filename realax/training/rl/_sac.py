@@ -36,6 +36,7 @@ from ._transitions import Replayed
 from ._value_networks import (
     action_critics,
     check_scores,
+    critic_loss,
     critics,
     policy_network,
     relu_mlp,
@@ -185,6 +186,7 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
         if task.action_layout.chooses:
             self.head = choice_of(task, "SAC")
             bounds = score_bounds(self.head.size)
+            # As in CleanRL. The paper's 0.98 leaves two actions nearly equally likely.
             usual = 0.89 * math.log(self.head.size)
         else:
             bounds = bounds_of(task, "SAC")
@@ -230,8 +232,7 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
                 estimates = scalar_values(stacked, batch.obs, batch.action)
             else:
                 estimates = taken(values(stacked, batch.obs), batch.action[None])
-            loss = jnp.sum(jax.vmap(batch.mean)((estimates - goal) ** 2)) / 2
-            return loss, {"value_loss": loss, "mean_value": batch.mean(estimates[0])}
+            return critic_loss(batch, estimates, goal)
 
         found, report, norm = nets.critics.step(value_loss, self.learning_rate)
 

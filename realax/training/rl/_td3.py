@@ -29,6 +29,7 @@ from ._transitions import Replayed
 from ._value_networks import (
     action_critics,
     check_scores,
+    critic_loss,
     first_critic,
     output_of,
     policy_network,
@@ -201,8 +202,7 @@ class TD3(AbstractOffPolicy[TD3Nets, TD3Metrics]):
 
         def value_loss(stacked: Any) -> tuple[Array, Any]:
             estimates = scalar_values(stacked, batch.obs, batch.action)
-            loss = jnp.sum(jax.vmap(batch.mean)((estimates - goal) ** 2)) / 2
-            return loss, {"value_loss": loss, "mean_value": batch.mean(estimates[0])}
+            return critic_loss(batch, estimates, goal)
 
         critics, report, norm = nets.critics.step(value_loss, self.learning_rate)
 

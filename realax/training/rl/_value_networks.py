@@ -10,11 +10,12 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._errors import describe
-from ..._types import PRNGKeyArray
+from ..._types import PRNGKeyArray, Scalar
 from ...policies import BasePolicy, GreedyPolicy, NormalizedPolicy
 from ...policies._stochastic import applied, first_state
 from ...tasks import EnvTask
 from ._networks import Network, check_flat, made_network, output_shape
+from ._transitions import Replayed
 
 
 class ActionValue(eqx.Module):
@@ -271,6 +272,26 @@ def scalar_values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch"]:
     """Return the estimates of critics of one number, of shape `()` or `(1,)`."""
     found = values(stacked, *inputs)
     return found.reshape(found.shape[:2])
+
+
+def critic_loss(
+    batch: Replayed,
+    estimates: Float[Array, "critics batch"],
+    goal: Float[Array, " batch"],
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """Return the loss of critics: half of their mean squared errors, added up.
+
+    **Arguments:**
+
+    - `batch`: the transitions.
+    - `estimates`: the critics' estimates for the actions there.
+    - `goal`: the returns that they learn.
+
+    **Returns:** The loss, and the metrics `value_loss` and `mean_value`, which is that
+    of the first critic.
+    """
+    loss = jnp.sum(jax.vmap(batch.mean)((estimates - goal) ** 2)) / 2
+    return loss, {"value_loss": loss, "mean_value": batch.mean(estimates[0])}
 
 
 def first_critic(stacked: Any) -> Any:
