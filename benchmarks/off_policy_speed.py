@@ -52,7 +52,7 @@ import realax as rx
 HERE = pathlib.Path(__file__).parent
 BY_HAND: dict[str, Any] = {"DQN": dqn, "PQN": pqn, "TD3": td3, "SAC": sac}
 # Updates of a run, which then takes about a second on one core.
-UPDATES = {"DQN": 10_000, "PQN": 60, "TD3": 2_000, "SAC": 1_500}
+UPDATES = {"DQN": 10_000, "PQN": 200, "TD3": 2_000, "SAC": 1_500}
 CONTESTANTS = "realax", "by hand"
 
 

@@ -18,14 +18,16 @@ SETTINGS: dict[str, Any] = {
 }
 for name, value in SETTINGS.items():
     jax.config.update(name, value)
+# Programs compile in half the time. Those of other processes are as users have them.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
-def unoptimized() -> Generator[None]:
-    """Compile in two thirds of the time; for tests that compare no last bits."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimized() -> Generator[None]:
+    """Compile as users do; for tests that compare last bits of different programs."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,6 @@ from .test_ppo_by_numpy import network
 from .test_q_by_numpy import apply, close, close_moments, mean, optimizer
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 OBS, ACTIONS, ROWS, UPDATES = 3, 2, 12, 4
 LOW, HIGH = np.array([-1.0, -2.0]), np.array([2.0, 0.5])
 

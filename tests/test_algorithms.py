@@ -68,7 +68,6 @@ def _distance(params: Any) -> float:
     return float(jnp.sum((params - 1) ** 2))
 
 
-@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("name", algorithms)
 def test_bad_fitness_destroys_nothing(name: str) -> None:
     trainer = rx.EvosaxTrainer(60, name, Faulty(), jnp.full(3, 2.5), popsize=16)

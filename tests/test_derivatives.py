@@ -18,9 +18,6 @@ import realax as rx
 from realax.tasks import as_task
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 def _policy(task: Any) -> Any:
     return rx.MLPPolicy(*task.space[:2], 4, 1, key=jr.key(0))
 

@@ -19,9 +19,6 @@ import realax as rx
 from .helpers import close, same
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 INF = float("inf")
 ROWS = [[0.3, -1.0, 2.0, -INF], [1.0, -INF, -INF, -INF], [-30.0, 0.0, 90.0, 0.5]]
 # Each: the parameters as lists, and what makes a distribution of them.

@@ -22,9 +22,6 @@ from realax.tasks.rl_policy import BasePolicy
 from .helpers import close, compilations, same
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 class Noisy(BasePolicy[Any]):
     """Random actions, and a state that counts."""
 

@@ -17,9 +17,6 @@ from .learners import LEARNERS, Learner
 from .probes import ACTIONS, VALUES, Probe, of_kind, with_kind
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 every = pytest.mark.parametrize("learner", LEARNERS, ids=lambda row: row.name)
 
 

@@ -21,9 +21,6 @@ from .probes import CONSTANT, DISCOUNTED, Probe
 from .reach import HIGH, LOW, reach
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 SMALL: dict[str, Any] = {
     "train_steps": 2,
     "num_envs": 2,

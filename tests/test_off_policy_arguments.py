@@ -30,9 +30,6 @@ from .test_off_policy import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 # --- Every setting has an effect ---
 
 

@@ -24,9 +24,6 @@ from .helpers import close, same
 from .probes import Probe
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 SMALL: dict[str, Any] = {
     "num_envs": 4,
     "num_steps": 8,

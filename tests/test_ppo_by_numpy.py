@@ -20,9 +20,6 @@ from .ppo_by_numpy import (
 )
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 STEPS, ENVS, EPOCHS = 12, 4, 3
 OBS, ACTIONS = 3, 2
 

@@ -25,9 +25,6 @@ from .q_by_numpy import (
 from .test_ppo_by_numpy import network
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 OBS, ACTIONS, ROWS = 3, 4, 12
 STEPS, ENVS, EPOCHS = 9, 4, 2
 

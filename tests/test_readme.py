@@ -8,9 +8,6 @@ import pytest
 from .helpers import ROOT
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")

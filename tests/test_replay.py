@@ -18,9 +18,6 @@ from .helpers import python, same
 from .test_off_policy import start, td3
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 class Pair(eqx.Module):
     """A row that is a module, with a static field."""
 

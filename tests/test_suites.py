@@ -16,9 +16,6 @@ import realax as rx
 from realax.tasks.rl_policy import BasePolicy
 
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 GYMNAX = [name for name in gymnax.registered_envs if "MNIST" not in name]
 STEPS = 60
 

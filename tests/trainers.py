@@ -49,7 +49,10 @@ class Row:
     - `smooth`: whether a few steps are a smooth function of the hyperparameter.
     - `differentiable`: whether the task is differentiable; `None` if a run on it is
         not, for Adam's step has no derivative where a gradient is exactly 0.
-    - `float64`: whether all laws are tested in float64 too, and not the types alone.
+    - `optimized`: whether its programs are compiled as users do: one trainer of each
+        kind. Those of the others compile in half the time.
+    - `float64`: whether all laws are tested in float64 too, and not the types alone:
+        one trainer of each kind.
     - `options`: whether runs are compiled with the `compiler_options` of the task.
     - `curve`: the metric that depends on the hyperparameter.
     - `like`: returns a tree of the type of the trained parameters.
@@ -63,7 +66,8 @@ class Row:
     values: tuple[float, float]
     smooth: bool = False
     differentiable: bool | None = True
-    float64: bool = True
+    optimized: bool = False
+    float64: bool = False
     options: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
@@ -207,7 +211,14 @@ _BUFFER: dict[str, Any] = {
 _DECAY = rx.FitnessShaper(w_decay=0.1)
 
 TRAINERS = [
-    Row("CMA_ES", _evolution("CMA_ES"), _std_init, (0.1, 0.5)),
+    Row(
+        "CMA_ES",
+        _evolution("CMA_ES"),
+        _std_init,
+        (0.1, 0.5),
+        optimized=True,
+        float64=True,
+    ),
     Row(
         "OpenES",
         _evolution("OpenES", fitness_shaper=_DECAY),
@@ -221,27 +232,36 @@ TRAINERS = [
         _w_decay,
         (0.0, 5.0),
     ),
-    Row("CartPole", _cartpole, _std_init, (0.1, 0.5), differentiable=False),
-    Row("adamw", _gradient("adamw"), **_GRADIENT),
+    Row(
+        "CartPole",
+        _cartpole,
+        _std_init,
+        (0.1, 0.5),
+        differentiable=False,
+        optimized=True,
+        float64=True,
+    ),
+    Row("adamw", _gradient("adamw"), optimized=True, **_GRADIENT),
     Row(
         "model by sgd",
         _gradient("sgd", initializer=_model, loss_fn=_output),
+        float64=True,
         **_GRADIENT,
     ),
     Row(
         "PPO",
+        optimized=True,
         curve="policy_loss",
         **_learner(rx.PPO, True, actor=_net(3), critic=_net("scalar"), **_BATCHES),
     ),
     Row(
         "PQN",
-        float64=False,
         curve="value_loss",
         **_learner(rx.PQN, True, network=_net(3), epsilon_steps=100, **_BATCHES),
     ),
     Row(
         "DQN",
-        float64=False,
+        optimized=True,
         curve="value_loss",
         **_learner(
             rx.DQN,
@@ -256,7 +276,6 @@ TRAINERS = [
     ),
     Row(
         "TD3",
-        float64=False,
         curve="policy_loss",
         **_learner(
             rx.TD3, False, actor=_net(2), critic=_critic, normalize_obs=True, **_BUFFER
@@ -264,6 +283,7 @@ TRAINERS = [
     ),
     Row(
         "SAC",
+        float64=True,
         curve="policy_loss",
         **_learner(
             rx.SAC, False, actor=_net(4), critic=_critic, gradient_steps=2, **_BUFFER
@@ -274,6 +294,7 @@ TRAINERS = [
         _climber,
         lambda trainer: trainer.deviation,
         (0.1, 0.5),
+        optimized=True,
         options=False,
         curve="value",
         like=lambda trainer: trainer.start,

@@ -20,7 +20,7 @@ from ._feed import AbstractFeed, Constant
 from ._loop import Program, bare_run, initialize, observed_run, reused_by_run
 from ._state import AbstractState
 from ._stream import Stream, peek
-from ._tracing import check_traced, holds_tracer, is_traced
+from ._tracing import check_no_observers, check_traced, holds_tracer, is_traced
 from .observers import Run
 from .stopping import with_counters
 
@@ -62,16 +62,20 @@ def drive(
 
 @contextlib.contextmanager
 def _claims(trainer: Any, *inputs: Any) -> Generator[None]:
-    """Hold what the observers claim, unless the run is traced, which is refused later.
+    """Hold what the observers claim, and refuse them in a run that is traced.
 
     **Arguments:**
 
     - `trainer`: the trainer.
     - `inputs`: the state, the key and the data of the run.
+
+    **Raises:** `RuntimeError` for observers in a run that is traced.
     """
     observers, rules = trainer.callbacks.observers, trainer.callbacks.rules
     with contextlib.ExitStack() as stack:
-        if observers and not is_traced(plain(trainer), rules, *inputs):
+        if observers:
+            if is_traced(plain(trainer), rules, *inputs):
+                check_no_observers(trainer)
             for observer in reversed(observers):  # first those that save
                 observer.claim()
                 stack.callback(observer.release)

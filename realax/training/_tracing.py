@@ -28,23 +28,30 @@ def is_traced(*trees: Any) -> bool:
     return closes_over_tracer(*trees)
 
 
-def check_traced(trainer: Any, feed: AbstractFeed) -> None:
-    """Refuse observers and streams, which need the host, in a traced run.
+def check_no_observers(trainer: Any) -> None:
+    """Refuse observers, which need the host, in a run that is traced.
 
     **Raises:** `RuntimeError`.
     """
-    name = type(trainer).__name__
     if observers := trainer.callbacks.observers:
         names = ", ".join(type(observer).__name__ for observer in observers)
         raise RuntimeError(
-            f"a {name} with observers ({names}) is being traced by `jit`, `vmap`, "
-            "`grad` or a task, where observers cannot run. Attach observers to the "
-            "outermost trainer only: build this one without `callbacks`, `logger` and "
-            "`progress_bar`."
+            f"a {type(trainer).__name__} with observers ({names}) is being traced by "
+            "`jit`, `vmap`, `grad` or a task, where observers cannot run. Attach "
+            "observers to the outermost trainer only: build this one without "
+            "`callbacks`, `logger` and `progress_bar`."
         )
+
+
+def check_traced(trainer: Any, feed: AbstractFeed) -> None:
+    """Refuse observers and streams, which need the host, in a run that is traced.
+
+    **Raises:** `RuntimeError`.
+    """
+    check_no_observers(trainer)
     if feed.needs_host:
         raise RuntimeError(
-            f"a {name} is being traced by `jit`, `vmap`, `grad` or a task, where "
-            "batches cannot be fetched. Stream outside of them, or pass all data "
-            "at once: `trainer.train(state, key, data)`."
+            f"a {type(trainer).__name__} is being traced by `jit`, `vmap`, `grad` or a "
+            "task, where batches cannot be fetched. Stream outside of them, or pass "
+            "all data at once: `trainer.train(state, key, data)`."
         )
