@@ -8,6 +8,7 @@ from ._storage import _fingerprint as _fingerprint  # before the hook: checks ar
 
 with _install_import_hook("realax", "realax._check.lazily"):
     from . import (
+        meta as meta,
         plot as plot,
         policies as policies,
         tasks as tasks,
@@ -17,6 +18,18 @@ with _install_import_hook("realax", "realax._check.lazily"):
     from ._storage._files import (
         CorruptFileError as CorruptFileError,
         MisfitError as MisfitError,
+    )
+    from .meta import (
+        Best as Best,
+        LanesState as LanesState,
+        PopulationBased as PopulationBased,
+        PopulationState as PopulationState,
+        Replicated as Replicated,
+        Restarting as Restarting,
+        RestartingState as RestartingState,
+        Table as Table,
+        TrainerTask as TrainerTask,
+        sweep as sweep,
     )
     from .policies import (
         AbstractDistribution as AbstractDistribution,
@@ -50,6 +63,8 @@ with _install_import_hook("realax", "realax._check.lazily"):
         EnvTask as EnvTask,
         GymnaxTask as GymnaxTask,
         Minibatch as Minibatch,
+        MultiTask as MultiTask,
+        MultiTaskAggregator as MultiTaskAggregator,
         Trajectory as Trajectory,
         make as make,
     )

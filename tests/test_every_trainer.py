@@ -267,7 +267,8 @@ def test_what_a_state_is(row: Row) -> None:
     assert state.step.shape == () and int(state.step) == STEPS
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     metric, direction = trainer.objective
-    assert record["metrics"][metric].shape == (STEPS,)
+    lanes = (len(trainer.lanes),) if trainer.lanes else ()
+    assert record["metrics"][metric].shape == (STEPS, *lanes)
     assert direction in ("min", "max")
     params, like = trainer.params(state), row.like(trainer)
     assert jax.tree.structure(params) == jax.tree.structure(like)

@@ -69,6 +69,32 @@ def test_sac_pendulum(tmp_path: pathlib.Path) -> None:
         assert file.stat().st_size > 10_000 and file.name in output
 
 
+def test_a_sweep(tmp_path: pathlib.Path) -> None:
+    output = run("sweep_learning_rates.py", tmp_path)
+    assert len(re.findall(r"^ +\d+ +[\d.]+ +\d+ +\S+ +\S+$", output, re.M)) == 32
+    error = re.search(r"loss on new points: ([\d.]+)", output)
+    assert error is not None and float(error[1]) < 0.05
+    assert (tmp_path / "runs" / "sweep_learning_rates.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_meta_evolution(tmp_path: pathlib.Path) -> None:
+    output = run("meta_evolution.py", tmp_path)
+    first, evolved = (float(x) for x in re.findall(r"new runs ([\d.]+)", output))
+    assert evolved < 2 < 10 < first
+
+
+@pytest.mark.slow
+def test_seeds_with_wandb(tmp_path: pathlib.Path) -> None:
+    output = run("seeds_with_wandb.py", tmp_path)
+    median = re.search(r"median (\d+)", output)
+    assert median is not None and float(median[1]) > 150
+    lines = (tmp_path / "runs" / "seeds.jsonl").read_text().splitlines()
+    assert len(lines) == 8 * 49 and '"lane": 7' in lines[-1]
+    assert (tmp_path / "runs" / "seeds.png").stat().st_size > 10_000
+    assert [*(tmp_path / "wandb").glob("offline-run-*")]
+
+
 def test_physics(tmp_path: pathlib.Path) -> None:
     output = run("grad_through_physics.py", tmp_path)
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)

@@ -188,6 +188,29 @@ def _learner(kind: Callable[..., Any], discrete: bool, **own: Any) -> dict[str, 
     }
 
 
+def _replicated(train_steps: int, **more: Any) -> Any:
+    inner = _gradient("adam")(train_steps)
+    return rx.Replicated(inner, 4, train_steps=train_steps, n_devices=2, **more)
+
+
+def _population(train_steps: int, **more: Any) -> Any:
+    inner = _evolution("CMA_ES")(1)
+    return rx.PopulationBased(
+        inner,
+        4,
+        {"es_params.std_init": (0.1, 1.0)},
+        every=3,
+        train_steps=train_steps,
+        **more,
+    )
+
+
+def _restarting(train_steps: int, **more: Any) -> Any:
+    inner = _gradient("adam")(1)
+    rule = rx.EarlyStopping(patience=2)
+    return rx.Restarting(inner, rule, train_steps=train_steps, **more)
+
+
 def _net(size: Any) -> Any:
     return lambda key: eqx.nn.MLP(3, size, 8, 1, key=key)
 
@@ -288,6 +311,37 @@ TRAINERS = [
         **_learner(
             rx.SAC, False, actor=_net(4), critic=_critic, gradient_steps=2, **_BUFFER
         ),
+    ),
+    Row(
+        "Replicated, two devices",
+        _replicated,
+        **{
+            **_GRADIENT,
+            "leaf": lambda trainer: trainer.trainer.learning_rate,
+            "like": lambda trainer: trainer.params(trainer.initialize(jr.key(0))),
+            "task": lambda trainer: trainer.trainer.loss_fn,
+        },
+    ),
+    Row(
+        "PopulationBased",
+        _population,
+        lambda trainer: trainer.explore[0].low,
+        (0.01, 0.1),
+        differentiable=None,
+        float64=True,
+        like=lambda trainer: jnp.ones(3),
+        task=lambda trainer: trainer.trainer.task,
+    ),
+    Row(
+        "Restarting",
+        _restarting,
+        **{
+            **_GRADIENT,
+            "leaf": lambda trainer: trainer.trainer.learning_rate,
+            "smooth": False,
+            "like": lambda trainer: jnp.full(3, 1.2),
+            "task": lambda trainer: trainer.trainer.loss_fn,
+        },
     ),
     Row(
         "climber",

@@ -10,6 +10,7 @@ from ._function import FunctionTask as FunctionTask, as_task as as_task
 from ._gymnax import GymnaxEnv as GymnaxEnv, GymnaxTask as GymnaxTask
 from ._make import ENV_SPACES as ENV_SPACES, make as make
 from ._minibatch import Minibatch as Minibatch
+from ._multi import MultiTask as MultiTask, MultiTaskAggregator as MultiTaskAggregator
 from ._observing import (
     AbstractObservingTask as AbstractObservingTask,
     Evaluation as Evaluation,

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.random as jr
 from jaxtyping import Array
 
 from .._arguments import arguments, one_key, whole
 from .._errors import describe
-from .._types import PRNGKeyArray, Tree
+from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
 from ._callbacks import Callbacks
 from ._checks import a_state, batches as a_stream
@@ -83,6 +84,53 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         **Returns:** The next state, and the step's metrics: a dictionary of arrays. The
         loop sets the state's `step`, and ignores its value here.
         """
+
+    def step_key(self, key: PRNGKeyArray, step: Step) -> PRNGKeyArray:
+        """Return the key of a step: by default `fold_in(key, step)`.
+
+        **Arguments:**
+
+        - `key`: the run's key.
+        - `step`: the number of steps before this one.
+        """
+        return jr.fold_in(key, step)
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The names of the runs side by side, if the trainer has some; else `()`.
+
+        Then each metric, and each number of `log_row`, has a leading axis of them.
+        """
+        return ()
+
+    def each_lane(
+        self, function: Callable[[Any, Any], Any], state: S, metrics: M
+    ) -> Any:
+        """Return `function(state, metrics)`, of each lane if the trainer has lanes.
+
+        **Arguments:**
+
+        - `function`: what a user computes of a step, such as `metrics_fn` of `Logger`.
+        - `state`, `metrics`: those of the step.
+
+        **Returns:** Its result. With lanes, arrays have a leading axis of them.
+        """
+        return function(state, metrics)
+
+    def settled(self, state: S, rows: Tree, first: Step) -> Tree:
+        """Return the rows of a run after its end, for its `Record`.
+
+        By default they are unchanged. A trainer of runs side by side repeats the last
+        row of those that ended early.
+
+        **Arguments:**
+
+        - `state`: the state after the run.
+        - `rows`: the kept values of all steps, stacked.
+        - `first`: the step before the first of them.
+        """
+        del state, first
+        return rows
 
     @abc.abstractmethod
     def params(self, state: S) -> P:

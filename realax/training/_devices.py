@@ -52,21 +52,39 @@ def put_on_every_device(tree: Tree, n_devices: int) -> Tree:
     """
     if n_devices == 1 or isinstance(jnp.zeros(()), Tracer):
         return tree
-    whole = _whole(n_devices)
+    return _put(tree, _whole(n_devices))
 
+
+def put_divided(tree: Tree, n_devices: int) -> Tree:
+    """Divide arrays that enter a run over devices, along their leading axes.
+
+    Leaves stay unchanged as in `put_on_every_device`.
+    """
+    if n_devices == 1 or isinstance(jnp.zeros(()), Tracer):
+        return tree
+    part = jax.sharding.PartitionSpec("pop")
+    return _put(tree, jax.sharding.NamedSharding(device_mesh(n_devices), part))
+
+
+def _put(tree: Tree, sharding: jax.sharding.NamedSharding) -> Tree:
     @no_type_check
     def put(leaf: object) -> object:
         if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
             return leaf
-        if leaf.committed and leaf.sharding.is_equivalent_to(whole, leaf.ndim):
+        if leaf.committed and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             return leaf
-        return jax.device_put(leaf, whole)
+        return jax.device_put(leaf, sharding)
 
     return jax.tree.map(put, tree)
 
 
 def divided(
-    function: Callable[[Any, Any], Any], split: Tree, shared: Tree, n_devices: int
+    function: Callable[[Any, Any], Any],
+    split: Tree,
+    shared: Tree,
+    n_devices: int,
+    *,
+    gather: bool = True,
 ) -> Any:
     """Return `function(split, shared)`, computed in parts on several devices.
 
@@ -76,6 +94,8 @@ def divided(
     - `split`: a tree of arrays with a leading axis, of which each device gets a part.
     - `shared`: a tree that each device gets whole.
     - `n_devices`: the number of devices, a divisor of that axis.
+    - `gather`: whether `split` and the results are whole on each device; otherwise each
+        device has its part.
     """
     if n_devices == 1:
         return function(split, shared)
@@ -84,7 +104,8 @@ def divided(
     (split, shared), static = eqx.partition((split, shared), eqx.is_array)
     # Whole on each device before and after: otherwise XLA would divide what surrounds
     # the function too, and communication between devices would dominate.
-    split = on_every_device(split, n_devices)
+    if gather:
+        split = on_every_device(split, n_devices)
 
     @functools.partial(
         jax.shard_map,
@@ -96,7 +117,8 @@ def divided(
     def shard(split: Tree, shared: Tree) -> Any:
         return function(*eqx.combine((split, shared), static))
 
-    return on_every_device(shard(split, shared), n_devices)
+    results = shard(split, shared)
+    return on_every_device(results, n_devices) if gather else results
 
 
 def summed(

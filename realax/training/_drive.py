@@ -148,6 +148,7 @@ def _run(
     feed: AbstractFeed = Constant(data)
     if batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))
+    first = state.step
     if is_traced(program, state, key, data):
         check_traced(trainer, feed)
         state, rows = compiled(bare_run, {})(program, state, key, data, steps)
@@ -156,19 +157,22 @@ def _run(
         end, streamed = start + steps, feed.needs_host
         run = Run(trainer, program.trainer, key, start, end, data, streamed)
         state, rows = observed_run(program, run, callbacks, state, feed)
+        if leaves := jax.tree.leaves(rows):  # a restored run has only what was left
+            first = state.step - len(leaves[0])
     else:
         run = compiled(bare_run, trainer.xla_options, reused=reused_by_run)
         state, rows = run(program, state, key, data, steps)
         # The state is traced if a global variable of the task holds a traced array.
         if not holds_tracer(state) and (text := trainer.warning(state)) is not None:
             warn_user(text)
-    return state, _record(trainer, state, rows)
+    return state, _record(trainer, state, rows, first)
 
 
-def _record(trainer: Any, state: Any, rows: Any) -> Any:
+def _record(trainer: Any, state: Any, rows: Any, first: Any) -> Any:
     """Return stacked rows as a `Record`, with the user's types in `record`."""
     if rows is None:
         return None
+    rows = trainer.settled(state, rows, first)
     stops = bool(trainer.callbacks.rules)
     rows = {**rows, "stopped_at": state.step if stops else None}
     if trainer.record is None:

@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 
 from .._compile import compiled, readable_errors
 from .._trees import with_fields
@@ -60,7 +59,8 @@ def step(
     check_state(carry.state, fresh, trainer)
 
     def go(state: Any) -> tuple[Carry, Row]:
-        result: Any = trainer.train_step(state, jr.fold_in(key, state.step), data)
+        step_key = trainer.step_key(key, state.step)
+        result: Any = trainer.train_step(state, step_key, data)
         after, metrics = result
         check_step(after, state, trainer)
         counters = tuple(

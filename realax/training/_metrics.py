@@ -63,3 +63,15 @@ class MetricOf(eqx.Module):
         """Return the metric as one number."""
         del state
         return metric_of(metrics, self.name)
+
+
+class SpreadOf(eqx.Module):
+    """Selects the smallest, the median and the largest value of a metric over lanes."""
+
+    name: str = eqx.field(static=True)
+
+    def __call__(self, state: Any, metrics: Any) -> Array:
+        """Return the three numbers, of the lanes in which the metric is not NaN."""
+        del state
+        values = jax.vmap(lambda metrics: metric_of(metrics, self.name))(metrics)
+        return jnp.nanquantile(values, jnp.array([0.0, 0.5, 1.0]))

@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 import equinox as eqx
+from jaxtyping import Array, Int
 
 from .._types import Step, Tree
 from .stopping import Counters
@@ -18,6 +19,11 @@ class AbstractState(eqx.Module):
 
     step: eqx.AbstractVar[Step]
     stopping: Counters = eqx.field(default=(), kw_only=True)
+
+    @property
+    def steps(self) -> Int[Array, "*lanes"]:
+        """The number of steps so far; of runs side by side, that of each."""
+        return self.step
 
     @property
     def reusable(self) -> Tree:

@@ -44,7 +44,9 @@ class JsonLines:
         name, what = self.path.name, f"the log {self.path}"
         self._claim = claim(self.path.parent, name, what, "log_file")
 
-    def start(self, step: int, since: int | None = None) -> None:
+    def start(
+        self, step: int, since: int | None = None, lanes: tuple[str, ...] = ()
+    ) -> None:
         """Keep the lines up to `step`, and remove the rest of a killed process.
 
         **Arguments:**
@@ -52,7 +54,9 @@ class JsonLines:
         - `step`: the last step to keep.
         - `since`: the step after which every step must have a line; the step of the
             first line if `None`.
+        - `lanes`: not used: a line says which lane it is of.
         """
+        del lanes
         try:
             if self._claim is not None and self._claim.held:
                 remove_unfinished(self.path.parent, self.path.name)

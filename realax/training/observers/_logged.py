@@ -36,7 +36,7 @@ class Logged(eqx.Module):
                 "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
                 f"as its row, but got {describe(row)}."
             )
-        if not eqx.is_array_like(step) or jnp.shape(step) != ():
+        if not eqx.is_array_like(step) or jnp.shape(step) != state.steps.shape:
             raise TypeError(
                 "`metrics_fn` must return `(row, checkpoint, step)` with a number as "
                 f"its step, but got {describe(step)}. For example: `return row, None, "
@@ -52,6 +52,7 @@ class Logged(eqx.Module):
         return {
             "row": {name: jnp.asarray(value) for name, value in row.items()},
             "step": jnp.asarray(step),
+            "steps": state.steps if jnp.ndim(state.steps) else None,
             "metrics": metrics if self.saving else None,
         }
 
@@ -59,8 +60,8 @@ class Logged(eqx.Module):
         """Return the row, the tree to save as a checkpoint, and the step."""
         if self.metrics_fn is None:
             row = self.trainer.log_row(state, metrics)
-            return row, self.trainer.best_params(state), state.step
-        result: Any = self.metrics_fn(state, metrics)
+            return row, self.trainer.best_params(state), state.steps
+        result: Any = self.trainer.each_lane(self.metrics_fn, state, metrics)
         if not (isinstance(result, tuple) and len(result) == 3):
             raise TypeError(
                 "`metrics_fn` must return `(row, checkpoint, step)`, but got "

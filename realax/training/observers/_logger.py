@@ -3,7 +3,7 @@
 import contextlib
 import operator
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, SupportsIndex, override
 
 import equinox as eqx
@@ -17,6 +17,7 @@ from ..._storage._atomic import make_folder
 from ..._types import Tree
 from ._base import AbstractObserver, Handle
 from ._jsonl import JsonLines, Row
+from ._log_rows import joined, rows_of
 from ._logged import Logged, MetricsFn, checkpoint_of
 from ._params import store_params
 from ._run import Run
@@ -207,18 +208,18 @@ class Logger(AbstractObserver):
         if not opened.started:
             for sink in opened.sinks:
                 since = None if opened.run is None else opened.run.since
-                sink.start(int(steps[0]) - 1, since)
+                sink.start(int(steps[0]) - 1, since, self._lanes)
             opened.started = True
         for sink in opened.sinks:
             sink.write(rows)
         if self.verbose and rows:
-            _, step, row = rows[-1]
-            shown = (f"{name}={_short(value)}" for name, value in row.items())
-            print(f"step {step}:", *shown, flush=True)
+            for _, step, row in rows[-max(1, len(self._lanes)) :]:
+                shown = (f"{name}={_short(value)}" for name, value in row.items())
+                print(f"step {step}:", *shown, flush=True)
         if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
             metrics = jax.tree.map(lambda x: x[-1], selected["metrics"])
             chosen = compiled(checkpoint_of, {})(opened.logged, state, metrics)
-            file = f"{self.ckpt_file.name}_{int(selected['step'][-1])}.eqx"
+            file = f"{self.ckpt_file.name}_{int(selected['step'][-1].max())}.eqx"
             store_params(self.ckpt_file.with_name(file), chosen, "ckpt_file")
 
     @override
@@ -227,38 +228,31 @@ class Logger(AbstractObserver):
         del state, error
         self.release()
 
+    @property
+    def _lanes(self) -> tuple[str, ...]:
+        run = self._opened.run
+        return () if run is None else run.trainer.lanes
+
     def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
-        names = list(selected["row"])
-        columns = [selected["row"][name].tolist() for name in names]
+        measured = {} if self._opened.run is None else self._opened.run.measured
+        rows = rows_of(steps, selected, self._lanes)
+        # What observers measured is of the chunk's last step.
+        last = int(steps[-1])
         rows = [
-            dict(zip(names, values, strict=True))
-            for values in (zip(*columns, strict=True) if names else [()] * len(steps))
+            (trained, step, joined(row, measured) if trained == last else row)
+            for trained, step, row in rows
         ]
-        if rows and self._opened.run is not None:
-            rows[-1] = _joined(rows[-1], self._opened.run.measured)
-        if self.host_log_transform is not None:
-            transform: Callable[[Row], Any] = self.host_log_transform
-            rows = [transform(row) for row in rows]
-            for row in rows:
-                if not isinstance(row, dict):
-                    raise TypeError(
-                        "`host_log_transform` must return the row to log, a "
-                        f"dictionary, but got {describe(row)}. End it with `return "
-                        "row`."
-                    )
-        return list(zip(steps.tolist(), selected["step"].tolist(), rows, strict=True))
-
-
-def _joined(row: Row, measured: Mapping[str, float]) -> Row:
-    """Return the row of a step with the numbers that observers measured at it."""
-    for name in measured:
-        if name in row or name in ("step", "train_step"):
-            raise ValueError(
-                f"an observer measures {name!r}, but the row of a log has an entry of "
-                "that name already. Give the observer's another name, such as "
-                '`Evaluator(name="test_return")`, or leave it out of `metrics_fn`.'
-            )
-    return {**row, **measured}
+        if self.host_log_transform is None:
+            return rows
+        transform: Callable[[Row], Any] = self.host_log_transform
+        rows = [(trained, step, transform(row)) for trained, step, row in rows]
+        for _, _, row in rows:
+            if not isinstance(row, dict):
+                raise TypeError(
+                    "`host_log_transform` must return the row to log, a "
+                    f"dictionary, but got {describe(row)}. End it with `return row`."
+                )
+        return rows
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._arguments import arguments, optional, text, whole
 from ..._types import Tree
-from .._metrics import MetricOf
+from .._metrics import MetricOf, SpreadOf
 from ._base import AbstractObserver, Handle
 from ._run import Run
 
@@ -24,6 +24,9 @@ class _Open:
 
 class ProgressBar(AbstractObserver):
     """Shows the steps, their speed, the time left and a metric in a tqdm bar.
+
+    Of runs side by side, such as those of `rx.Replicated`, the smallest, the median and
+    the largest value is shown.
 
     The bar is shown in terminals and notebooks. Nothing is written if the standard
     error is neither.
@@ -66,9 +69,10 @@ class ProgressBar(AbstractObserver):
         self.handle.value = _Open(bar, self._metric_of(run))
 
     @override
-    def select(self, run: Run) -> MetricOf:
-        """Return the metric to show, as one number."""
-        return MetricOf(self._metric_of(run))
+    def select(self, run: Run) -> MetricOf | SpreadOf:
+        """Return the metric to show, as one number or as the spread over lanes."""
+        kind = SpreadOf if run.trainer.lanes else MetricOf
+        return kind(self._metric_of(run))
 
     def _metric_of(self, run: Run) -> str:
         return self.metric or run.objective[0]
@@ -78,9 +82,8 @@ class ProgressBar(AbstractObserver):
         """Advance the bar."""
         del state
         if (opened := self.handle.value) is not None:
-            opened.bar.set_postfix(
-                {opened.metric: f"{selected[-1]:.4g}"}, refresh=False
-            )
+            shown = " ".join(f"{value:.4g}" for value in np.atleast_1d(selected[-1]))
+            opened.bar.set_postfix({opened.metric: shown}, refresh=False)
             opened.bar.update(len(steps))
 
     @override

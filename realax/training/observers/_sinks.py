@@ -15,7 +15,7 @@ class Sink(Protocol):
         """Check that it can be written, and change nothing."""
         ...
 
-    def start(self, step: int, since: int | None) -> None:
+    def start(self, step: int, since: int | None, lanes: tuple[str, ...] = ()) -> None:
         """Begin, or continue after `step` and drop the rows of later steps.
 
         It is called once, before the first `write`.
@@ -24,6 +24,8 @@ class Sink(Protocol):
 
         - `step`: the step of the run's first state.
         - `since`: the step at which a restored run began; `None` for a new run.
+        - `lanes`: the names of runs side by side. Then each row is that of one of them,
+            whose number is its entry `"lane"`.
         """
         ...
 
@@ -40,3 +42,9 @@ class Sink(Protocol):
     def close(self) -> None:
         """Release the open files."""
         ...
+
+
+def split_lane(row: Row) -> tuple[int, Row]:
+    """Return the number of the lane of a row, and the rest of the row."""
+    rest = dict(row)
+    return rest.pop("lane"), rest

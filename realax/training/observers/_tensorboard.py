@@ -7,6 +7,7 @@ from typing import Any
 from ..._storage._atomic import make_folder
 from ._jsonl import Row
 from ._lock import Claim, claim
+from ._sinks import split_lane
 
 
 class TensorBoard:
@@ -21,7 +22,8 @@ class TensorBoard:
             ) from error
         self._begin = SummaryWriter
         self._folder = folder
-        self._writer: Any = None
+        self._writers = list[Any]()
+        self._lanes: tuple[str, ...] = ()
         self._claim: Claim | None = None
 
     def open(self) -> None:
@@ -30,23 +32,30 @@ class TensorBoard:
         what = f"the log in {self._folder}"
         self._claim = claim(self._folder, "tensorboard", what, "log_dir")
 
-    def start(self, step: int, since: int | None) -> None:
-        """Let TensorBoard drop the steps after `step`."""
+    def start(self, step: int, since: int | None, lanes: tuple[str, ...] = ()) -> None:
+        """Let TensorBoard drop the steps after `step`. A lane has its own folder."""
         del since
         purge = step + 1 if step > 0 else None
-        self._writer = self._begin(str(self._folder), purge_step=purge)
+        self._lanes = lanes
+        folders = [self._folder / lane for lane in lanes] or [self._folder]
+        self._writers = [self._begin(str(one), purge_step=purge) for one in folders]
 
     def write(self, rows: list[tuple[int, int, Row]]) -> None:
         """Write each number of the rows."""
         for _, step, row in rows:
+            writer = self._writers[0]
+            if self._lanes:
+                lane, row = split_lane(row)
+                writer = self._writers[lane]
             for name, value in row.items():
                 if isinstance(value, bool | int | float):
-                    self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+                    writer.add_scalar(name, value, step)
+        for writer in self._writers:
+            writer.flush()
 
     def close(self) -> None:
         """Close the event file, and release the folder."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers:
+            writer.close()
         if self._claim is not None:
             self._claim.release()

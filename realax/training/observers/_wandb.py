@@ -10,6 +10,7 @@ from typing import Any
 from ..._errors import warn_user
 from ..._storage._atomic import cannot_write, make_folder
 from ._jsonl import Row
+from ._sinks import split_lane
 
 
 class Wandb:
@@ -21,6 +22,7 @@ class Wandb:
         self._id_file = id_file
         self._kws = dict(kws)
         self._failed = False
+        self._lanes: tuple[str, ...] = ()
         # Errors of a login or project are raised here, before training.
         self.run: Any = wandb.init(**self._kws)
 
@@ -29,9 +31,10 @@ class Wandb:
         if self._id_file is not None:
             make_folder(self._id_file.parent, "log_file")
 
-    def start(self, step: int, since: int | None) -> None:
+    def start(self, step: int, since: int | None, lanes: tuple[str, ...] = ()) -> None:
         """Continue the run that was logged before, or link a new run to it."""
         del since
+        self._lanes = lanes
         before = self._last_id()
         if step > 0 and before is not None and before != self.run.id:
             with self._mirror("resuming the run"):
@@ -46,6 +49,8 @@ class Wandb:
         """Log each row under its own step."""
         if self._failed:
             return
+        if self._lanes:
+            rows = self._joined(rows)
         with self._mirror("logging"):
             for _, step, row in rows:
                 self.run.log(row, step=step)
@@ -57,6 +62,18 @@ class Wandb:
         """End wandb's run."""
         with self._mirror("finishing"):
             self.run.finish()
+
+    def _joined(self, rows: list[tuple[int, int, Row]]) -> list[tuple[int, int, Row]]:
+        """Return one row for each step, with the lanes' names behind those of curves.
+
+        wandb groups curves by what is before the slash.
+        """
+        joined = dict[tuple[int, int], Row]()
+        for trained, step, row in rows:
+            lane, row = split_lane(row)
+            named = {f"{name}/{self._lanes[lane]}": row[name] for name in row}
+            joined.setdefault((trained, step), {}).update(named)
+        return [(*steps, row) for steps, row in joined.items()]
 
     def _resume(self, before: str, step: int) -> None:
         import wandb

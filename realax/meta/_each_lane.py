@@ -1,0 +1,42 @@
+"""The evaluation of many parameters at once."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .._types import PRNGKeyArray, Scalar, Tree
+from ..tasks import AbstractTask
+
+
+class MeanOfLanes(AbstractTask[Any]):
+    """The mean value of stacked parameters, all evaluated with the same key.
+
+    The aux is `{"lanes": values}`.
+
+    **Arguments:**
+
+    - `task`: the task that evaluates each of them.
+    """
+
+    task: AbstractTask[Any]
+
+    @property
+    def maximize(self) -> bool:
+        """The direction of the task."""
+        return self.task.maximize
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """Those of the task."""
+        return self.task.compiler_options
+
+    def __call__(
+        self, params: Any, key: PRNGKeyArray, data: Tree = None
+    ) -> tuple[Scalar, Tree]:
+        """Evaluate the parameters of each lane once."""
+        arrays = jax.tree.leaves(eqx.filter(params, eqx.is_array))
+        keys = jnp.broadcast_to(key, (len(arrays[0]), 1))
+        values, _ = self.task.evaluate(params, keys, data)
+        return jnp.mean(values), {"lanes": values[:, 0]}

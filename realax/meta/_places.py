@@ -1,0 +1,97 @@
+"""Places of numbers in a trainer, by the path of an attribute or by a function."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .._errors import closest, describe
+
+
+# `(trainer) -> array`, or the path to it, such as `"es_params.std_init"`.
+type Place = str | Callable[[Any], Any]
+
+
+class Path(eqx.Module):
+    """The place of a number by the names that lead to it, compared by value.
+
+    - `names`: attributes, or entries of dictionaries, one inside of the other.
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, trainer: Any) -> Any:
+        """Return what is there."""
+        return functools.reduce(_inside, self.names, trainer)
+
+
+def place_of(phrase: str, trainer: Any, place: Place) -> tuple[str, Callable[..., Any]]:
+    """Return the name of a place and a function that finds it, after checks.
+
+    **Arguments:**
+
+    - `phrase`: the argument's name in messages.
+    - `trainer`: the trainer in which to look.
+    - `place`: the path of an attribute, or a function `(trainer) -> array`.
+
+    **Raises:** `ValueError` if there is no number that can differ
+    between runs of one program.
+    """
+    kind = type(trainer).__name__
+    if isinstance(place, str):
+        name, find = place, Path(tuple(place.split(".")))
+    else:
+        name, find = getattr(place, "__name__", type(place).__name__), place
+    try:
+        found: Any = find(trainer)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{phrase}: `{kind}` has no {name!r}. {closest(name, numbers_in(trainer))}"
+        ) from error
+    if eqx.is_array(found) and not jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
+        return name, find
+    if isinstance(found, float):
+        return name, find
+    inside = [one for one in numbers_in(found) if one]
+    if inside and not isinstance(found, int | str):
+        shown = ", ".join(f"'{name}.{one}'" for one in inside[:4])
+        raise ValueError(
+            f"{phrase}: {name!r} of `{kind}` holds several numbers: {shown}. Name one "
+            "of them."
+        )
+    if found is None:
+        raise ValueError(
+            f"{phrase}: {name!r} of `{kind}` is None, beside which no number fits in "
+            "one program. Give the trainer a number there first."
+        )
+    raise ValueError(
+        f"{phrase}: {name!r} of `{kind}` is {describe(found)}, which is static: it "
+        "decides shapes or which operations are compiled, and so cannot differ between "
+        f"the runs of one program. Build a trainer for each value. Numbers that can: "
+        f"{', '.join(map(repr, numbers_in(trainer)))}."
+    )
+
+
+def numbers_in(trainer: Any) -> list[str]:
+    """Return the paths of the numbers of a trainer that can differ between runs."""
+    leaves = jax.tree_util.tree_leaves_with_path(trainer)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in leaves
+        if isinstance(leaf, float)
+        or (eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.number))
+    ]
+
+
+def put(trainer: Any, place: Callable[..., Any], value: Any) -> Any:
+    """Return a trainer with another value at a place, of the type of the one there."""
+    before = place(trainer)
+    value = jnp.asarray(value, jnp.asarray(before).dtype)
+    return eqx.tree_at(place, trainer, value)
+
+
+def _inside(tree: Any, name: str) -> Any:
+    return tree[name] if isinstance(tree, Mapping) else getattr(tree, name)

@@ -1,0 +1,58 @@
+"""The rows of a log, from what was selected of the steps of a chunk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._jsonl import Row
+
+
+def rows_of(
+    steps: np.ndarray, selected: Any, lanes: tuple[str, ...]
+) -> list[tuple[int, int, Row]]:
+    """Return the rows of a chunk.
+
+    **Arguments:**
+
+    - `steps`: the numbers of its steps.
+    - `selected`: what `Logged` selected of each of them.
+    - `lanes`: the names of runs side by side, if there are some.
+
+    **Returns:** For each step its number, the number to log it under, and its row. With
+    lanes there is one for each lane that was not over, with its number as `"lane"`.
+    """
+    names = list(selected["row"])
+    columns = [selected["row"][name].tolist() for name in names]
+    logged = selected["step"].tolist()
+    if not lanes:
+        rows = [
+            dict(zip(names, values, strict=True))
+            for values in (zip(*columns, strict=True) if names else [()] * len(steps))
+        ]
+        return list(zip(steps.tolist(), logged, rows, strict=True))
+    found = list[tuple[int, int, Row]]()
+    going = selected["steps"] == steps[:, None]
+    for i, trained in enumerate(steps.tolist()):
+        for lane in np.flatnonzero(going[i]).tolist():
+            row = {"lane": lane}
+            row |= {
+                n: column[i][lane] for n, column in zip(names, columns, strict=True)
+            }
+            found.append((trained, logged[i][lane], row))
+    return found
+
+
+def joined(row: Row, measured: Mapping[str, float]) -> Row:
+    """Return the row of a step with the numbers that observers measured at it.
+
+    **Raises:** `ValueError` for a number whose name the row has too.
+    """
+    for name in measured:
+        if name in row or name in ("step", "train_step"):
+            raise ValueError(
+                f"an observer measures {name!r}, but the row of a log has an entry of "
+                "that name already. Give the observer's another name, such as "
+                '`Evaluator(name="test_return")`, or leave it out of `metrics_fn`.'
+            )
+    return {**row, **measured}

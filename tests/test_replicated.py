@@ -1,0 +1,394 @@
+"""Seeds and sweeps side by side: each lane is its own run, whatever the others do."""
+
+import json
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import realax as rx
+
+from .helpers import close, compilations, rastrigin, same
+from .reach import reach
+
+
+def _start(key: Any) -> Any:
+    return jr.normal(key, (3,))
+
+
+def _noisy(params: Any, key: Any, data: Any = None) -> Any:
+    return jnp.sum(params**2) + 0.01 * jr.normal(key), None
+
+
+def _elementwise(params: Any, key: Any, data: Any = None) -> Any:
+    """Without a sum, whose order may differ between programs."""
+    return params**2 + 0.01 * jr.normal(key), None
+
+
+def _single(key: Any) -> Any:
+    return jr.normal(key)
+
+
+def gradient(steps: int = 20, **more: Any) -> Any:
+    return rx.OptaxTrainer(steps, "adam", _start, _noisy, 0.1, **more)
+
+
+def evolution(steps: int = 5, **more: Any) -> Any:
+    return rx.EvosaxTrainer(steps, "CMA_ES", rastrigin, jnp.ones(3), popsize=8, **more)
+
+
+def learner(steps: int = 3, **more: Any) -> Any:
+    nets = {
+        "actor": lambda key: eqx.nn.MLP(3, 3, 8, 1, key=key),
+        "critic": lambda key: eqx.nn.MLP(3, "scalar", 8, 1, key=key),
+    }
+    task = reach(discrete=True)
+    sizes = {"num_envs": 4, "num_steps": 8}
+    return rx.PPO(task, train_steps=steps, **nets, **sizes, **more)
+
+
+def lane_by_itself(trainer: Any, lane: int, key: Any) -> Any:
+    """The run of a lane, as the docstring of `Replicated` gives it."""
+    single = trainer.lane_trainer(lane)
+    seed = int(trainer.seeds[lane])
+    init_key, run_key = (jr.fold_in(one, seed) for one in jr.split(key))
+    return single.train(single.initialize(init_key), run_key)
+
+
+def of_lane(tree: Any, lane: int) -> Any:
+    return jax.tree.map(lambda x: x[:, lane], tree)
+
+
+@pytest.mark.usefixtures("optimized")
+def test_a_lane_is_its_run_bit_for_bit() -> None:
+    single = rx.OptaxTrainer(20, "sgd", _single, _elementwise, 0.1)
+    values = jnp.array([0.1, 0.01, 0.3])
+    for trainer in (
+        rx.Replicated(single, 4),
+        rx.Replicated(single, 4, n_devices=2),
+        rx.sweep(single, {"learning_rate": values}, seeds=2),
+    ):
+        state, data = trainer.init_and_train(jr.key(0))
+        for lane in range(trainer.n):
+            expected, record = lane_by_itself(trainer, lane, jr.key(0))
+            assert same(trainer.lane(state, lane), expected)
+            assert same(of_lane(data["metrics"], lane), record["metrics"])
+        assert np.unique(np.asarray(data["metrics"]["loss"][-1])).size == trainer.n
+
+
+@pytest.mark.parametrize("make", [gradient, evolution, learner])
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_a_lane_is_its_run(make: Any, n_devices: int) -> None:
+    trainer = rx.Replicated(make(3), 2, n_devices=n_devices)
+    state, data = trainer.init_and_train(jr.key(0))
+    for lane in range(2):
+        expected, record = lane_by_itself(trainer, lane, jr.key(0))
+        assert close(trainer.lane(state, lane), expected)
+        assert close(of_lane(data["metrics"], lane), record["metrics"])
+    params = trainer.params(state)
+    for leaf, like in zip(
+        jax.tree.leaves(eqx.filter(params, eqx.is_array)),
+        jax.tree.leaves(eqx.filter(make(3).params(expected), eqx.is_array)),
+        strict=True,
+    ):
+        assert leaf.shape == (2, *like.shape)
+
+
+def test_more_lanes_leave_the_first_ones() -> None:
+    _, few = rx.Replicated(gradient(5), 2).init_and_train(jr.key(0))
+    _, many = rx.Replicated(gradient(5), 5).init_and_train(jr.key(0))
+    assert close(few["metrics"]["loss"], many["metrics"]["loss"][:, :2])
+
+
+class Poisoned(rx.AbstractTask[Any]):
+    """A loss that is NaN from some step on, in the lanes where `at` is not negative."""
+
+    at: Any
+    maximize: bool = False
+
+    def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+        value = jnp.sum(params**2) + 0.01 * jr.normal(key)
+        return jnp.where(self.at >= 0, jnp.nan, value), None
+
+
+@pytest.mark.parametrize("kind", ["gradient", "evolution"])
+def test_one_lane_of_twenty_goes_bad(kind: str) -> None:
+    task = Poisoned(jnp.asarray(-1.0))
+    single: Any = rx.OptaxTrainer(10, "adam", _start, task, 0.1)
+    place = "loss_fn.at"
+    if kind == "evolution":
+        single = rx.EvosaxTrainer(10, "SNES", task, jnp.ones(3), popsize=4)
+        place = "task.at"
+    healthy = -jnp.ones(20)
+    poisoned = healthy.at[7].set(1.0)
+    runs = [
+        rx.sweep(single, {place: values}, seeds=1).init_and_train(jr.key(0))
+        for values in (healthy, poisoned)
+    ]
+    (well, well_data), (sick, sick_data) = runs
+    others = [lane for lane in range(20) if lane != 7]
+    pick = lambda tree: jax.tree.map(lambda x: x[jnp.array(others)], tree)
+    assert same(pick(well.lanes), pick(sick.lanes))
+    name = single.objective[0]
+    curves = [np.asarray(one["metrics"][name]) for one in (well_data, sick_data)]
+    assert np.isfinite(curves[0]).all()
+    assert (curves[0][:, others] == curves[1][:, others]).all()
+    assert not np.isfinite(curves[1][:, 7]).any() or kind == "evolution"
+    trainer = rx.sweep(single, {place: poisoned})
+    assert trainer.best(sick, sick_data).lane != 7
+
+
+def _swept(steps: int = 20, **more: Any) -> Any:
+    values = {"learning_rate": [0.1, 0.01, 0.001]}
+    return rx.sweep(gradient(steps), values, seeds=2, **more)
+
+
+def test_each_lane_stops_by_its_own_metrics() -> None:
+    rule = rx.EarlyStopping(target=1.0)
+    free, record = _swept().init_and_train(jr.key(0))
+    for trainer in (
+        _swept(callbacks=rule),
+        rx.sweep(
+            gradient(callbacks=rule),
+            {"learning_rate": [0.1, 0.01, 0.001]},
+            seeds=2,
+        ),
+    ):
+        state, data = trainer.init_and_train(jr.key(0))
+        curves = np.asarray(record["metrics"]["loss"])
+        for lane in range(6):
+            reached = np.flatnonzero(curves[:, lane] <= 1.0)
+            end = int(reached[0]) + 1 if len(reached) else 20
+            assert int(state.steps[lane]) == end
+            found = np.asarray(data["metrics"]["loss"])[:, lane]
+            assert close(found[:end], curves[:end, lane])
+            assert (found[end:] == found[end - 1]).all(), "the last row is repeated"
+        assert int(data["stopped_at"]) == int(state.step) == max(state.steps)
+    assert {int(one) for one in free.steps} == {20}
+    early = _swept(callbacks=rx.EarlyStopping(target=100.0))
+    state, data = early.init_and_train(jr.key(0))
+    assert int(data["stopped_at"]) == 1, "the run ends when all lanes have"
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_log_has_a_curve_for_each_lane(tmp_path: pathlib.Path) -> None:
+    from tensorboardX import SummaryWriter  # noqa: F401 # its files are read below
+
+    rule = rx.EarlyStopping(target=1.0)
+    log, board = tmp_path / "log.jsonl", tmp_path / "board"
+    logger = rx.Logger(log_file=log, log_dir=board)
+    trainer = _swept(callbacks=(rule, rx.Evaluator(every=5)), logger=logger)
+    state, data = trainer.init_and_train(jr.key(0))
+    lines = _lines(log)
+    curves = np.asarray(data["metrics"]["loss"])
+    for lane in range(6):
+        own = [line for line in lines if line["lane"] == lane]
+        end = int(state.steps[lane])
+        assert [line["step"] for line in own] == [*range(1, end + 1)]
+        assert np.allclose([line["loss"] for line in own], curves[:end, lane])
+    assert {line["step"] for line in lines if "eval_return" in line} <= {5, 10, 15, 20}
+    folders = {path.name for path in board.iterdir() if path.is_dir()}
+    assert folders == set(trainer.lanes)
+    assert "learning_rate=0.01 seed=1" in folders
+    assert all(list((board / name).glob("events*")) for name in folders)
+
+
+def test_a_log_goes_on_after_a_checkpoint(tmp_path: pathlib.Path) -> None:
+    def run(steps: int, folder: str) -> Any:
+        saver = rx.Checkpointer(tmp_path / folder, every=4)
+        logger = rx.Logger(log_file=tmp_path / f"{folder}.jsonl")
+        rule = rx.EarlyStopping(target=1.0)
+        trainer = _swept(steps, callbacks=(saver, rule), logger=logger)
+        return trainer.init_and_train(jr.key(0))
+
+    whole, _ = run(20, "whole")
+    run(8, "parts")
+    parts, _ = run(20, "parts")
+    assert same(parts, whole)
+    assert _lines(tmp_path / "parts.jsonl") == _lines(tmp_path / "whole.jsonl")
+
+
+def test_rows_of_the_user_are_those_of_a_lane(tmp_path: pathlib.Path) -> None:
+    def run(trainer: Any, path: pathlib.Path) -> list[dict[str, Any]]:
+        logger = rx.Logger(metrics_fn=rx.default_grad_metrics, log_file=path)
+        trainer(logger).init_and_train(jr.key(0))
+        return _lines(path)
+
+    lanes = run(lambda logger: _swept(3, logger=logger), tmp_path / "lanes")
+    assert len(lanes) == 3 * 6
+    assert {*lanes[0]} == {"step", "lane", "loss", "best_loss", "grad_norm", "skipped"}
+
+
+def test_wandb_has_a_curve_for_each_lane(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = rx.Logger(wandb_log=True)
+    logger.init(project="lanes", mode="offline", dir=str(tmp_path))
+    assert logger.handle.value is not None and logger.handle.value.wandb is not None
+    run = logger.handle.value.wandb.run
+    _, data = _swept(3, logger=logger).init_and_train(jr.key(0))
+    logger.finish()  # which sends the last row
+    found = {name: run.summary[name] for name in run.summary.keys() if "/" in name}
+    last = float(data["metrics"]["loss"][-1, 3])
+    assert found["loss/learning_rate=0.01 seed=1"] == pytest.approx(last)
+    assert len([name for name in found if name.startswith("loss/")]) == 6
+
+
+def test_the_bar_shows_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = list[str]()
+    bar = rx.ProgressBar(every=10)
+    trainer = _swept(10, callbacks=bar)
+
+    def keep(self: Any, values: Any, **_: Any) -> None:
+        shown.append(values["loss"])
+
+    monkeypatch.setattr("tqdm.std.tqdm.set_postfix", keep)
+    _, data = trainer.init_and_train(jr.key(0))
+    last = np.asarray(data["metrics"]["loss"][-1])
+    expected = [last.min(), np.median(last), last.max()]
+    assert shown[-1] == " ".join(f"{value:.4g}" for value in expected)
+
+
+def test_the_table_and_the_best_lane() -> None:
+    trainer = _swept()
+    state, data = trainer.init_and_train(jr.key(0))
+    table = trainer.table(data)
+    curves = np.asarray(data["metrics"]["loss"])
+    assert [row.seed for row in table] == [0, 1] * 3
+    rates = np.float32([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert np.allclose([row.values["learning_rate"] for row in table], rates)
+    assert np.allclose([row.final for row in table], curves[-1])
+    assert np.allclose([row.best for row in table], curves.min(0))
+    lines = str(table).splitlines()
+    assert lines[0].split() == [
+        *["lane", "learning_rate", "seed", "final", "loss", "best", "loss"]
+    ]
+    assert len(lines) == 7 and len({len(line) for line in lines}) == 1
+    columns = table.columns
+    assert {len(column) for column in columns.values()} == {6}
+    pandas = pytest.importorskip("pandas")
+    assert pandas.DataFrame(columns).shape == (6, 5)
+    best = trainer.best(state, data)
+    assert best.lane == int(curves.min(0).argmin())
+    assert float(best.trainer.learning_rate) == pytest.approx(rates[best.lane])
+    assert same(best.params, trainer.lane(state, best.lane).best_params)
+    # Its trainer is one by itself.
+    again, _ = lane_by_itself(trainer, best.lane, jr.key(0))
+    assert close(again, trainer.lane(state, best.lane))
+
+
+def test_products_and_pairs() -> None:
+    single = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(3), popsize=4)
+
+    def std(trainer: Any) -> Any:
+        return trainer.es_params.std_init
+
+    values: Any = {std: [0.1, 0.2], "fitness_shaper.w_decay": [0.0, 1.0]}
+    both = rx.sweep(single, values, seeds=2)
+    assert both.n == 8
+    assert np.allclose(both.values["std"], np.repeat(np.float32([0.1, 0.2]), 4))
+    decay = both.values["fitness_shaper.w_decay"]
+    assert np.allclose(decay, [0, 0, 1, 1, 0, 0, 1, 1])
+    pairs = rx.sweep(single, values, how="zip")
+    assert pairs.lanes == (
+        "std=0.1 fitness_shaper.w_decay=0",
+        "std=0.2 fitness_shaper.w_decay=1",
+    )
+    with pytest.raises(ValueError, match='equal lengths with `how="zip"`'):
+        rx.sweep(single, {std: [0.1], "fitness_shaper.w_decay": [0, 1]}, how="zip")
+
+
+def test_a_sweep_compiles_once() -> None:
+    with compilations() as names:
+        trainer = rx.sweep(gradient(), {"learning_rate": jnp.logspace(-4, -1, 8)})
+        trainer.init_and_train(jr.key(0))
+    assert names.count("jit(bare_run)") == 1
+    with compilations() as names:
+        trainer = rx.sweep(gradient(), {"learning_rate": jnp.logspace(-3, 0, 8)})
+        trainer.init_and_train(jr.key(1))
+    assert names == [], "other values and seeds share the program"
+
+
+def test_it_nests_and_maps() -> None:
+    inner = rx.Replicated(gradient(5), 2)
+    outer = rx.Replicated(inner, 3)
+    state, data = outer.init_and_train(jr.key(0))
+    assert data["metrics"]["loss"].shape == (5, 3, 2)
+    assert outer.params(state).shape == (3, 2, 3)
+    losses = lambda key: inner.init_and_train(key)[1]["metrics"]["loss"]
+    keys = jr.split(jr.key(0), 2)
+    mapped = jax.vmap(losses)(keys)
+    assert close(mapped[1], losses(keys[1]))
+    assert close(jax.jit(losses)(keys[0]), losses(keys[0]))
+
+
+PLACES: list[tuple[Any, type, str]] = [
+    (
+        {"learning_rat": [1.0]},
+        ValueError,
+        "no 'learning_rat'. Closest: 'learning_rate'",
+    ),
+    ({"optimizer": [1.0]}, ValueError, "'adam' of type str, which is static"),
+    ({"train_steps": [1]}, ValueError, "20 of type int, which is static"),
+    ({"record": [1.0]}, ValueError, "'record' of `OptaxTrainer` is None"),
+    ({"learning_rate": [[1.0]]}, ValueError, "each of the shape \\(\\), but got"),
+    ({"learning_rate": []}, ValueError, "a leading axis of values"),
+    ({"learning_rate": 0.1}, ValueError, "a leading axis of values"),
+    ({"learning_rate": [jnp.nan]}, ValueError, "must be finite"),
+    ({"learning_rate": ["a"]}, TypeError, "must be numbers"),
+    ({3: [1.0]}, TypeError, "must name numbers by paths"),
+    ({}, TypeError, "must map at least one place to its values"),
+    ([0.1], TypeError, "must map at least one place to its values"),
+]
+
+
+@pytest.mark.parametrize(("values", "error", "message"), PLACES)
+def test_wrong_places(values: Any, error: type[Exception], message: str) -> None:
+    with compilations() as names:
+        with pytest.raises(error, match=message):
+            rx.sweep(gradient(), values)
+    assert "jit(bare_run)" not in names
+
+
+def test_wrong_lanes() -> None:
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="`n` of `Replicated` must be .* at least"):
+            rx.Replicated(gradient(), n)
+    with pytest.raises(ValueError, match="must divide the number of lanes, 5.*4 or 6"):
+        rx.Replicated(gradient(), 5, n_devices=2)
+    with pytest.raises(TypeError, match="`trainer` of `Replicated` must be"):
+        rx.Replicated("PPO", 2)  # pyright: ignore
+    with pytest.raises(ValueError, match="must be without observers.*ProgressBar"):
+        rx.Replicated(gradient(progress_bar=True), 2)
+    trainer = rx.Replicated(gradient(3), 2)
+    state, data = trainer.init_and_train(jr.key(0))
+    for lane in (-1, 2):
+        with pytest.raises(IndexError, match="`lane` must be from 0 to 1"):
+            trainer.lane(state, lane)
+    with pytest.raises(ValueError, match="at least one step"):
+        trainer.table({**data, "metrics": {"loss": jnp.zeros((0, 2))}})
+    nothing = {**data, "metrics": {"loss": jnp.full((3, 2), jnp.nan)}}
+    with pytest.raises(ValueError, match="no lane ever had a finite 'loss'"):
+        trainer.best(state, nothing)
+
+
+def test_a_value_is_put_where_it_belongs() -> None:
+    """A number inside of a dictionary of options, and an integer."""
+    options = {"b1": 0.9}
+    single = rx.OptaxTrainer(5, "adam", _start, _noisy, 0.1, opt_kws=options)
+    trainer = rx.sweep(single, {"opt_kws.b1": [0.0, 0.9]})
+    _, data = trainer.init_and_train(jr.key(0))
+    for lane, b1 in enumerate((0.0, 0.9)):
+        alone = rx.OptaxTrainer(5, "adam", _start, _noisy, 0.1, opt_kws={"b1": b1})
+        init_key, run_key = (jr.fold_in(key, 0) for key in jr.split(jr.key(0)))
+        _, record = alone.train(alone.initialize(init_key), run_key)
+        assert close(data["metrics"]["loss"][:, lane], record["metrics"]["loss"])
