@@ -1,6 +1,8 @@
 """Functions that several tests share."""
 
 import contextlib
+import glob
+import json
 import os
 import pathlib
 import subprocess
@@ -105,3 +107,37 @@ def python(*arguments: str, timeout: float = 300, **kws: Any) -> Any:
         timeout=timeout,
         **kws,
     )
+
+
+def wandb_history(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows in the file of an offline run of wandb.
+
+    The format is LevelDB's log: blocks of 32 KiB, in them records with a checksum, a
+    length and a kind (whole, first, middle, last), after a header of 7 bytes.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = glob.glob(str(folder / "wandb" / "offline-run-*" / "*.wandb"))
+    data, rows, place, parts = pathlib.Path(path).read_bytes(), [], 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        size = int.from_bytes(data[place + 4 : place + 6], "little")
+        kind = data[place + 6]
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):
+            record, parts = Record.FromString(parts), b""
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append(
+                    {
+                        item.key or ".".join(item.nested_key): json.loads(
+                            item.value_json
+                        )
+                        for item in items
+                    }
+                )
+    return rows

@@ -1,7 +1,6 @@
 """Logging: the file, TensorBoard, wandb, and what fails."""
 
 import contextlib
-import glob
 import json
 import os
 import pathlib
@@ -21,7 +20,15 @@ from realax.training._carry import Selected
 from realax.training.log import default_es_metrics, default_grad_metrics
 from realax.training.observers._jsonl import JsonLines
 
-from .helpers import ROOT, compilations, environment, rastrigin, run_of, same
+from .helpers import (
+    ROOT,
+    compilations,
+    environment,
+    rastrigin,
+    run_of,
+    same,
+    wandb_history,
+)
 from .typed import observers as typed_observers
 
 
@@ -211,40 +218,6 @@ def _scalars(folder: pathlib.Path) -> list[tuple[int, float]]:
     ]
 
 
-def _history(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows in the file of an offline run of wandb.
-
-    The format is LevelDB's log: blocks of 32 KiB, in them records with a checksum, a
-    length and a kind (whole, first, middle, last), after a header of 7 bytes.
-    """
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = glob.glob(str(folder / "wandb" / "offline-run-*" / "*.wandb"))
-    data, rows, place, parts = pathlib.Path(path).read_bytes(), [], 7, b""
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        size = int.from_bytes(data[place + 4 : place + 6], "little")
-        kind = data[place + 6]
-        parts += data[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):
-            record, parts = Record.FromString(parts), b""
-            if record.WhichOneof("record_type") == "history":
-                items = record.history.item
-                rows.append(
-                    {
-                        item.key or ".".join(item.nested_key): json.loads(
-                            item.value_json
-                        )
-                        for item in items
-                    }
-                )
-    return rows
-
-
 WANDB = """
 import os, signal, sys, warnings
 import jax.numpy as jnp, jax.random as jr, realax as rx
@@ -283,7 +256,7 @@ def _wandb(
 
 def test_wandb_gets_every_step(tmp_path: pathlib.Path) -> None:
     _wandb(tmp_path)
-    rows, lines = _history(tmp_path), _lines(tmp_path / "log.jsonl")
+    rows, lines = wandb_history(tmp_path), _lines(tmp_path / "log.jsonl")
     assert [row["_step"] for row in rows] == [*range(1, 151)]
     assert [row["best_fitness"] for row in rows] == [x["best_fitness"] for x in lines]
 
@@ -294,7 +267,7 @@ def test_wandb_resumes_in_a_linked_run(tmp_path: pathlib.Path) -> None:
     (old,) = (tmp_path / "wandb").glob("offline-run-*")
     old.rename(tmp_path / "old")
     _wandb(tmp_path, 150)
-    rows = _history(tmp_path)
+    rows = wandb_history(tmp_path)
     assert [row["_step"] for row in rows] == [*range(101, 151)]
     assert len(_lines(tmp_path / "log.jsonl")) == 150
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")

@@ -13,7 +13,7 @@ import pytest
 
 import realax as rx
 
-from .helpers import close, compilations, rastrigin, same
+from .helpers import close, compilations, rastrigin, same, wandb_history
 from .reach import reach
 
 
@@ -230,17 +230,19 @@ def test_rows_of_the_user_are_those_of_a_lane(tmp_path: pathlib.Path) -> None:
 def test_wandb_has_a_curve_for_each_lane(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import wandb
+
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = rx.Logger(wandb_log=True)
     logger.init(project="lanes", mode="offline", dir=str(tmp_path))
-    assert logger.handle.value is not None and logger.handle.value.wandb is not None
-    run = logger.handle.value.wandb.run
     _, data = _swept(3, logger=logger).init_and_train(jr.key(0))
-    logger.finish()  # which sends the last row
-    found = {name: run.summary[name] for name in run.summary.keys() if "/" in name}
-    last = float(data["metrics"]["loss"][-1, 3])
-    assert found["loss/learning_rate=0.01 seed=1"] == pytest.approx(last)
-    assert len([name for name in found if name.startswith("loss/")]) == 6
+    logger.finish()
+    wandb.teardown()  # else processes of other tests would use its service
+    rows = wandb_history(tmp_path)
+    assert [row["_step"] for row in rows] == [1, 2, 3]
+    found = [row["loss/learning_rate=0.01 seed=1"] for row in rows]
+    assert np.allclose(found, data["metrics"]["loss"][:, 3])
+    assert len([name for name in rows[0] if name.startswith("loss/")]) == 6
 
 
 def test_the_bar_shows_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +367,9 @@ def test_wrong_lanes() -> None:
             rx.Replicated(gradient(), n)
     with pytest.raises(ValueError, match="must divide the number of lanes, 5.*4 or 6"):
         rx.Replicated(gradient(), 5, n_devices=2)
+    both = rx.Restarting(evolution(n_devices=2), rx.EarlyStopping(patience=2))
+    with pytest.raises(ValueError, match="cannot both be more than 1, but got 2 and 2"):
+        rx.Replicated(both, 4, n_devices=2)
     with pytest.raises(TypeError, match="`trainer` of `Replicated` must be"):
         rx.Replicated("PPO", 2)  # pyright: ignore
     with pytest.raises(ValueError, match="must be without observers.*ProgressBar"):

@@ -201,11 +201,24 @@ def inner(name: str, trainer: Any) -> Any:
     return with_fields(plain(trainer), train_steps=np.int32(1))
 
 
-def check_devices(name: str, n: int, n_devices: int) -> None:
+def check_devices(name: str, n: int, n_devices: int, trainer: Any) -> None:
     """Refuse lanes that cannot be divided over devices.
+
+    **Arguments:**
+
+    - `name`: that of the outer trainer, for messages.
+    - `n`: the number of lanes.
+    - `n_devices`: the number of devices.
+    - `trainer`: the trainer of a lane.
 
     **Raises:** `ValueError` with numbers that would do.
     """
+    if n_devices > 1 and _devices_of(trainer) > 1:
+        raise ValueError(
+            f"`n_devices` of `{name}` and that of its `trainer` cannot both be more "
+            f"than 1, but got {n_devices} and {_devices_of(trainer)}. Divide the "
+            "lanes, and let each of them run on one device."
+        )
     if n % n_devices:
         fewer, more = n - n % n_devices, n + -n % n_devices
         raise ValueError(
@@ -214,6 +227,13 @@ def check_devices(name: str, n: int, n_devices: int) -> None:
             "another number of devices."
         )
     device_mesh(n_devices)
+
+
+def _devices_of(trainer: Any) -> int:
+    """Return over how many devices a trainer, or one inside of it, divides its work."""
+    inside = getattr(trainer, "trainer", None)
+    most = 1 if inside is None else _devices_of(inside)
+    return max(int(getattr(trainer, "n_devices", 1)), most)
 
 
 def with_values(trainer: Any, places: tuple[Finder, ...], values: Any) -> Any:

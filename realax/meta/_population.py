@@ -171,7 +171,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
             )
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
-        check_devices("PopulationBased", self.n, self.n_devices)
+        check_devices("PopulationBased", self.n, self.n_devices, trainer)
 
     @property
     def lanes(self) -> tuple[str, ...]:

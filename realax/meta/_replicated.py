@@ -122,7 +122,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         own = (one for one in given.rules if not isinstance(one, EachLane))
         self.rules = (*rules, *trainer.callbacks.rules, *own)
         self.callbacks = Callbacks(list(given.observers), self._rule)
-        check_devices("Replicated", self.n, self.n_devices)
+        check_devices("Replicated", self.n, self.n_devices, trainer)
 
     @property
     def lanes(self) -> tuple[str, ...]:

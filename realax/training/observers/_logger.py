@@ -32,6 +32,7 @@ class _Open:
     wandb: Wandb | None = None
     logged: Logged | None = None
     run: Run | None = None  # in progress
+    lanes: tuple[str, ...] = ()  # the names of its lanes
     sinks: tuple[Sink, ...] = ()
     running: bool = False
     started: bool = False  # whether the first rows have started the sinks
@@ -193,6 +194,7 @@ class Logger(AbstractObserver):
         """Remember the run."""
         del state
         self._opened.run, self._opened.started = run, False
+        self._opened.lanes = run.trainer.lanes
 
     @override
     def select(self, run: Run) -> Logged:
@@ -208,12 +210,12 @@ class Logger(AbstractObserver):
         if not opened.started:
             for sink in opened.sinks:
                 since = None if opened.run is None else opened.run.since
-                sink.start(int(steps[0]) - 1, since, self._lanes)
+                sink.start(int(steps[0]) - 1, since, opened.lanes)
             opened.started = True
         for sink in opened.sinks:
             sink.write(rows)
         if self.verbose and rows:
-            for _, step, row in rows[-max(1, len(self._lanes)) :]:
+            for _, step, row in rows[-max(1, len(opened.lanes)) :]:
                 shown = (f"{name}={_short(value)}" for name, value in row.items())
                 print(f"step {step}:", *shown, flush=True)
         if self.ckpt_file is not None and steps[-1] % self.ckpt_freq == 0:
@@ -228,14 +230,9 @@ class Logger(AbstractObserver):
         del state, error
         self.release()
 
-    @property
-    def _lanes(self) -> tuple[str, ...]:
-        run = self._opened.run
-        return () if run is None else run.trainer.lanes
-
     def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
         measured = {} if self._opened.run is None else self._opened.run.measured
-        rows = rows_of(steps, selected, self._lanes)
+        rows = rows_of(steps, selected, self._opened.lanes)
         # What observers measured is of the chunk's last step.
         last = int(steps[-1])
         rows = [
