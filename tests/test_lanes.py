@@ -14,6 +14,10 @@ import realax as rx
 from .helpers import close, python, same
 
 
+# They compare bits, which lanes and the scan share in programs as users compile them.
+pytestmark = pytest.mark.usefixtures("optimized")
+
+
 def _population(task: Any, pop: int) -> Any:
     def policy(key: Any) -> Any:
         return rx.MLPPolicy(*task.space[:2], width=8, depth=1, key=key)
