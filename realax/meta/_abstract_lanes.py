@@ -21,7 +21,7 @@ from ..training._callbacks import plain
 from ..training._devices import device_mesh
 from ._checks import check_inner
 from ._each_lane import MeanOfLanes
-from ._lanes import LanesState, lane_of, over_lanes, placed_lanes
+from ._lanes import LanesState, each_of, lane_of, over_lanes, placed_lanes
 from ._places import put
 
 
@@ -89,16 +89,27 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
     ) -> S:
         """Return the states of all lanes before their first step, stacked."""
 
-        def one(values: Any, key: PRNGKeyArray) -> S:
+        def one(lane: Any) -> S:
+            values, key = lane
             return self.trainer_with(values).initialize(key, data)
 
-        return jax.vmap(one)(values, self._keys(key))
+        return each_of(one, (values, self._keys(key)))
 
     @override
-    def step_key(self, key: PRNGKeyArray, step: Step) -> Key[Array, "*lanes"]:
-        """Return the keys of a step, one for each lane."""
-        one = jax.vmap(lambda key: self.trainer.step_key(key, step))
-        return one(self._keys(key))
+    def run_key(self, key: PRNGKeyArray) -> Key[Array, "*lanes"]:
+        """Return the keys of the lanes' runs."""
+        return jax.vmap(self.trainer.run_key)(self._keys(key))
+
+    @override
+    def step_key(self, key: Key[Array, "*lanes"], step: Step) -> Key[Array, "*lanes"]:
+        """Return the keys of a step, one for each lane.
+
+        **Arguments:**
+
+        - `key`: the keys of the lanes' runs.
+        - `step`: the number of steps before this one.
+        """
+        return jax.vmap(lambda key: self.trainer.step_key(key, step))(key)
 
     def step_of_lanes(
         self, state: LanesState[S], keys: Key[Array, "*lanes"], data: Tree

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from .._anywhere import LANES
 from .._trees import with_fields
 from .._types import Step, Tree
 from ..training._devices import divided, put_divided, put_on_every_device
@@ -55,9 +56,19 @@ def over_lanes(
     """
 
     def mapped(split: Any, shared: Any) -> Any:
-        return jax.vmap(lambda lane: function(*lane, shared))(split)
+        return each_of(lambda lane: function(*lane, shared), split)
 
     return divided(mapped, split, shared, n_devices, gather=False)
+
+
+def each_of(function: Callable[[Any], Any], split: Tree) -> Any:
+    """Return `function(lane)` of each lane, stacked.
+
+    One lane alone is not mapped: `vmap` computes both branches of every condition.
+    """
+    if len(jax.tree.leaves(split)[0]) > 1:
+        return jax.vmap(function, axis_name=LANES)(split)
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], function(lane_of(split, 0)))
 
 
 def placed_lanes(tree: Tree, n_devices: int) -> Tree:

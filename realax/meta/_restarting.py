@@ -172,7 +172,7 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         trainer = self._base
         before: Any = state.inner
         inner_key, new_key = jr.split(key)
-        inner_key = trainer.step_key(inner_key, before.step)
+        inner_key = trainer.step_key(trainer.run_key(inner_key), before.step)
         after, found = trainer.train_step(state.inner, inner_key, data)
         after = with_fields(after, step=before.step + 1)
         metrics: Any = found

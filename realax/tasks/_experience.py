@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, Key
 
+from .._anywhere import anywhere
 from .._trees import where, with_fields
 from .._types import PRNGKeyArray
 from ..policies import BasePolicy
@@ -108,7 +109,7 @@ def advance_streams(
         noise = jax.tree.map(lambda leaf: leaf[:, i], tables)
         streams, rows = jax.vmap(advance)(streams, noise)
         carry = jax.lax.cond(
-            jnp.any(streams.episode.done),
+            anywhere(jnp.any(streams.episode.done)),
             lambda: jax.vmap(restart, (0, 0, None))(streams, tables, ahead - i - 1),
             lambda: (streams, tables),
         )

@@ -85,12 +85,23 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         loop sets the state's `step`, and ignores its value here.
         """
 
+    def run_key(self, key: PRNGKeyArray) -> PRNGKeyArray:
+        """Return what the keys of the steps are made of: by default the run's key.
+
+        A trainer of runs side by side returns a key for each of them.
+
+        **Arguments:**
+
+        - `key`: the run's key.
+        """
+        return key
+
     def step_key(self, key: PRNGKeyArray, step: Step) -> PRNGKeyArray:
         """Return the key of a step: by default `fold_in(key, step)`.
 
         **Arguments:**
 
-        - `key`: the run's key.
+        - `key`: the result of `run_key`.
         - `step`: the number of steps before this one.
         """
         return jr.fold_in(key, step)

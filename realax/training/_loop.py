@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 
 from .._compile import compiled, readable_errors
 from .._trees import with_fields
@@ -48,14 +49,14 @@ def step(
     **Arguments:**
 
     - `carry`: the carry before the step.
-    - `key`: the run's key, from which the key of the step is derived.
+    - `key`: what `trainer.run_key` made of the run's key.
     - `data`: the data of this step.
 
     **Returns:** The carry after the step, and its row. If the run is over, they are the
     same carry and a row of zeros.
     """
     trainer, rules = program.trainer, program.rules
-    fresh = eqx.filter_eval_shape(compiled(initialize, {}), trainer, key, data)
+    fresh = eqx.filter_eval_shape(compiled(initialize, {}), trainer, jr.key(0), data)
     check_state(carry.state, fresh, trainer)
 
     def go(state: Any) -> tuple[Carry, Row]:
@@ -101,8 +102,10 @@ def bare_run(
     **Returns:** The state after them, and the kept values of each step, stacked.
     """
 
+    run_key = program.trainer.run_key(key)
+
     def body(carry: Carry, _: None) -> tuple[Carry, Tree]:
-        carry, row = step(program, carry, key, data)
+        carry, row = step(program, carry, run_key, data)
         return carry, row.kept
 
     start = Carry.of(state, program.rules)
@@ -125,10 +128,12 @@ def chunk(
     **Returns:** The carry after them, and the buffers with their rows.
     """
 
+    run_key = program.trainer.run_key(key)
+
     # Jitted and inlined, so that `eval_shape` and the loop trace it only once.
     @jax.jit(inline=True)
     def one(carry: Carry, i: Any) -> tuple[Carry, Row]:
-        return step(program, carry, key, data.of_step(i))
+        return step(program, carry, run_key, data.of_step(i))
 
     def body(i: Any, loop: tuple[Carry, Row]) -> tuple[Carry, Row]:
         carry, buffers = loop
@@ -190,5 +195,6 @@ def reused_by_chunk(program: Program, carry: Carry, *others: Any) -> Tree:
 def _no_rows(
     program: Program, carry: Carry, key: PRNGKeyArray, feed: AbstractFeed
 ) -> Tree:
-    _, row = eqx.filter_eval_shape(step, program, carry, key, feed.example())
+    run_key = program.trainer.run_key(key)
+    _, row = eqx.filter_eval_shape(step, program, carry, run_key, feed.example())
     return jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), row.kept)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..._anywhere import anywhere
 from ..._types import Tree
 from ...tasks import Experience
 
@@ -62,8 +63,9 @@ def following_values(
     """Return the values of the observations after each step.
 
     The value after a step is that before the next one, but at the end of an episode,
-    where it is the value of the final observation. Without `jax.vmap` around, that is
-    computed only if an episode was cut off: nothing follows a termination.
+    where it is the value of the final observation. That is computed only if an episode
+    was cut off, for nothing follows a termination; but always under a `jax.vmap` of the
+    user's.
 
     **Arguments:**
 
@@ -78,4 +80,4 @@ def following_values(
         return jnp.concatenate([values[1:], value_of(row)[None]])
 
     cut_off = jnp.any(rows.truncated & ~rows.terminated & ~rows.failed)
-    return jax.lax.cond(cut_off, lambda: jax.vmap(value_of)(next_obs), last)
+    return jax.lax.cond(anywhere(cut_off), lambda: jax.vmap(value_of)(next_obs), last)
