@@ -261,6 +261,8 @@ def test_the_bar_shows_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_and_the_best_lane() -> None:
+    import pandas  # which gymnax brings
+
     trainer = _swept()
     state, data = trainer.init_and_train(jr.key(0))
     table = trainer.table(data)
@@ -277,7 +279,6 @@ def test_the_table_and_the_best_lane() -> None:
     assert len(lines) == 7 and len({len(line) for line in lines}) == 1
     columns = table.columns
     assert {len(column) for column in columns.values()} == {6}
-    pandas = pytest.importorskip("pandas")
     assert pandas.DataFrame(columns).shape == (6, 5)
     best = trainer.best(state, data)
     assert best.lane == int(curves.min(0).argmin())
