@@ -249,6 +249,9 @@ def test_restarts_are_those_of_a_loop() -> None:
     assert close(state.inner.params, current.params)
     assert float(state.best_value) == pytest.approx(best)
     assert close(trainer.params(state), best_state.params)
+    recording = dataclasses.replace(inner, record=lambda state: state.params)
+    again = rx.Restarting(recording, rx.EarlyStopping(patience=4), train_steps=3)
+    assert again.init_and_train(key)[1]["record"].shape == (3, 2)
     ongoing = dataclasses.replace(trainer, keep_best=False)
     state, _ = ongoing.init_and_train(key)
     assert state.best is None and close(ongoing.params(state), current.params)
@@ -337,6 +340,17 @@ def test_a_population_finds_better_numbers() -> None:
     assert trainer.lanes[3] == "member=3"
     divided, _ = population(60, n_devices=2).init_and_train(jr.key(0))
     assert close(divided.scores, state.scores)
+
+
+def test_a_population_is_evaluated_by_its_best_member() -> None:
+    evaluator = rx.Evaluator(_square, every=10)
+    trainer = population(20, callbacks=evaluator)
+    state, _ = trainer.init_and_train(jr.key(0))
+    best = float(jnp.sum(trainer.params(state) ** 2))
+    assert evaluator.best_return is not None
+    assert evaluator.best_return == pytest.approx(best, rel=1e-4)
+    by_default = population(5, callbacks=rx.Evaluator(every=5))
+    by_default.init_and_train(jr.key(0))
 
 
 def test_a_member_that_goes_bad_is_replaced() -> None:

@@ -289,6 +289,15 @@ def test_the_table_and_the_best_lane() -> None:
     assert close(again, trainer.lane(state, best.lane))
 
 
+def test_what_the_trainer_records() -> None:
+    single = gradient(4, record=lambda state: state.params)
+    _, data = rx.Replicated(single, 3).init_and_train(jr.key(0))
+    assert data["record"].shape == (4, 3, 3)
+    own = rx.Replicated(single, 3, record=lambda state: state.steps)
+    _, data = own.init_and_train(jr.key(0))
+    assert data["record"].tolist() == [[i] * 3 for i in (1, 2, 3, 4)]
+
+
 def test_products_and_pairs() -> None:
     single = rx.EvosaxTrainer(2, "SNES", rastrigin, jnp.ones(3), popsize=4)
 

@@ -101,3 +101,16 @@ def frozen(over: Bool[Array, " lanes"], before: Tree, after: Tree) -> Tree:
 def lane_of(lanes: Tree, lane: Any) -> Any:
     """Return the part of one lane."""
     return jax.tree.map(lambda x: x[lane] if eqx.is_array(x) else x, lanes)
+
+
+class RecordOfLanes(eqx.Module):
+    """Records of each lane what a trainer records of its state.
+
+    - `record`: the trainer's function.
+    """
+
+    record: Callable[[Any], Tree]
+
+    def __call__(self, state: LanesState[Any]) -> Tree:
+        """Return the records of the lanes, stacked."""
+        return eqx.filter_vmap(self.record)(state.lanes)

@@ -14,6 +14,7 @@ from .._arguments import arguments, instance, number, optional, whole
 from .._errors import describe
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
+from ..tasks import AbstractTask
 from ..training import (
     AbstractState,
     AbstractTrainer,
@@ -25,7 +26,7 @@ from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
 from ..training._metrics import metric_of
 from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
-from ._lanes import LanesState, lane_of
+from ._lanes import LanesState, RecordOfLanes, lane_of
 from ._places import Place, place_of
 
 
@@ -169,7 +170,9 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
                 "`factors` of `PopulationBased` must be two positive numbers, but got "
                 f"{describe(factors)}."
             )
-        self.record = record
+        inside = trainer.record
+        own = None if inside is None else RecordOfLanes(inside)
+        self.record = own if record is None else record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         check_devices("PopulationBased", self.n, self.n_devices, trainer)
 
@@ -177,6 +180,11 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     def lanes(self) -> tuple[str, ...]:
         """The names of the members."""
         return tuple(f"member={i}" for i in range(self.n))
+
+    @property
+    def evaluation_task(self) -> AbstractTask[Any] | None:
+        """That of `trainer`, for the parameters of the best member."""
+        return self.trainer.evaluation_task
 
     @property
     def seeds(self) -> Int[Array, " lanes"]:

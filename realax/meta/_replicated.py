@@ -24,7 +24,7 @@ from ..training._checks import logger as a_logger, record as a_record
 from ..training.stopping import Rules
 from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
 from ._lane_stopping import EachLane
-from ._lanes import LanesState, frozen
+from ._lanes import LanesState, RecordOfLanes, frozen
 from ._table import Best, Table, best_lane, table_of
 
 
@@ -68,7 +68,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         Devices exchange nothing.
     - `train_steps`: the number of steps of `train`; by default that of `trainer`.
     - `record`: a function of each `LanesState`, whose values are kept as
-        `data["record"]`.
+        `data["record"]`; by default what `trainer` records, of each lane.
     - `callbacks`, `logger`, `progress_bar`: as for any trainer.
     - `swept`, `seeds`: what `sweep` sets: the values of the lanes, and the number of
         the seed of each.
@@ -117,10 +117,12 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         self.trainer = inner("Replicated", trainer)
         self.swept = swept
         self.seeds = jnp.arange(self.n) if seeds is None else seeds
-        self.record = record
+        inside = trainer.record
+        own = None if inside is None else RecordOfLanes(inside)
+        self.record = own if record is None else record
         given = Callbacks.of(callbacks, logger, progress_bar)
-        own = (one for one in given.rules if not isinstance(one, EachLane))
-        self.rules = (*rules, *trainer.callbacks.rules, *own)
+        more = (one for one in given.rules if not isinstance(one, EachLane))
+        self.rules = (*rules, *trainer.callbacks.rules, *more)
         self.callbacks = Callbacks(list(given.observers), self._rule)
         check_devices("Replicated", self.n, self.n_devices, trainer)
 

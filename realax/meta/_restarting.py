@@ -53,6 +53,19 @@ class RestartingState[S](AbstractState):
     best_value: Float[Array, ""]
 
 
+class RecordOfInner(eqx.Module):
+    """Records what a trainer records of the state of the training in progress.
+
+    - `record`: the trainer's function.
+    """
+
+    record: Callable[[Any], Tree]
+
+    def __call__(self, state: RestartingState[Any]) -> Tree:
+        """Return what it records."""
+        return self.record(state.inner)
+
+
 def _condition(phrase: str, value: Any) -> Any:
     """Check that a value is a stopping rule or a function."""
     if not callable(value) and not isinstance(value, AbstractStopping):
@@ -82,7 +95,8 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         progress.
     - `train_steps`: the number of steps of all restarts together; by default that of
         `trainer`.
-    - `record`, `callbacks`, `logger`, `progress_bar`: as for any trainer.
+    - `record`: a function of each `RestartingState`; by default what `trainer` records.
+    - `callbacks`, `logger`, `progress_bar`: as for any trainer.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
@@ -126,7 +140,9 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
             )
         self.when = when
         self.keep_best = keep_best
-        self.record = record
+        inside = trainer.record
+        own = None if inside is None else RecordOfInner(inside)
+        self.record = own if record is None else record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
 
     @property
