@@ -1,6 +1,8 @@
 """Training inside of tasks, restarts, populations, and several tasks as one."""
 
 import dataclasses
+import json
+import pathlib
 from typing import Any
 
 import equinox as eqx
@@ -342,15 +344,21 @@ def test_a_population_finds_better_numbers() -> None:
     assert close(divided.scores, state.scores)
 
 
-def test_a_population_is_evaluated_by_its_best_member() -> None:
+def test_a_population_is_evaluated_by_its_best_member(
+    tmp_path: pathlib.Path,
+) -> None:
     evaluator = rx.Evaluator(_square, every=10)
     trainer = population(20, callbacks=evaluator)
     state, _ = trainer.init_and_train(jr.key(0))
     best = float(jnp.sum(trainer.params(state) ** 2))
     assert evaluator.best_return is not None
     assert evaluator.best_return == pytest.approx(best, rel=1e-4)
-    by_default = population(5, callbacks=rx.Evaluator(every=5))
-    by_default.init_and_train(jr.key(0))
+    logger = rx.Logger(log_file=tmp_path / "log.jsonl")
+    by_default = population(5, callbacks=rx.Evaluator(every=5), logger=logger)
+    _, data = by_default.init_and_train(jr.key(0))
+    first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    rates = data["metrics"]["explored"]["learning_rate"]
+    assert first["explored.learning_rate"] == pytest.approx(float(rates[0, 0]))
 
 
 def test_a_member_that_goes_bad_is_replaced() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import realax as rx
+from realax.training._metrics import SpreadOf
 
 from .helpers import close, compilations, rastrigin, same, wandb_history
 from .reach import reach
@@ -227,6 +228,46 @@ def test_rows_of_the_user_are_those_of_a_lane(tmp_path: pathlib.Path) -> None:
     assert {*lanes[0]} == {"step", "lane", "loss", "best_loss", "grad_norm", "skipped"}
 
 
+def test_rows_that_are_changed(tmp_path: pathlib.Path) -> None:
+    """A number for all lanes, a transform that forgets the lane, and one lane."""
+    log, board = tmp_path / "log.jsonl", tmp_path / "board"
+
+    def row(state: Any, metrics: Any) -> Any:
+        return {"loss": metrics["loss"], "rate": 0.5}, None, state.step
+
+    def only_loss(row: Any) -> Any:
+        return {"loss": row["loss"] + row["rate"] - 0.5}
+
+    for n in (2, 1):
+        logger = rx.Logger(
+            metrics_fn=row, log_file=log, log_dir=board, host_log_transform=only_loss
+        )
+        trainer = rx.Replicated(gradient(3), n, logger=logger)
+        _, data = trainer.init_and_train(jr.key(0))
+        lines = _lines(log)
+        assert [line["lane"] for line in lines] == [*range(n)] * 3
+        losses = np.asarray(data["metrics"]["loss"]).ravel()
+        assert np.allclose([line["loss"] for line in lines], losses, atol=1e-6)
+
+    def lane(state: Any, metrics: Any) -> Any:
+        return {"lane": metrics["loss"]}, None, state.step
+
+    wrong = rx.Replicated(gradient(3), 2, logger=rx.Logger(metrics_fn=lane))
+    with pytest.raises(TypeError, match="none named .* or 'lane'"):
+        wrong.init_and_train(jr.key(0))
+
+
+def test_names_of_lanes_differ() -> None:
+    task = rx.MultiTask({"noisy": _noisy, "again": _noisy})
+    single = rx.OptaxTrainer(3, "adam", _start, task, 0.1)
+    vectors = rx.sweep(single, {"loss_fn.weights": [[1.0, 0.0], [0.0, 1.0]]})
+    close_ones = rx.sweep(single, {"learning_rate": [0.1, 0.100001]})
+    for trainer in (vectors, close_ones):
+        assert len(set(trainer.lanes)) == 2
+    _, data = vectors.init_and_train(jr.key(0))
+    assert data["metrics"]["loss"].shape == (3, 2)
+
+
 def test_wandb_has_a_curve_for_each_lane(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +299,12 @@ def test_the_bar_shows_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     last = np.asarray(data["metrics"]["loss"][-1])
     expected = [last.min(), np.median(last), last.max()]
     assert shown[-1] == " ".join(f"{value:.4g}" for value in expected)
+
+
+def test_the_spread_of_infinite_values() -> None:
+    values = jnp.array([jnp.inf, 1.0, jnp.nan, 3.0])
+    found = SpreadOf("loss")(None, {"loss": values})
+    assert found.tolist() == [1.0, 3.0, jnp.inf]
 
 
 def test_the_table_and_the_best_lane() -> None:

@@ -273,6 +273,14 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         return with_fields(state, lanes=lanes, values=values, scores=scores), source
 
     @override
+    def log_row(self, state: LanesState[S], metrics: Any) -> dict[str, Array]:
+        """Return the members' numbers to log, with the values that they explore."""
+        row = super().log_row(state, metrics)
+        explored: dict[str, Array] = metrics["explored"]
+        named = {f"explored.{name}": value for name, value in explored.items()}
+        return {**row, **named, "source": metrics["source"]}
+
+    @override
     def params(self, state: LanesState[S]) -> P:
         """Return the parameters of the member with the best last score."""
         return self._of_best(state, lambda trainer, lane: trainer.params(lane))

@@ -132,10 +132,13 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         columns = {one.name: one.values for one in self.swept}
         if not self.swept or len({int(seed) for seed in self.seeds}) > 1:
             columns["seed"] = self.seeds
-        return tuple(
+        names = [
             " ".join(f"{name}={_short(values[i])}" for name, values in columns.items())
             for i in range(self.n)
-        )
+        ]
+        if len(set(names)) < self.n:  # of vectors, or of values that are too close
+            names = [f"{name} lane={i}" for i, name in enumerate(names)]
+        return tuple(names)
 
     @property
     def values(self) -> dict[str, Array]:

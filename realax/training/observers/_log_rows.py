@@ -35,10 +35,8 @@ def rows_of(
     going = selected["steps"] == steps[:, None]
     for i, trained in enumerate(steps.tolist()):
         for lane in np.flatnonzero(going[i]).tolist():
-            row = {"lane": lane}
-            row |= {
-                n: column[i][lane] for n, column in zip(names, columns, strict=True)
-            }
+            values = (column[i][lane] for column in columns)
+            row = {**dict(zip(names, values, strict=True)), "lane": lane}
             found.append((trained, logged[i][lane], row))
     return found
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..._errors import describe
 from ..._types import Tree
@@ -36,22 +37,31 @@ class Logged(eqx.Module):
                 "`metrics_fn` must return `(row, checkpoint, step)` with a dictionary "
                 f"as its row, but got {describe(row)}."
             )
-        if not eqx.is_array_like(step) or jnp.shape(step) != state.steps.shape:
+        lanes = jnp.shape(state.steps)
+        if not eqx.is_array_like(step) or jnp.shape(step) not in ((), lanes):
             raise TypeError(
                 "`metrics_fn` must return `(row, checkpoint, step)` with a number as "
                 f"its step, but got {describe(step)}. For example: `return row, None, "
                 "state.step`."
             )
         for name, value in row.items():
-            if not eqx.is_array_like(value) or name in ("step", "train_step"):
+            reserved = ("step", "train_step", *(("lane",) if lanes else ()))
+            if not eqx.is_array_like(value) or name in reserved:
+                named = " or ".join(map(repr, reserved))
                 raise TypeError(
                     "the row of `metrics_fn` must hold arrays and numbers, and none "
-                    f"named 'step' or 'train_step', but at {name!r} got "
-                    f"{describe(value)}. Text can be added by `host_log_transform`."
+                    f"named {named}, but at {name!r} got {describe(value)}. Text can "
+                    "be added by `host_log_transform`."
                 )
+
+        def of_lanes(value: Any) -> Array:
+            """A number that is the same for all lanes has no axis of them."""
+            same = jnp.ndim(value) == 0
+            return jnp.broadcast_to(value, lanes) if same else jnp.asarray(value)
+
         return {
-            "row": {name: jnp.asarray(value) for name, value in row.items()},
-            "step": jnp.asarray(step),
+            "row": {name: of_lanes(value) for name, value in row.items()},
+            "step": of_lanes(step),
             "steps": state.steps if jnp.ndim(state.steps) else None,
             "metrics": metrics if self.saving else None,
         }

@@ -242,14 +242,17 @@ class Logger(AbstractObserver):
         if self.host_log_transform is None:
             return rows
         transform: Callable[[Row], Any] = self.host_log_transform
-        rows = [(trained, step, transform(row)) for trained, step, row in rows]
-        for _, _, row in rows:
-            if not isinstance(row, dict):
+        found = list[tuple[int, int, Row]]()
+        for trained, step, row in rows:
+            lane = {"lane": row["lane"]} if self._opened.lanes else {}
+            changed = transform(row)
+            if not isinstance(changed, dict):
                 raise TypeError(
-                    "`host_log_transform` must return the row to log, a "
-                    f"dictionary, but got {describe(row)}. End it with `return row`."
+                    "`host_log_transform` must return the row to log, a dictionary, "
+                    f"but got {describe(changed)}. End it with `return row`."
                 )
-        return rows
+            found.append((trained, step, {**changed, **lane}))
+        return found
 
 
 def _short(value: Any) -> str:
