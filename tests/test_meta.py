@@ -133,6 +133,11 @@ def test_wrong_trainer_tasks() -> None:
         rx.TrainerTask(gradient(), 3)  # pyright: ignore
     with pytest.raises(TypeError, match="`score` of `TrainerTask` must be"):
         rx.TrainerTask(gradient(), "learning_rate", "loss")  # pyright: ignore
+    curve = rx.TrainerTask(gradient(), "learning_rate", lambda metrics: metrics["loss"])
+    with pytest.raises(TypeError, match="`score` of `TrainerTask` must return one num"):
+        curve(jnp.asarray(0.1), jr.key(0))
+    with pytest.raises(ValueError, match="has the shape \\(\\), but got"):
+        rx.TrainerTask(gradient(), "learning_rate")(jnp.ones(3), jr.key(0))
     nothing = rx.TrainerTask(gradient(), lambda trainer, params: None)
     with pytest.raises(TypeError, match="`inject` .* must return the trainer"):
         nothing(jnp.asarray(0.1), jr.key(0))
@@ -362,18 +367,41 @@ def test_a_population_is_evaluated_by_its_best_member(
 
 
 def test_a_member_that_goes_bad_is_replaced() -> None:
-    """NaN is the worst score, and so it is the first to go."""
+    """NaN is the worst score, so that it is the first to go."""
 
-    def steep(params: Any, key: Any, data: Any = None) -> Any:
-        return jnp.sum(params**2), None
+    class Fragile(rx.AbstractTrainer[Any, Any, Any]):
+        """Shrinks a number, and loses it where the rate is large."""
 
-    single = rx.OptaxTrainer(40, "sgd", _start, steep, 0.1)
+        rate: Any
+        train_steps: int = 12
+        record: Any = None
+        callbacks: rx.Callbacks = eqx.field(converter=rx.Callbacks, default=())
+        objective = property(lambda self: ("loss", "min"))
+
+        def initialize(self, key: Any, data: Any = None) -> Any:
+            return FragileState(jnp.zeros((), jnp.int32), jnp.ones(()))
+
+        def train_step(self, state: Any, key: Any, data: Any = None) -> Any:
+            x = state.x * (1 - self.rate)
+            x = jnp.where((state.step >= 3) & (self.rate > 0.5), jnp.nan, x)
+            return FragileState(state.step, x), {"loss": x**2}
+
+        def params(self, state: Any) -> Any:
+            return state.x
+
+    class FragileState(rx.AbstractState):
+        step: Any
+        x: Any
+
     trainer = rx.PopulationBased(
-        single, 4, {"learning_rate": (1e-3, 0.9)}, every=10, factors=(0.5, 2.0)
+        Fragile(jnp.asarray(0.1)), 4, {"rate": (0.01, 0.9)}, every=5
     )
-    state, _ = trainer.init_and_train(jr.key(0))
-    assert np.isfinite(np.asarray(state.scores)).all()
-    assert float(jnp.sum(trainer.params(state) ** 2)) < 1e-3
+    for seed in range(4):
+        state, data = trainer.init_and_train(jr.key(seed))
+        assert np.isfinite(float(trainer.params(state)))
+        losses, source = (np.asarray(data["metrics"][x]) for x in ("loss", "source"))
+        copied = source[4] != np.arange(4)
+        assert np.isfinite(losses[4][source[4][copied]]).all()
 
 
 def test_wrong_populations() -> None:

@@ -1,5 +1,6 @@
 """Seeds and sweeps side by side: each lane is its own run, whatever the others do."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -29,6 +30,10 @@ def _noisy(params: Any, key: Any, data: Any = None) -> Any:
 def _elementwise(params: Any, key: Any, data: Any = None) -> Any:
     """Without a sum, whose order may differ between programs."""
     return params**2 + 0.01 * jr.normal(key), None
+
+
+def _square(params: Any, key: Any, data: Any = None) -> Any:
+    return jnp.sum(params**2), None
 
 
 def _single(key: Any) -> Any:
@@ -174,6 +179,54 @@ def test_each_lane_stops_by_its_own_metrics() -> None:
     early = _swept(callbacks=rx.EarlyStopping(target=100.0))
     state, data = early.init_and_train(jr.key(0))
     assert int(data["stopped_at"]) == 1, "the run ends when all lanes have"
+
+
+def test_ended_lanes_go_on_by_another_rule() -> None:
+    """Each with its own steps, keys and rows, as the run of the lane alone."""
+    rules = [rx.EarlyStopping(target=target) for target in (1.0, 0.05)]
+    first = rx.Replicated(gradient(30, callbacks=rules[0]), 3)
+    then = rx.Replicated(gradient(10, callbacks=rules[1]), 3)
+    init_key, run_key = jr.split(jr.key(0))
+    middle, _ = first.train(first.initialize(init_key), run_key)
+    state, data = then.train(middle, run_key)
+    assert len({int(one) for one in middle.steps}) > 1
+    for lane in range(3):
+        singles = [one.lane_trainer(lane) for one in (first, then)]
+        keys = [jr.fold_in(key, lane) for key in (init_key, run_key)]
+        half, _ = singles[0].train(singles[0].initialize(keys[0]), keys[1])
+        assert close(first.lane(middle, lane), dataclasses.replace(half, stopping=()))
+        end, record = singles[1].train(half, keys[1])
+        assert int(state.steps[lane]) == int(end.step)
+        assert close(then.lane(state, lane), dataclasses.replace(end, stopping=()))
+        made = int(end.step) - int(half.step)
+        found = np.asarray(data["metrics"]["loss"])[:, lane]
+        assert close(found[:made], record["metrics"]["loss"][:made])
+        assert (found[made:] == found[made - 1]).all()
+
+
+def test_a_lane_that_was_over_has_no_rows(tmp_path: pathlib.Path) -> None:
+    """It is neither the best nor a part of means, spreads and logs."""
+    rule = rx.EarlyStopping(target=1.0)
+    trainer = rx.Replicated(gradient(20, callbacks=rule), 3)
+    middle, _ = dataclasses.replace(trainer, train_steps=8).init_and_train(jr.key(0))
+    over = np.asarray(middle.steps) < 8
+    assert over.any() and not over.all()
+    log = tmp_path / "log.jsonl"
+    callbacks = rule, rx.Logger(log_file=log)
+    logged = rx.Replicated(gradient(20), 3, callbacks=callbacks)
+    state, data = logged.train(middle, jr.split(jr.key(0))[1])
+    losses = np.asarray(data["metrics"]["loss"])
+    assert np.isnan(losses[:, over]).all() and np.isfinite(losses[:, ~over]).all()
+    assert not over[trainer.best(state, data).lane]
+    assert {line["lane"] for line in _lines(log)} == set(np.flatnonzero(~over).tolist())
+
+
+def test_an_evaluator_s_own_task() -> None:
+    evaluator = rx.Evaluator(_square, every=5)
+    trainer = rx.Replicated(gradient(5), 4, callbacks=evaluator)
+    state, _ = trainer.init_and_train(jr.key(0))
+    expected = np.mean(np.sum(np.asarray(trainer.params(state)) ** 2, axis=-1))
+    assert evaluator.best_return == pytest.approx(float(expected), rel=1e-5)
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -402,6 +455,12 @@ PLACES: list[tuple[Any, type, str]] = [
     ({"learning_rate": [[1.0]]}, ValueError, "each of the shape \\(\\), but got"),
     ({"learning_rate": []}, ValueError, "a leading axis of values"),
     ({"learning_rate": 0.1}, ValueError, "a leading axis of values"),
+    ({"learning_rate": [1e40]}, ValueError, "must be finite in float32"),
+    (
+        {lambda t: t.learning_rate * 2: [1.0]},
+        ValueError,
+        "cannot differ .* computed from other numbers",
+    ),
     ({"learning_rate": [jnp.nan]}, ValueError, "must be finite"),
     ({"learning_rate": ["a"]}, TypeError, "must be numbers"),
     ({3: [1.0]}, TypeError, "must name numbers by paths"),
@@ -416,6 +475,18 @@ def test_wrong_places(values: Any, error: type[Exception], message: str) -> None
         with pytest.raises(error, match=message):
             rx.sweep(gradient(), values)
     assert "jit(bare_run)" not in names
+
+
+def test_changes_by_replace() -> None:
+    rule = rx.EarlyStopping(target=100.0)
+    trainer = rx.Replicated(gradient(5), 2, callbacks=rule)
+    assert int(trainer.init_and_train_(jr.key(0)).step) == 1
+    free = dataclasses.replace(trainer, callbacks=())
+    assert int(free.init_and_train_(jr.key(0)).step) == 5
+    with pytest.raises(ValueError, match="must be the number of `seeds`.* got 4"):
+        dataclasses.replace(trainer, n=4)
+    with pytest.raises(ValueError, match="only one level of lanes can end"):
+        rx.Replicated(rx.Replicated(gradient(5), 2), 2, callbacks=rule)
 
 
 def test_wrong_lanes() -> None:

@@ -101,15 +101,22 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
         return jax.vmap(self.trainer.run_key)(self._keys(key))
 
     @override
-    def step_key(self, key: Key[Array, "*lanes"], step: Step) -> Key[Array, "*lanes"]:
-        """Return the keys of a step, one for each lane.
+    def step_key(
+        self, key: Key[Array, "*lanes"], state: LanesState[S]
+    ) -> Key[Array, "*lanes"]:
+        """Return the keys of a step, one for each lane, by the lane's own steps.
 
         **Arguments:**
 
         - `key`: the keys of the lanes' runs.
-        - `step`: the number of steps before this one.
+        - `state`: the state before the step.
         """
-        return jax.vmap(lambda key: self.trainer.step_key(key, step))(key)
+        return jax.vmap(self.trainer.step_key)(key, state.lanes)
+
+    @override
+    def scored_by(self, task: Any) -> Any:
+        """Return the mean over the lanes of a task's value."""
+        return MeanOfLanes(as_task(self.trainer.scored_by(task), "task"))
 
     def step_of_lanes(
         self, state: LanesState[S], keys: Key[Array, "*lanes"], data: Tree

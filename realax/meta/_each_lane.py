@@ -28,6 +28,26 @@ class MeanOfLanes(AbstractTask[Any]):
         return self.task.maximize
 
     @property
+    def stochastic(self) -> bool:
+        """True if the task is."""
+        return self.task.stochastic
+
+    @property
+    def differentiable(self) -> bool:
+        """True if the task is."""
+        return self.task.differentiable
+
+    @property
+    def obstacle(self) -> str | None:
+        """The reason why the task is not differentiable, or `None`."""
+        return self.task.obstacle
+
+    @property
+    def display_name(self) -> str:
+        """The task's name."""
+        return self.task.display_name
+
+    @property
     def compiler_options(self) -> dict[str, Any]:
         """Those of the task."""
         return self.task.compiler_options

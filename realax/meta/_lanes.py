@@ -27,7 +27,7 @@ class LanesState[S](AbstractState):
     lanes: S
 
     @property
-    def steps(self) -> Int[Array, " lanes"]:
+    def steps(self) -> Int[Array, "*lanes"]:
         """The number of steps of each lane."""
         lanes: Any = self.lanes
         return lanes.step

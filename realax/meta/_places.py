@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import closest, describe
+from ..training._callbacks import plain
 
 
 # `(trainer) -> array`, or the path to it, such as `"es_params.std_init"`.
@@ -47,13 +48,20 @@ def place_of(phrase: str, trainer: Any, place: Place) -> tuple[str, Callable[...
         name, find = getattr(place, "__name__", type(place).__name__), place
     try:
         found: Any = find(trainer)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{phrase}: `{kind}` has no {name!r}. {closest(name, numbers_in(trainer))}"
         ) from error
-    if eqx.is_array(found) and not jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
-        return name, find
-    if isinstance(found, float):
+    a_key = eqx.is_array(found) and jnp.issubdtype(found.dtype, jax.dtypes.prng_key)
+    if isinstance(found, float) or (eqx.is_array(found) and not a_key):
+        try:
+            eqx.tree_at(find, plain(trainer), jnp.asarray(found))
+        except Exception as error:
+            raise ValueError(
+                f"{phrase}: {name!r} of `{kind}` cannot differ between the runs of one "
+                "program: it is static, or computed from other numbers. Name a number "
+                f"that the trainer holds: {', '.join(map(repr, numbers_in(trainer)))}."
+            ) from error
         return name, find
     inside = [one for one in numbers_in(found) if one]
     if inside and not isinstance(found, int | str):
@@ -88,10 +96,17 @@ def numbers_in(trainer: Any) -> list[str]:
 
 def put(trainer: Any, place: Callable[..., Any], value: Any) -> Any:
     """Return a trainer with another value at a place, of the type of the one there."""
-    before = place(trainer)
-    value = jnp.asarray(value, jnp.asarray(before).dtype)
+    before = jnp.asarray(place(trainer))
+    value = jnp.asarray(value, before.dtype)
+    if value.shape != before.shape:
+        raise ValueError(
+            f"a number of `{type(trainer).__name__}` has the shape {before.shape}, but "
+            f"got {describe(value)} in its place."
+        )
     return eqx.tree_at(place, trainer, value)
 
 
 def _inside(tree: Any, name: str) -> Any:
+    if isinstance(tree, tuple | list) and name.isdigit():
+        return tree[int(name)]
     return tree[name] if isinstance(tree, Mapping) else getattr(tree, name)

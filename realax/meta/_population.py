@@ -61,8 +61,8 @@ class PopulationState[S](LanesState[S]):
     - `step`: the number of steps so far.
     - `lanes`: the states of the members, stacked.
     - `values`: the members' values of the numbers that are explored, by their names.
-    - `scores`: the last known value of each member's objective; NaN before there is
-        one.
+    - `scores`: the value of each member's objective in the last step, where NaN is
+        worse than any number.
     """
 
     values: dict[str, Float[Array, " lanes"]]
@@ -186,6 +186,11 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         """That of `trainer`, for the parameters of the best member."""
         return self.trainer.evaluation_task
 
+    @override
+    def scored_by(self, task: Any) -> Any:
+        """Return that of `trainer`, for the parameters of the best member."""
+        return self.trainer.scored_by(task)
+
     @property
     def seeds(self) -> Int[Array, " lanes"]:
         """The numbers of the members."""
@@ -237,7 +242,6 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         lanes, found = self.step_of_lanes(state, key, data)
         metrics: Any = found
         scores = jax.vmap(lambda one: metric_of(one, self.objective[0]))(metrics)
-        scores = jnp.where(jnp.isnan(scores), population.scores, scores)
         after = with_fields(population, lanes=lanes, scores=scores)
         chosen = jr.fold_in(key.reshape(-1)[0], 2**31)
         own = jnp.arange(self.n)
@@ -259,7 +263,9 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         best, worst = order[:count], order[-count:]
         copy_key, factor_key = jr.split(key)
         picked = best[jr.randint(copy_key, (count,), 0, count)]
-        source = jnp.arange(self.n).at[worst].set(picked)
+        cost = sign * state.scores
+        gains = jnp.isfinite(cost[picked]) & ~(cost[picked] >= cost[worst])
+        source = jnp.arange(self.n).at[worst].set(jnp.where(gains, picked, worst))
         copied: Bool[Array, " lanes"] = source != jnp.arange(self.n)
         lanes = lane_of(state.lanes, source)
         keys = jr.split(factor_key, len(self.explore))

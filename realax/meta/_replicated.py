@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key
 
 from .._arguments import arguments, instance, optional, whole
 from .._trees import with_fields
-from .._types import PRNGKeyArray, Step, Tree
+from .._types import PRNGKeyArray, Tree
 from ..training import (
     AbstractState,
     AbstractTrainer,
@@ -64,15 +64,15 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     - `trainer`: the trainer to replicate. Its stopping rules become those of the lanes;
         observers belong to `callbacks` here.
     - `n`: the number of lanes.
-    - `n_devices`: the number of devices over which lanes are divided, a divisor of `n`.
-        Devices exchange nothing.
+    - `n_devices`: the number of devices over which lanes are divided, a divisor of `n`,
+        by `shard_map` inside of the compiled run. They exchange nothing.
     - `train_steps`: the number of steps of `train`; by default that of `trainer`.
     - `record`: a function of each `LanesState`, whose values are kept as
         `data["record"]`; by default what `trainer` records, of each lane.
     - `callbacks`, `logger`, `progress_bar`: as for any trainer.
     - `swept`, `seeds`: what `sweep` sets: the values of the lanes, and the number of
         the seed of each.
-    - `rules`: rules of the lanes; those among `callbacks` are added to them.
+    - `rules`: the rules of the lanes, which are those among `callbacks`.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
@@ -111,6 +111,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         seeds: Int[Array, " lanes"] | None = None,
         rules: Rules = (),
     ):
+        del rules  # of `dataclasses.replace`, which passes them as `callbacks` too
         self.n, self.n_devices = cast(int, n), cast(int, n_devices)
         steps = trainer.train_steps if train_steps is None else train_steps
         self.train_steps = cast(int, steps)
@@ -121,8 +122,24 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         own = None if inside is None else RecordOfLanes(inside)
         self.record = own if record is None else record
         given = Callbacks.of(callbacks, logger, progress_bar)
-        more = (one for one in given.rules if not isinstance(one, EachLane))
-        self.rules = (*rules, *trainer.callbacks.rules, *more)
+        of_lanes = list[Any](trainer.callbacks.rules)
+        for rule in given.rules:
+            of_lanes += rule.rules if isinstance(rule, EachLane) else [rule]
+        self.rules = tuple(of_lanes)
+        if self.rules and trainer.lanes:
+            raise ValueError(
+                "`callbacks` of `Replicated` must be without stopping rules if "
+                "`trainer` has lanes itself, for only one level of lanes can end one "
+                f"by one, but got {type(self.rules[0]).__name__}. Use `rx.sweep` with "
+                "`seeds` for one level."
+            )
+        lengths = {len(self.seeds), *(len(one.values) for one in swept)}
+        if lengths != {self.n}:
+            raise ValueError(
+                f"`n` of `Replicated` must be the number of `seeds` and of the values "
+                f"of a sweep, {max(lengths)}, but got {self.n}. Make a new one: "
+                "`rx.Replicated(trainer, n)`, or `rx.sweep`."
+            )
         self.callbacks = Callbacks(list(given.observers), self._rule)
         check_devices("Replicated", self.n, self.n_devices, trainer)
 
@@ -155,7 +172,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         **Raises:** `IndexError` if there is no such lane.
         """
         self.check_lane(lane)
-        return self.trainer_with(tuple(one.values[lane] for one in self.swept))
+        single = self.trainer_with(tuple(one.values[lane] for one in self.swept))
+        return with_fields(single, callbacks=Callbacks(list(self.rules)))
 
     def table(self, data: Record[Any]) -> Table:
         """Return a summary of a run: the values, seed and objective of each lane.
@@ -205,7 +223,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         - `data`: the data of this step, which all lanes share.
 
         **Returns:** The next state, and the metrics with a leading axis of lanes. Those
-        of a lane that is over are 0.
+        of a lane that is over are NaN, and 0 where they are whole numbers.
         """
 
         lanes, metrics = self.step_of_lanes(state, key, data)
@@ -213,12 +231,17 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
             (counters,) = cast(Any, state.stopping)
             over = rule.lanes_over(counters)
             lanes = frozen(over, state.lanes, lanes)
-            metrics = frozen(over, jax.tree.map(jnp.zeros_like, metrics), metrics)
+            metrics = frozen(over, jax.tree.map(_nothing, metrics), metrics)
         return with_fields(state, lanes=lanes), metrics
 
     @override
-    def settled(self, state: LanesState[S], rows: Tree, first: Step) -> Tree:
-        """Return the rows of a run, where lanes that ended early repeat their last."""
+    def settled(
+        self, state: LanesState[S], rows: Tree, first: Int[Array, " lanes"]
+    ) -> Tree:
+        """Return the rows of a run, where lanes that ended early repeat their last.
+
+        A lane that was over before has none in this run: its numbers are NaN.
+        """
         if not self.rules:
             return rows
         metrics: Any = rows["metrics"]
@@ -256,6 +279,11 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     @property
     def _values(self) -> tuple[Array, ...]:
         return tuple(one.values for one in self.swept)
+
+
+def _nothing(leaf: Array) -> Array:
+    floating = jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return jnp.full_like(leaf, jnp.nan) if floating else jnp.zeros_like(leaf)
 
 
 def _short(value: Any) -> str:

@@ -68,7 +68,8 @@ class RecordOfInner(eqx.Module):
 
 def _condition(phrase: str, value: Any) -> Any:
     """Check that a value is a stopping rule or a function."""
-    if not callable(value) and not isinstance(value, AbstractStopping):
+    a_rule = isinstance(value, AbstractStopping)
+    if isinstance(value, type) or not (callable(value) or a_rule):
         raise TypeError(
             f"{phrase} must be a stopping rule, such as "
             "`rx.EarlyStopping(patience=50)`, or a function `(state, metrics) -> "
@@ -188,7 +189,7 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         trainer = self._base
         before: Any = state.inner
         inner_key, new_key = jr.split(key)
-        inner_key = trainer.step_key(trainer.run_key(inner_key), before.step)
+        inner_key = trainer.step_key(trainer.run_key(inner_key), state.inner)
         after, found = trainer.train_step(state.inner, inner_key, data)
         after = with_fields(after, step=before.step + 1)
         metrics: Any = found

@@ -140,6 +140,15 @@ def _column(trainer: Any, place: Place, given: Any) -> Swept:
             f"{phrase} must have a leading axis of values, each of the shape "
             f"{now.shape}, but got the shape {values.shape}."
         )
-    if not np.isfinite(values).all():
-        raise ValueError(f"{phrase} must be finite, but got {values.tolist()}.")
-    return Swept(name, find, jnp.asarray(values, now.dtype))
+    with np.errstate(over="ignore"):  # of numbers that the message below names
+        stored = jnp.asarray(values.astype(now.dtype))
+    if not np.isfinite(values).all() or not np.isfinite(np.asarray(stored)).all():
+        raise ValueError(
+            f"{phrase} must be finite in {now.dtype}, but got {values.tolist()}."
+        )
+    if not jnp.issubdtype(now.dtype, jnp.inexact) and (stored != values).any():
+        raise ValueError(
+            f"{phrase} must be whole numbers, of {now.dtype}, but got "
+            f"{values.tolist()}."
+        )
+    return Swept(name, find, stored)

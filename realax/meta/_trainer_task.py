@@ -11,6 +11,7 @@ from .._arguments import arguments, flag, function, instance, optional
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..tasks import AbstractTask
+from ..tasks._function import as_task
 from ..training import AbstractTrainer
 from ..training._metrics import entries_of, entry_of
 from ._checks import check_inner
@@ -87,6 +88,18 @@ class TrainerTask[P](AbstractTask[P]):
         return self.trainer.xla_options
 
     @property
+    def differentiable(self) -> bool:
+        """True unless the inner trainer's own task is known not to be."""
+        task = self.trainer.evaluation_task
+        return task is None or as_task(task, "evaluation_task").differentiable
+
+    @property
+    def obstacle(self) -> str | None:
+        """The reason why the inner trainer's task is not differentiable, or `None`."""
+        task = self.trainer.evaluation_task
+        return None if task is None else as_task(task, "evaluation_task").obstacle
+
+    @property
     def stochastic(self) -> bool:
         """True, because the inner run draws by its key."""
         return True
@@ -118,6 +131,12 @@ class TrainerTask[P](AbstractTask[P]):
         else:
             curve = entry_of(entries_of(metrics), trainer.objective[0])
             score = jnp.mean(jnp.asarray(curve)[-1])
+        if not eqx.is_array_like(score) or jnp.shape(score) != ():
+            raise TypeError(
+                "`score` of `TrainerTask` must return one number, but got "
+                f"{describe(score)}. For example: `lambda metrics: "
+                'metrics["loss"][-1]`.'
+            )
         aux: dict[str, Any] = {"score": score}
         if record["record"] is not None:
             aux["record"] = eqx.filter(record["record"], eqx.is_array)

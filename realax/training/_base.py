@@ -7,11 +7,11 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.random as jr
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from .._arguments import arguments, one_key, whole
 from .._errors import describe
-from .._types import PRNGKeyArray, Step, Tree
+from .._types import PRNGKeyArray, Tree
 from ..tasks import AbstractTask
 from ._callbacks import Callbacks
 from ._checks import a_state, batches as a_stream
@@ -96,15 +96,22 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return key
 
-    def step_key(self, key: PRNGKeyArray, step: Step) -> PRNGKeyArray:
-        """Return the key of a step: by default `fold_in(key, step)`.
+    def step_key(self, key: PRNGKeyArray, state: S) -> PRNGKeyArray:
+        """Return the key of a step: by default `fold_in(key, state.step)`.
 
         **Arguments:**
 
         - `key`: the result of `run_key`.
-        - `step`: the number of steps before this one.
+        - `state`: the state before the step.
         """
-        return jr.fold_in(key, step)
+        return jr.fold_in(key, state.step)
+
+    def scored_by(self, task: Any) -> Any:
+        """Return the task that scores `params` by a task of the user's for `Evaluator`.
+
+        By default it is that task. A trainer of runs side by side evaluates each.
+        """
+        return task
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -128,7 +135,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return function(state, metrics)
 
-    def settled(self, state: S, rows: Tree, first: Step) -> Tree:
+    def settled(self, state: S, rows: Tree, first: Int[Array, "*lanes"]) -> Tree:
         """Return the rows of a run after its end, for its `Record`.
 
         By default they are unchanged. A trainer of runs side by side repeats the last
@@ -138,7 +145,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
 
         - `state`: the state after the run.
         - `rows`: the kept values of all steps, stacked.
-        - `first`: the step before the first of them.
+        - `first`: the `steps` of the state before the first of them.
         """
         del state, first
         return rows

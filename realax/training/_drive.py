@@ -148,7 +148,7 @@ def _run(
     feed: AbstractFeed = Constant(data)
     if batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))
-    first = state.step
+    first = state.steps
     if is_traced(program, state, key, data):
         check_traced(trainer, feed)
         state, rows = compiled(bare_run, {})(program, state, key, data, steps)
@@ -156,9 +156,7 @@ def _run(
         start = int(state.step)
         end, streamed = start + steps, feed.needs_host
         run = Run(trainer, program.trainer, key, start, end, data, streamed)
-        state, rows = observed_run(program, run, callbacks, state, feed)
-        if leaves := jax.tree.leaves(rows):  # a restored run has only what was left
-            first = state.step - len(leaves[0])
+        state, rows, first = observed_run(program, run, callbacks, state, feed)
     else:
         run = compiled(bare_run, trainer.xla_options, reused=reused_by_run)
         state, rows = run(program, state, key, data, steps)

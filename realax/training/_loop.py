@@ -60,7 +60,7 @@ def step(
     check_state(carry.state, fresh, trainer)
 
     def go(state: Any) -> tuple[Carry, Row]:
-        step_key = trainer.step_key(key, state.step)
+        step_key = trainer.step_key(key, state)
         result: Any = trainer.train_step(state, step_key, data)
         after, metrics = result
         check_step(after, state, trainer)
@@ -151,7 +151,7 @@ def observed_run(
     callbacks: Callbacks,
     state: Any,
     feed: AbstractFeed,
-) -> tuple[Any, Tree]:
+) -> tuple[Any, Tree, Any]:
     """Make the steps of a run in chunks, and act on the host between them.
 
     **Arguments:**
@@ -159,13 +159,15 @@ def observed_run(
     - `state`: the state from which the run starts, unless an observer restores one.
     - `feed`: the data of its steps.
 
-    **Returns:** The state after the last step, and the kept values of each, stacked.
+    **Returns:** The state after the last step, the kept values of each, stacked, and
+    the `steps` of the state before the first one.
     """
     run_chunk = compiled(
         chunk, run.trainer.xla_options, wait=False, reused=reused_by_chunk
     )
     with open_session(run, callbacks, state, feed) as session:
         session.restore()
+        first = session.state.steps
         program = with_fields(program, selected=session.start())
         while session.unfinished:
             batch, count = session.next_chunk()
@@ -174,10 +176,11 @@ def observed_run(
                 session.wait_for(carry)
             session.show(carry, rows)
     if not program.collect:
-        return session.state, None
+        return session.state, None, first
     if session.kept:
-        return session.state, session.rows()
-    return session.state, _no_rows(program, session.carry, run.key, feed)
+        return session.state, session.rows(), first
+    rows = _no_rows(program, session.carry, run.key, feed)
+    return session.state, rows, first
 
 
 def reused_by_run(program: Program, state: Any, *others: Any) -> Tree:

@@ -77,3 +77,15 @@ class SpreadOf(eqx.Module):
         # Quantiles would be NaN beside infinite values.
         ends = jnp.nanmin(values), jnp.nanmedian(values), jnp.nanmax(values)
         return jnp.stack(ends)
+
+
+class MeanOf(eqx.Module):
+    """Selects the mean of a metric over the lanes in which it is not NaN."""
+
+    name: str = eqx.field(static=True)
+
+    def __call__(self, state: Any, metrics: Any) -> Array:
+        """Return the mean."""
+        del state
+        values = jax.vmap(lambda metrics: metric_of(metrics, self.name))(metrics)
+        return jnp.nanmean(values)

@@ -14,7 +14,7 @@ from ..._storage._atomic import make_folder, remove_unfinished
 from ..._storage._files import write
 from ..._trees import is_lost
 from ..._types import Tree
-from .._metrics import MetricOf
+from .._metrics import MeanOf, MetricOf
 from ._base import AbstractObserver, Handle
 from ._folder import file_of, rank, steps_in
 from ._ledger import Ledger, digest_of
@@ -139,9 +139,10 @@ class Checkpointer(AbstractObserver):
         return None if self._ledger is None else self._ledger.since
 
     @override
-    def select(self, run: Run) -> MetricOf:
+    def select(self, run: Run) -> MetricOf | MeanOf:
         """Return the metric that ranks checkpoints, as one number."""
-        return MetricOf(self._objective(run)[0])
+        kind = MeanOf if run.trainer.lanes else MetricOf
+        return kind(self._objective(run)[0])
 
     @property
     def _ledger(self) -> Ledger | None:

@@ -9,7 +9,7 @@ from ._jsonl import Row
 
 
 def rows_of(
-    steps: np.ndarray, selected: Any, lanes: tuple[str, ...]
+    steps: np.ndarray, selected: Any, lanes: tuple[str, ...], before: np.ndarray
 ) -> list[tuple[int, int, Row]]:
     """Return the rows of a chunk.
 
@@ -18,6 +18,7 @@ def rows_of(
     - `steps`: the numbers of its steps.
     - `selected`: what `Logged` selected of each of them.
     - `lanes`: the names of runs side by side, if there are some.
+    - `before`: the number of steps before the chunk, of each lane.
 
     **Returns:** For each step its number, the number to log it under, and its row. With
     lanes there is one for each lane that was not over, with its number as `"lane"`.
@@ -32,7 +33,8 @@ def rows_of(
         ]
         return list(zip(steps.tolist(), logged, rows, strict=True))
     found = list[tuple[int, int, Row]]()
-    going = selected["steps"] == steps[:, None]
+    counts = np.concatenate([before[None], selected["steps"]])
+    going = np.diff(counts, axis=0) > 0
     for i, trained in enumerate(steps.tolist()):
         for lane in np.flatnonzero(going[i]).tolist():
             values = (column[i][lane] for column in columns)

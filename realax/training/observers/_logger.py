@@ -33,6 +33,7 @@ class _Open:
     logged: Logged | None = None
     run: Run | None = None  # in progress
     lanes: tuple[str, ...] = ()  # the names of its lanes
+    steps: np.ndarray = np.zeros(0)  # of each lane, before the next chunk
     sinks: tuple[Sink, ...] = ()
     running: bool = False
     started: bool = False  # whether the first rows have started the sinks
@@ -192,8 +193,8 @@ class Logger(AbstractObserver):
     @override
     def on_start(self, run: Run, state: Any) -> None:
         """Remember the run."""
-        del state
         self._opened.run, self._opened.started = run, False
+        self._opened.steps = np.asarray(state.steps)
         self._opened.lanes = run.trainer.lanes
 
     @override
@@ -232,7 +233,10 @@ class Logger(AbstractObserver):
 
     def _rows(self, steps: np.ndarray, selected: Any) -> list[tuple[int, int, Row]]:
         measured = {} if self._opened.run is None else self._opened.run.measured
-        rows = rows_of(steps, selected, self._opened.lanes)
+        opened = self._opened
+        rows = rows_of(steps, selected, opened.lanes, opened.steps)
+        if opened.lanes:
+            opened.steps = selected["steps"][-1]
         # What observers measured is of the chunk's last step.
         last = int(steps[-1])
         rows = [

@@ -69,7 +69,7 @@ class Trial:
 
     def __init__(self, run: Run, task: AbstractTask[Any] | None, episodes: int | None):
         self._run = run
-        self.task = _task_of(run) if task is None else run.trainer.placed(task)
+        self.task = _task_of(run) if task is None else _given(run, task)
         self.episodes = episodes or (_EPISODES if self.task.stochastic else 1)
         # Those of the trainer are those of its own task, unless it has others.
         options = (
@@ -119,3 +119,7 @@ def _task_of(run: Run) -> AbstractTask[Any]:
             "`Evaluator(lambda params, key, data: loss_fn(params, key, held_out))`."
         )
     return as_task(found, "evaluation_task")
+
+
+def _given(run: Run, task: Any) -> AbstractTask[Any]:
+    return run.trainer.placed(run.compiled_trainer.scored_by(task))
