@@ -114,9 +114,9 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
         return jax.vmap(self.trainer.step_key)(key, state.lanes)
 
     @override
-    def scored_by(self, task: Any) -> Any:
+    def evaluation_of(self, task: Any) -> Any:
         """Return the mean over the lanes of a task's value."""
-        return MeanOfLanes(as_task(self.trainer.scored_by(task), "task"))
+        return MeanOfLanes(as_task(self.trainer.evaluation_of(task), "task"))
 
     def step_of_lanes(
         self, state: LanesState[S], keys: Key[Array, "*lanes"], data: Tree

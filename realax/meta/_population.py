@@ -187,9 +187,9 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         return self.trainer.evaluation_task
 
     @override
-    def scored_by(self, task: Any) -> Any:
+    def evaluation_of(self, task: Any) -> Any:
         """Return that of `trainer`, for the parameters of the best member."""
-        return self.trainer.scored_by(task)
+        return self.trainer.evaluation_of(task)
 
     @property
     def seeds(self) -> Int[Array, " lanes"]:

@@ -106,7 +106,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return jr.fold_in(key, state.step)
 
-    def scored_by(self, task: Any) -> Any:
+    def evaluation_of(self, task: Any) -> Any:
         """Return the task that scores `params` by a task of the user's for `Evaluator`.
 
         By default it is that task. A trainer of runs side by side evaluates each.

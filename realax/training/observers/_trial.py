@@ -122,4 +122,4 @@ def _task_of(run: Run) -> AbstractTask[Any]:
 
 
 def _given(run: Run, task: Any) -> AbstractTask[Any]:
-    return run.trainer.placed(run.compiled_trainer.scored_by(task))
+    return run.trainer.placed(run.compiled_trainer.evaluation_of(task))
