@@ -218,6 +218,10 @@ def test_wrong_tasks() -> None:
         rx.MultiTask({"a": _left, "b": cartpole})
     with pytest.raises(ValueError, match="`weights` of `MultiTask` must be 2 numbers"):
         rx.MultiTask((_left, _right), weights=(1.0,))
+    with pytest.raises(ValueError, match="`weights` of `MultiTask` must be finite"):
+        rx.MultiTask((_left, _right), weights=(1.0, float("nan")))
+    with pytest.raises(ValueError, match="`names` of `MultiTask` must be 2"):
+        rx.MultiTask((_left, _right), names=("a",))
     with pytest.raises(TypeError, match="`weights` of `MultiTask` must be numbers"):
         rx.MultiTask((_left, _right), weights=("a", "b"))  # pyright: ignore
 
@@ -276,9 +280,16 @@ def test_restarts_by_a_function() -> None:
     best = np.asarray(data["metrics"]["best_value"])
     assert (np.minimum.accumulate(np.asarray(data["metrics"]["loss"])) == best).all()
     assert trainer.objective == ("best_value", "min")
-    lanes = rx.Restarting(rx.Replicated(inner, 3), each_fifth, train_steps=6)
+    evaluator = rx.Evaluator(_square, every=6)
+    lanes = rx.Restarting(
+        rx.Replicated(inner, 3), each_fifth, train_steps=6, callbacks=evaluator
+    )
     state, _ = lanes.init_and_train(jr.key(0))
-    assert lanes.params(state).shape == (3, 2)
+    found = lanes.params(state)
+    assert found.shape == (3, 2)
+    assert evaluator.best_return == pytest.approx(
+        float(jnp.sum(found**2) / 3), rel=1e-5
+    )
 
 
 def test_wrong_restarts() -> None:
@@ -409,6 +420,16 @@ def test_wrong_populations() -> None:
     bounds: Any = {"learning_rate": (1e-3, 0.1)}
     with pytest.raises(ValueError, match="`n` of `PopulationBased` must be .* least 2"):
         make(1, bounds)
+    names_none: Any = ("learning_rate", (0.1, 1.0)), {3: (0.1, 1.0)}
+    for wrong, message in zip(names_none, ("map at least", "by paths"), strict=True):
+        with pytest.raises(TypeError, match=f"`explore` .* must .*{message}"):
+            make(4, wrong)
+    same_name: Any = {lambda t: t.learning_rate: (0.1, 1.0), **bounds}
+    same_name[lambda t: t.learning_rate] = (0.1, 1.0)
+    with pytest.raises(ValueError, match="must name each number once, .*<lambda>"):
+        make(4, same_name)
+    with pytest.raises(TypeError, match="must give two numbers"):
+        make(4, {"learning_rate": "ab"})
     for wrong in ({}, [0.1], None):
         with pytest.raises(
             TypeError, match="must map at least one place to its bounds"

@@ -144,7 +144,11 @@ def test_one_lane_of_twenty_goes_bad(kind: str) -> None:
     curves = [np.asarray(one["metrics"][name]) for one in (well_data, sick_data)]
     assert np.isfinite(curves[0]).all()
     assert (curves[0][:, others] == curves[1][:, others]).all()
-    assert not np.isfinite(curves[1][:, 7]).any() or kind == "evolution"
+    if kind == "evolution":
+        assert (np.asarray(sick_data["metrics"]["failed"])[:, 7] == 4).all()
+        assert (np.asarray(sick_data["metrics"]["failed"])[:, others] == 0).all()
+    else:
+        assert not np.isfinite(curves[1][:, 7]).any()
     trainer = rx.sweep(single, {place: poisoned})
     assert trainer.best(sick, sick_data).lane != 7
 

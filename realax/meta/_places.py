@@ -56,7 +56,7 @@ def place_of(phrase: str, trainer: Any, place: Place) -> tuple[str, Callable[...
     if isinstance(found, float) or (eqx.is_array(found) and not a_key):
         try:
             eqx.tree_at(find, plain(trainer), jnp.asarray(found))
-        except Exception as error:
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise ValueError(
                 f"{phrase}: {name!r} of `{kind}` cannot differ between the runs of one "
                 "program: it is static, or computed from other numbers. Name a number "

@@ -26,33 +26,9 @@ from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
 from ..training._metrics import metric_of
 from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
+from ._explored import Explored, bounds, explored
 from ._lanes import LanesState, RecordOfLanes, lane_of
-from ._places import Place, place_of
-
-
-class Explored(eqx.Module):
-    """A number that a population explores.
-
-    - `name`: its name.
-    - `place`: a function that finds it in the trainer.
-    - `low`, `high`: the bounds.
-    """
-
-    name: str = eqx.field(static=True)
-    place: Callable[[Any], Any] = eqx.field(static=True)
-    low: Float[Array, ""]
-    high: Float[Array, ""]
-
-    def drawn(self, key: PRNGKeyArray, n: int) -> Float[Array, " lanes"]:
-        """Return first values: uniform, of the logarithm if the bounds are positive."""
-        share = jr.uniform(key, (n,), self.low.dtype)
-        positive = self.low > 0
-        low, high = (jnp.where(positive, x, 1.0) for x in (self.low, self.high))
-        by_factor = low * (high / low) ** share
-        value = jnp.where(
-            positive, by_factor, self.low + share * (self.high - self.low)
-        )
-        return jnp.clip(value, self.low, self.high)
+from ._places import Place
 
 
 class PopulationState[S](LanesState[S]):
@@ -67,16 +43,6 @@ class PopulationState[S](LanesState[S]):
 
     values: dict[str, Float[Array, " lanes"]]
     scores: Float[Array, " lanes"]
-
-
-def _bounds(phrase: str, value: Any) -> Any:
-    """Check that bounds are given by places."""
-    if not isinstance(value, Mapping | tuple) or not value:
-        raise TypeError(
-            f"{phrase} must map at least one place to its bounds, such as "
-            f'`{{"learning_rate": (1e-4, 1e-2)}}`, but got {describe(value)}.'
-        )
-    return value
 
 
 class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
@@ -125,7 +91,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     @arguments(
         trainer=instance(AbstractTrainer, 'rx.PPO("CartPole-v1", 100_000)'),
         n=whole(2),
-        explore=_bounds,
+        explore=bounds,
         every=whole(),
         share=number(above=0.0, most=0.5),
         n_devices=whole(),
@@ -138,7 +104,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         self,
         trainer: AbstractTrainer[S, M, P],
         n: SupportsIndex,
-        explore: Mapping[Place, Sequence[ArrayLike]] | tuple[Explored, ...],
+        explore: Mapping[Place, Any] | tuple[Explored, ...],
         every: SupportsIndex = 10,
         *,
         share: float = 0.25,
@@ -161,7 +127,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
                 f"{describe(trainer.callbacks.rules[0])}. Pass it as `callbacks` of "
                 "`PopulationBased`, where it watches the mean."
             )
-        self.explore = _explored(self.trainer, explore)
+        self.explore = explored(self.trainer, explore)
         self.every = cast(int, every)
         self.share = float(share)
         self.factors = jnp.asarray(factors, jnp.result_type(float))
@@ -250,8 +216,8 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
             lambda: self._selected(after, chosen),
             lambda: (after, own),
         )
-        explored = {"explored": population.values, "source": source}
-        return after, {**metrics, **explored}
+        more = {"explored": population.values, "source": source}
+        return after, {**metrics, **more}
 
     def _selected(
         self, state: PopulationState[S], key: PRNGKeyArray
@@ -282,8 +248,8 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     def log_row(self, state: LanesState[S], metrics: Any) -> dict[str, Array]:
         """Return the members' numbers to log, with the values that they explore."""
         row = super().log_row(state, metrics)
-        explored: dict[str, Array] = metrics["explored"]
-        named = {f"explored.{name}": value for name, value in explored.items()}
+        values: dict[str, Array] = metrics["explored"]
+        named = {f"explored.{name}": value for name, value in values.items()}
         return {**row, **named, "source": metrics["source"]}
 
     @override
@@ -302,27 +268,3 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         best = jnp.argmin(jnp.where(jnp.isnan(scores), jnp.inf, scores))
         values = tuple(one[best] for one in self.values_of(state))
         return function(self.trainer_with(values), lane_of(state.lanes, best))
-
-
-def _explored(trainer: Any, explore: Any) -> tuple[Explored, ...]:
-    """Return the numbers to explore, after checks."""
-    if isinstance(explore, tuple):  # of `dataclasses.replace`
-        return cast("tuple[Explored, ...]", explore)
-    phrase = "`explore` of `PopulationBased`"
-    found = list[Explored]()
-    for place, bounds in cast("Mapping[Any, Any]", explore).items():
-        name, find = place_of(phrase, trainer, place)
-        now = jnp.asarray(find(trainer))
-        if now.shape != () or not jnp.issubdtype(now.dtype, jnp.floating):
-            raise TypeError(
-                f"{phrase} must name numbers of shape (), but {name!r} is "
-                f"{describe(now)}."
-            )
-        pair = jnp.asarray(bounds, now.dtype)
-        if pair.shape != (2,) or not jnp.all(jnp.isfinite(pair)) or pair[0] >= pair[1]:
-            raise ValueError(
-                f"{phrase} must give bounds (low, high) with low < high, but at "
-                f"{name!r} got {describe(bounds)}."
-            )
-        found.append(Explored(name, find, pair[0], pair[1]))
-    return tuple(found)

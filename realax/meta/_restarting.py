@@ -156,6 +156,11 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         """That of `trainer`."""
         return self.trainer.evaluation_task
 
+    @override
+    def evaluation_of(self, task: Any) -> Any:
+        """Return that of `trainer`."""
+        return self.trainer.evaluation_of(task)
+
     @property
     def xla_options(self) -> dict[str, Any]:
         """Those of `trainer`."""

@@ -30,12 +30,17 @@ def _some(phrase: str, value: Any) -> Any:
 
 def _numbers(phrase: str, value: Any) -> Any:
     """Check that a value is a row of numbers."""
+    if isinstance(value, jax.Array):
+        return value
     try:
-        return np.asarray(value, float)
+        numbers = np.asarray(value, float)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{phrase} must be numbers, but got {describe(value)}."
         ) from error
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{phrase} must be finite, but got {numbers.tolist()}.")
+    return numbers
 
 
 class MultiTask[P](AbstractTask[P]):
@@ -78,6 +83,11 @@ class MultiTask[P](AbstractTask[P]):
         if names is None:
             own = (task.display_name.strip("`") for task in self.tasks)
             names = tuple(map(str, tasks if named else own))
+        if len(names) != len(self.tasks):
+            raise ValueError(
+                f"`names` of `MultiTask` must be {len(self.tasks)}, one for each task, "
+                f"but got {names}."
+            )
         self.names = names
         self.drawn = False
         for name in names:
