@@ -208,6 +208,19 @@ def test_ended_lanes_go_on_by_another_rule() -> None:
         assert (found[made:] == found[made - 1]).all()
 
 
+def test_a_killed_run_may_go_on_by_another_rule(tmp_path: pathlib.Path) -> None:
+    """As that of every trainer: rules are no part of what a checkpoint compares."""
+
+    def run(steps: int, target: float) -> Any:
+        callbacks = rx.EarlyStopping(target=target), rx.Checkpointer(tmp_path, every=4)
+        trainer = rx.Replicated(gradient(steps), 3, callbacks=callbacks)
+        return trainer.init_and_train(jr.key(0))
+
+    middle, _ = run(8, 1.0)
+    state, _ = run(20, 0.05)
+    assert int(state.step) > 8 and (state.steps > middle.steps).all()
+
+
 def test_a_lane_that_was_over_has_no_rows(tmp_path: pathlib.Path) -> None:
     """It is neither the best nor a part of means, spreads and logs."""
     rule = rx.EarlyStopping(target=1.0)

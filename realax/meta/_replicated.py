@@ -21,7 +21,6 @@ from ..training import (
 )
 from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
-from ..training.stopping import Rules
 from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
 from ._lane_stopping import EachLane
 from ._lanes import LanesState, RecordOfLanes, frozen
@@ -72,7 +71,6 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     - `callbacks`, `logger`, `progress_bar`: as for any trainer.
     - `swept`, `seeds`: what `sweep` sets: the values of the lanes, and the number of
         the seed of each.
-    - `rules`: the rules of the lanes, which are those among `callbacks`.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
@@ -85,7 +83,6 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
     seeds: Int[Array, " lanes"]
     record: Callable[[LanesState[S]], Tree] | None
     callbacks: Callbacks
-    rules: Rules
 
     @arguments(
         trainer=instance(AbstractTrainer, 'rx.PPO("CartPole-v1", 100_000)'),
@@ -109,9 +106,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         progress_bar: bool = False,
         swept: tuple[Swept, ...] = (),
         seeds: Int[Array, " lanes"] | None = None,
-        rules: Rules = (),
     ):
-        del rules  # of `dataclasses.replace`, which passes them as `callbacks` too
         self.n, self.n_devices = cast(int, n), cast(int, n_devices)
         steps = trainer.train_steps if train_steps is None else train_steps
         self.train_steps = cast(int, steps)
@@ -125,12 +120,11 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         of_lanes = list[Any](trainer.callbacks.rules)
         for rule in given.rules:
             of_lanes += rule.rules if isinstance(rule, EachLane) else [rule]
-        self.rules = tuple(of_lanes)
-        if self.rules and trainer.lanes:
+        if of_lanes and trainer.lanes:
             raise ValueError(
                 "`callbacks` of `Replicated` must be without stopping rules if "
                 "`trainer` has lanes itself, for only one level of lanes can end one "
-                f"by one, but got {type(self.rules[0]).__name__}. Use `rx.sweep` with "
+                f"by one, but got {type(of_lanes[0]).__name__}. Use `rx.sweep` with "
                 "`seeds` for one level."
             )
         lengths = {len(self.seeds), *(len(one.values) for one in swept)}
@@ -140,7 +134,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
                 f"of a sweep, {max(lengths)}, but got {self.n}. Make a new one: "
                 "`rx.Replicated(trainer, n)`, or `rx.sweep`."
             )
-        self.callbacks = Callbacks(list(given.observers), self._rule)
+        rule = EachLane(tuple(of_lanes), self.n) if of_lanes else None
+        self.callbacks = Callbacks(list(given.observers), rule)
         check_devices("Replicated", self.n, self.n_devices, trainer)
 
     @property
@@ -173,7 +168,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         """
         self.check_lane(lane)
         single = self.trainer_with(tuple(one.values[lane] for one in self.swept))
-        return with_fields(single, callbacks=Callbacks(list(self.rules)))
+        rules = () if self._rule is None else self._rule.rules
+        return with_fields(single, callbacks=Callbacks(list(rules)))
 
     def table(self, data: Record[Any]) -> Table:
         """Return a summary of a run: the values, seed and objective of each lane.
@@ -242,7 +238,7 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
 
         A lane that was over before has none in this run: its numbers are NaN.
         """
-        if not self.rules:
+        if self._rule is None:
             return rows
         metrics: Any = rows["metrics"]
         count = len(jax.tree.leaves(metrics)[0])
@@ -274,7 +270,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
 
     @property
     def _rule(self) -> EachLane | None:
-        return EachLane(self.rules, self.n) if self.rules else None
+        found = (one for one in self.callbacks.rules if isinstance(one, EachLane))
+        return next(found, None)
 
     @property
     def _values(self) -> tuple[Array, ...]:

@@ -110,15 +110,19 @@ class Callbacks(eqx.Module):
         return len(self.observers) + len(self.rules)
 
 
-def plain(trainer: Any) -> Any:
+def plain(trainer: Any, *, rules: bool = False) -> Any:
     """Return the trainer as it is compiled.
 
-    It has no callbacks, because new ones would compile the same run again. Its
+    It has no observers, because new ones would compile the same run again. Its
     `train_steps` is an array, so that one compilation suffices for every length.
+
+    **Arguments:**
+
+    - `trainer`: the trainer.
+    - `rules`: whether it keeps its stopping rules, as its steps need them.
     """
     steps = trainer.train_steps
     if not isinstance(steps, jax.Array):  # traced, if the trainer was plain already
         steps = np.int32(min(int(steps), np.iinfo(np.int32).max))
-    return eqx.tree_at(
-        lambda t: (t.train_steps, t.callbacks), trainer, (steps, Callbacks())
-    )
+    kept = Callbacks(list(trainer.callbacks.rules) if rules else ())
+    return eqx.tree_at(lambda t: (t.train_steps, t.callbacks), trainer, (steps, kept))

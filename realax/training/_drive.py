@@ -142,7 +142,7 @@ def _run(
     if rules or state.stopping:
         counters = with_counters(state.stopping, rules, trainer.objective)
         state = with_fields(state, stopping=counters)
-    program = Program(plain(trainer), rules, collect)
+    program = Program(plain(trainer, rules=True), collect)
     program, state, key, data = trainer.placed((program, state, key, data))
     check_placement(trainer=program.trainer, state=state, key=key, data=data)
     feed: AbstractFeed = Constant(data)

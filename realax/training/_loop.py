@@ -24,16 +24,19 @@ from .stopping import Rules
 class Program(eqx.Module):
     """The trainer of a run, and the functions that are compiled with its step.
 
-    - `trainer`: the trainer without its callbacks.
-    - `rules`: the rules that end a run.
+    - `trainer`: the trainer without its observers.
     - `selected`: the selections of the observers.
     - `collect`: whether the rows of the `Record` are kept.
     """
 
     trainer: Any
-    rules: Rules
     collect: bool = eqx.field(static=True)
     selected: tuple[Selected, ...] = ()
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that end a run."""
+        return self.trainer.callbacks.rules
 
 
 def initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
