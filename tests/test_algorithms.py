@@ -222,6 +222,7 @@ def test_long_after_convergence() -> None:
     assert state.best_fitness > -1e-9
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", ["SNES", "MR15_GA"])
 def test_parameters_stay_finite_where_the_task_forgives(name: str) -> None:
     """A clipped action scores as well with infinite parameters as with large ones."""
@@ -233,7 +234,7 @@ def test_parameters_stay_finite_where_the_task_forgives(name: str) -> None:
         5, name, task, jnp.zeros(4), popsize=64, es_params={"std_init": 2e38}
     )
     state, data = trainer.init_and_train(jr.key(0))
-    assert data["metrics"]["failed"][0] > 0
+    assert jnp.all(data["metrics"]["failed"] > 0)
     assert jnp.all(jnp.isfinite(state.best_params))
     assert jnp.all(jnp.isfinite(trainer.params(state)))
 

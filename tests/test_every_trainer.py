@@ -332,13 +332,15 @@ def test_observers_are_refused_under_a_trace(row: Row) -> None:
 
 
 @every
-def test_replace(row: Row) -> None:
+def test_replace(row: Row, tmp_path: pathlib.Path) -> None:
     """`dataclasses.replace` changes one field, and keeps all else."""
-    watch = Watch()
-    trainer = dataclasses.replace(make(row, 3, callbacks=watch), train_steps=STEPS)
-    assert trainer.train_steps == STEPS and tuple(trainer.callbacks) == (watch,)
-    bare, _ = make(row).init_and_train(jr.key(1))
-    assert same(_arrays(trainer.init_and_train_(jr.key(1))), _arrays(bare))
+    # Those of `test_observed_is_bare`, whose program it finds compiled.
+    watch, saver = Watch(), rx.Checkpointer(tmp_path)
+    trainer = make(row, 3, callbacks=(watch, saver))
+    trainer = dataclasses.replace(trainer, train_steps=STEPS)
+    assert trainer.train_steps == STEPS and tuple(trainer.callbacks) == (watch, saver)
+    bare = make(row).init_and_train(jr.key(1))
+    assert same(_arrays(trainer.init_and_train(jr.key(1))), _arrays(bare))
     assert watch.handle.value, "it watched"
 
 

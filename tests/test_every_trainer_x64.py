@@ -37,7 +37,7 @@ def float64(request: pytest.FixtureRequest) -> Generator[None]:
     row = None if row is None else row.params.get("row")
     types_alone = request.function is test_numbers_are_float64
     if isinstance(row, Row) and not (row.float64 or types_alone):
-        pytest.skip("is of the kind of a row that is tested")
+        pytest.skip("shares its loop with a row that is tested")
     with jax.enable_x64(True):
         yield
 

@@ -51,8 +51,7 @@ class Row:
         not, for Adam's step has no derivative where a gradient is exactly 0.
     - `optimized`: whether its programs are compiled as users do: one trainer of each
         kind. Those of the others compile in half the time.
-    - `float64`: whether all laws are tested in float64 too, and not the types alone:
-        one trainer of each kind.
+    - `float64`: whether all laws are tested in float64 too, and not the types alone.
     - `options`: whether runs are compiled with the `compiler_options` of the task.
     - `curve`: the metric that depends on the hyperparameter.
     - `like`: returns a tree of the type of the trained parameters.
@@ -67,7 +66,7 @@ class Row:
     smooth: bool = False
     differentiable: bool | None = True
     optimized: bool = False
-    float64: bool = False
+    float64: bool = True
     options: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
@@ -240,7 +239,6 @@ TRAINERS = [
         _std_init,
         (0.1, 0.5),
         optimized=True,
-        float64=True,
     ),
     Row(
         "OpenES",
@@ -262,13 +260,11 @@ TRAINERS = [
         (0.1, 0.5),
         differentiable=False,
         optimized=True,
-        float64=True,
     ),
     Row("adamw", _gradient("adamw"), optimized=True, **_GRADIENT),
     Row(
         "model by sgd",
         _gradient("sgd", initializer=_model, loss_fn=_output),
-        float64=True,
         **_GRADIENT,
     ),
     Row(
@@ -279,11 +275,13 @@ TRAINERS = [
     ),
     Row(
         "PQN",
+        float64=False,
         curve="value_loss",
         **_learner(rx.PQN, True, network=_net(3), epsilon_steps=100, **_BATCHES),
     ),
     Row(
         "DQN",
+        float64=False,
         optimized=True,
         curve="value_loss",
         **_learner(
@@ -299,6 +297,7 @@ TRAINERS = [
     ),
     Row(
         "TD3",
+        float64=False,
         curve="policy_loss",
         **_learner(
             rx.TD3, False, actor=_net(2), critic=_critic, normalize_obs=True, **_BUFFER
@@ -306,7 +305,6 @@ TRAINERS = [
     ),
     Row(
         "SAC",
-        float64=True,
         curve="policy_loss",
         **_learner(
             rx.SAC, False, actor=_net(4), critic=_critic, gradient_steps=2, **_BUFFER
@@ -328,7 +326,6 @@ TRAINERS = [
         lambda trainer: trainer.explore[0].low,
         (0.01, 0.1),
         differentiable=None,
-        float64=True,
         like=lambda trainer: jnp.ones(3),
         task=lambda trainer: trainer.trainer.task,
     ),

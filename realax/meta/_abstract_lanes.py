@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Int, Key
 
 from .._errors import describe
@@ -17,9 +16,7 @@ from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
 from ..tasks._function import as_task
 from ..training import AbstractState, AbstractTrainer
-from ..training._callbacks import plain
 from ..training._devices import device_mesh
-from ._checks import check_inner
 from ._each_lane import MeanOfLanes
 from ._lanes import LanesState, each_of, lane_of, over_lanes, placed_lanes
 from ._places import put
@@ -202,21 +199,6 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
 
     def _keys(self, key: PRNGKeyArray) -> Key[Array, " lanes"]:
         return jax.vmap(jr.fold_in, (None, 0))(key, self.seeds)
-
-
-def inner(name: str, trainer: Any) -> Any:
-    """Return a trainer as it is kept inside of one of lanes.
-
-    Its own number of steps is not used, for that of the outer one is the lanes' too.
-
-    **Arguments:**
-
-    - `name`: that of the outer trainer, for messages.
-
-    **Raises:** `ValueError` for a trainer with observers.
-    """
-    check_inner(name, trainer)
-    return with_fields(plain(trainer), train_steps=np.int32(1))
 
 
 def check_devices(name: str, n: int, n_devices: int, trainer: Any) -> None:

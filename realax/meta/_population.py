@@ -25,8 +25,9 @@ from ..training import (
 from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
 from ..training._metrics import metric_of
-from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
+from ._abstract_lanes import AbstractLanes, check_devices, zero_step
 from ._explored import Explored, bounds, explored
+from ._inside import check_no_rules, inner, record_of, steps_of
 from ._lanes import LanesState, RecordOfLanes, lane_of
 from ._places import Place
 
@@ -117,16 +118,13 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         progress_bar: bool = False,
     ):
         self.n, self.n_devices = cast(int, n), cast(int, n_devices)
-        steps = trainer.train_steps if train_steps is None else train_steps
-        self.train_steps = cast(int, steps)
+        self.train_steps = steps_of(train_steps, trainer)
         self.trainer = inner("PopulationBased", trainer)
-        if trainer.callbacks.rules:
-            raise ValueError(
-                "`trainer` of `PopulationBased` must be without stopping rules, for "
-                "members are compared at the same step, but got "
-                f"{describe(trainer.callbacks.rules[0])}. Pass it as `callbacks` of "
-                "`PopulationBased`, where it watches the mean."
-            )
+        remedy = (
+            "Members are compared at the same step. Pass it as `callbacks` of "
+            "`PopulationBased`, where it watches the mean."
+        )
+        check_no_rules("PopulationBased", trainer, remedy)
         self.explore = explored(self.trainer, explore)
         self.every = cast(int, every)
         self.share = float(share)
@@ -136,9 +134,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
                 "`factors` of `PopulationBased` must be two positive numbers, but got "
                 f"{describe(factors)}."
             )
-        inside = trainer.record
-        own = None if inside is None else RecordOfLanes(inside)
-        self.record = own if record is None else record
+        self.record = record_of(record, trainer, RecordOfLanes)
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         check_devices("PopulationBased", self.n, self.n_devices, trainer)
 

@@ -21,7 +21,8 @@ from ..training import (
 )
 from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
-from ._abstract_lanes import AbstractLanes, check_devices, inner, zero_step
+from ._abstract_lanes import AbstractLanes, check_devices, zero_step
+from ._inside import inner, record_of, steps_of
 from ._lane_stopping import EachLane
 from ._lanes import LanesState, RecordOfLanes, frozen
 from ._table import Best, Table, best_lane, table_of
@@ -108,14 +109,11 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         seeds: Int[Array, " lanes"] | None = None,
     ):
         self.n, self.n_devices = cast(int, n), cast(int, n_devices)
-        steps = trainer.train_steps if train_steps is None else train_steps
-        self.train_steps = cast(int, steps)
+        self.train_steps = steps_of(train_steps, trainer)
         self.trainer = inner("Replicated", trainer)
         self.swept = swept
         self.seeds = jnp.arange(self.n) if seeds is None else seeds
-        inside = trainer.record
-        own = None if inside is None else RecordOfLanes(inside)
-        self.record = own if record is None else record
+        self.record = record_of(record, trainer, RecordOfLanes)
         given = Callbacks.of(callbacks, logger, progress_bar)
         of_lanes = list[Any](trainer.callbacks.rules)
         for rule in given.rules:

@@ -1,7 +1,7 @@
 """Restarts of a training inside of one run."""
 
 from collections.abc import Callable
-from typing import Any, Literal, SupportsIndex, cast, override
+from typing import Any, Literal, SupportsIndex, override
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ from ..training import (
 from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
 from ..training._metrics import metric_of
-from ._abstract_lanes import inner
+from ._inside import check_no_rules, inner, record_of, steps_of
 
 
 # `(state, metrics) -> whether to begin anew`.
@@ -130,20 +130,13 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         logger: Logger | None = None,
         progress_bar: bool = False,
     ):
-        steps = trainer.train_steps if train_steps is None else train_steps
-        self.train_steps = cast(int, steps)
+        self.train_steps = steps_of(train_steps, trainer)
         self.trainer = inner("Restarting", trainer)
-        if trainer.callbacks.rules:
-            raise ValueError(
-                "`trainer` of `Restarting` must be without stopping rules, but got "
-                f"{describe(trainer.callbacks.rules[0])}. Pass it as `when` to restart "
-                "by it, or as `callbacks` to end the whole run."
-            )
+        remedy = "Pass it as `when`, or as `callbacks` to end all restarts together."
+        check_no_rules("Restarting", trainer, remedy)
         self.when = when
         self.keep_best = keep_best
-        inside = trainer.record
-        own = None if inside is None else RecordOfInner(inside)
-        self.record = own if record is None else record
+        self.record = record_of(record, trainer, RecordOfInner)
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
 
     @property

@@ -1,7 +1,7 @@
 """Sweeps over numbers of a trainer."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex, cast
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike
 
 from .._arguments import arguments, instance, one_of, whole
 from .._errors import describe
+from .._types import Tree
 from ..training import (
     AbstractState,
     AbstractTrainer,
@@ -18,6 +19,7 @@ from ..training import (
 )
 from ..training._callbacks import as_callbacks
 from ..training._checks import logger as a_logger, record as a_record
+from ._lanes import LanesState
 from ._places import Place, place_of
 from ._replicated import Replicated, Swept
 
@@ -55,7 +57,7 @@ def sweep[S: AbstractState, M, P](
     seeds: SupportsIndex = 1,
     how: Literal["product", "zip"] = "product",
     n_devices: SupportsIndex = 1,
-    record: Any = None,
+    record: Callable[[LanesState[S]], Tree] | None = None,
     callbacks: CallbacksLike = (),
     logger: Logger | None = None,
     progress_bar: bool = False,

@@ -14,7 +14,7 @@ from ..tasks import AbstractTask
 from ..tasks._function import as_task
 from ..training import AbstractTrainer
 from ..training._metrics import entries_of, entry_of
-from ._checks import check_inner
+from ._inside import check_inner
 from ._places import Path, place_of, put
 
 

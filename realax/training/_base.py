@@ -107,9 +107,13 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return jr.fold_in(key, state.step)
 
     def evaluation_of(self, task: Any) -> Any:
-        """Return the task that scores `params` by a task of the user's for `Evaluator`.
+        """Return the task by which an `Evaluator` that has its own scores `params`.
 
         By default it is that task. A trainer of runs side by side evaluates each.
+
+        **Arguments:**
+
+        - `task`: the user's task, for the parameters of one run.
         """
         return task
 

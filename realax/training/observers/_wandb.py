@@ -49,9 +49,9 @@ class Wandb:
         """Log each row under its own step."""
         if self._failed:
             return
-        if self._lanes:
-            rows = self._joined(rows)
         with self._mirror("logging"):
+            if self._lanes:
+                rows = self._joined(rows)
             for _, step, row in rows:
                 self.run.log(row, step=step)
 
