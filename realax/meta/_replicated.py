@@ -175,6 +175,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         **Arguments:**
 
         - `data`: the record of the run.
+
+        **Raises:** `ValueError` for the record of a run without a step.
         """
         seeds = [int(seed) for seed in self.seeds]
         return table_of(self.values, seeds, data, self.objective)
@@ -219,7 +221,6 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         **Returns:** The next state, and the metrics with a leading axis of lanes. Those
         of a lane that is over are NaN, and 0 where they are whole numbers.
         """
-
         lanes, metrics = self.step_of_lanes(state, key, data)
         if (rule := self._rule) is not None and state.stopping:
             (counters,) = cast(Any, state.stopping)
