@@ -265,7 +265,21 @@ def test_a_log_has_a_curve_for_each_lane(tmp_path: pathlib.Path) -> None:
         end = int(state.steps[lane])
         assert [line["step"] for line in own] == [*range(1, end + 1)]
         assert np.allclose([line["loss"] for line in own], curves[:end, lane])
-    assert {line["step"] for line in lines if "eval_return" in line} <= {5, 10, 15, 20}
+    evaluated = {
+        (line["step"], line["lane"]): line["eval_return"]
+        for line in lines
+        if "eval_return" in line
+    }
+    assert {step for step, _ in evaluated} <= {5, 10, 15, 20}
+    last = max(step for step, _ in evaluated)
+    going = [lane for step, lane in evaluated if step == last]
+    assert going
+    for lane in going:  # the noise has the deviation 0.01
+        params = np.asarray(trainer.params(state)[lane])
+        if int(state.steps[lane]) == last:
+            expected = float(np.sum(params**2))
+            assert evaluated[last, lane] == pytest.approx(expected, abs=0.05)
+    assert len({evaluated[last, lane] for lane in going}) == len(going)
     folders = {path.name for path in board.iterdir() if path.is_dir()}
     assert folders == set(trainer.lanes)
     assert "learning_rate=0.01 seed=1" in folders
@@ -524,6 +538,16 @@ def test_wrong_lanes() -> None:
     for lane in (-1, 2):
         with pytest.raises(IndexError, match="`lane` must be from 0 to 1"):
             trainer.lane(state, lane)
+    assert same(trainer.lane(state, np.int64(1)), trainer.lane(state, 1))
+    wrong: Any = 0.5
+    with pytest.raises(TypeError, match="`lane` of .* the number of a lane, .* 0.5"):
+        trainer.lane(state, wrong)
+    with pytest.raises(TypeError, match="must be a state of all lanes, .* GradState"):
+        trainer.best(trainer.lane(state, 0), data)  # pyright: ignore
+    with pytest.raises(TypeError, match="`data` of .* the record of a run, .* None"):
+        trainer.table(None)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"of these 3 lanes, .* of shape \(3, 2\)"):
+        rx.Replicated(gradient(3), 3).table(data)
     with pytest.raises(ValueError, match="at least one step"):
         trainer.table({**data, "metrics": {"loss": jnp.zeros((0, 2))}})
     nothing = {**data, "metrics": {"loss": jnp.full((3, 2), jnp.nan)}}

@@ -1,8 +1,9 @@
 """The base of trainers that run one trainer many times side by side."""
 
 import abc
+import operator
 from collections.abc import Callable
-from typing import Any, Literal, override
+from typing import Any, Literal, SupportsIndex, override
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, Key
 
-from .._errors import describe
+from .._arguments import arguments
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
@@ -18,7 +19,15 @@ from ..tasks._function import as_task
 from ..training import AbstractState, AbstractTrainer
 from ..training._devices import device_mesh
 from ._each_lane import MeanOfLanes
-from ._lanes import LanesState, each_of, lane_of, over_lanes, placed_lanes
+from ._lanes import (
+    LanesState,
+    a_lane,
+    each_of,
+    lane_of,
+    lanes_state,
+    over_lanes,
+    placed_lanes,
+)
 from ._places import put
 
 
@@ -68,7 +77,8 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
         """Those of `trainer`."""
         return self.trainer.xla_options
 
-    def lane(self, state: LanesState[S], lane: int) -> S:
+    @arguments(state=lanes_state, lane=a_lane)
+    def lane(self, state: LanesState[S], lane: SupportsIndex) -> S:
         """Return the state of a lane.
 
         **Arguments:**
@@ -78,8 +88,7 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
 
         **Raises:** `IndexError` if there is no such lane.
         """
-        self.check_lane(lane)
-        return lane_of(state.lanes, lane)
+        return lane_of(state.lanes, self.number_of(lane))
 
     def first_lanes(
         self, values: tuple[Array, ...], key: PRNGKeyArray, data: Tree
@@ -183,15 +192,17 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
 
         return eqx.filter_vmap(one)(self.values_of(state), state.lanes)
 
-    def check_lane(self, lane: Any) -> None:
-        """Refuse the number of a lane that is not there.
+    def number_of(self, lane: Any) -> int:
+        """Return the number of a lane as an `int`.
 
-        **Raises:** `IndexError`.
+        **Raises:** `IndexError` if there is no such lane.
         """
-        if not 0 <= lane < self.n:
+        number = operator.index(lane)
+        if not 0 <= number < self.n:
             raise IndexError(
-                f"`lane` must be from 0 to {self.n - 1}, but got {describe(lane)}."
+                f"`lane` must be from 0 to {self.n - 1}, but got {number}."
             )
+        return number
 
     @property
     def _base(self) -> AbstractTrainer[S, M, Any]:

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..tasks import AbstractTask
+from ..training._evaluate import LaneValues
 
 
 class MeanOfLanes(AbstractTask[Any]):
     """The mean value of stacked parameters, all evaluated with the same key.
 
-    The aux is `{"lanes": values}`.
+    The aux is the value of each of them, as `LaneValues`.
 
     **Arguments:**
 
@@ -59,4 +60,4 @@ class MeanOfLanes(AbstractTask[Any]):
         arrays = jax.tree.leaves(eqx.filter(params, eqx.is_array))
         keys = jnp.broadcast_to(key, (len(arrays[0]), 1))
         values, _ = self.task.evaluate(params, keys, data)
-        return jnp.mean(values), {"lanes": values[:, 0]}
+        return jnp.mean(values), LaneValues(values[:, 0])

@@ -85,8 +85,7 @@ def explored(trainer: Any, explore: Any) -> tuple[Explored, ...]:
             )
         if any(one.name == name for one in found):
             raise ValueError(
-                f"{phrase} must name each number once, but got {name!r} twice. Use "
-                "paths, or functions with names of their own."
+                f"{phrase} must name each number once, but got {name!r} twice."
             )
         found.append(Explored(name, find, pair[0], pair[1]))
     return tuple(found)

@@ -1,5 +1,6 @@
 """Runs side by side in one program: their state, and the map over them."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._anywhere import LANES
+from .._errors import describe
 from .._trees import with_fields
 from .._types import Step, Tree
 from ..training._devices import divided, put_divided, put_on_every_device
@@ -37,6 +39,26 @@ class LanesState[S](AbstractState):
         """The arrays of the lanes whose memory a run may write over."""
         lanes: Any = self.lanes
         return lanes.reusable
+
+
+def lanes_state(phrase: str, value: Any) -> Any:
+    """Check that a value is a state of lanes."""
+    if not isinstance(value, LanesState):
+        raise TypeError(
+            f"{phrase} must be a state of all lanes, as the trainer's `initialize` and "
+            f"`train` return it, but got {type(value).__name__}."
+        )
+    return value
+
+
+def a_lane(phrase: str, value: Any) -> Any:
+    """Check that a value is a whole number."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{phrase} must be the number of a lane, from 0, but got {describe(value)}."
+        ) from error
 
 
 def over_lanes(

@@ -1,7 +1,7 @@
 """Places of numbers in a trainer, by the path of an attribute or by a function."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -48,6 +48,7 @@ def place_of(phrase: str, trainer: Any, place: Place) -> tuple[str, Callable[...
         name, find = getattr(place, "__name__", type(place).__name__), place
     try:
         found: Any = find(trainer)
+        name = _name_of(found, trainer) if name == "<lambda>" else name
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{phrase}: `{kind}` has no {name!r}. {closest(name, numbers_in(trainer))}"
@@ -85,13 +86,23 @@ def place_of(phrase: str, trainer: Any, place: Place) -> tuple[str, Callable[...
 
 def numbers_in(trainer: Any) -> list[str]:
     """Return the paths of the numbers of a trainer that can differ between runs."""
-    leaves = jax.tree_util.tree_leaves_with_path(trainer)
     return [
-        jax.tree_util.keystr(path, simple=True, separator=".")
-        for path, leaf in leaves
+        name
+        for name, leaf in _paths(trainer)
         if isinstance(leaf, float)
         or (eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.number))
     ]
+
+
+def _name_of(found: Any, trainer: Any) -> str:
+    """Return the path of a leaf of a trainer, or `"<lambda>"` if it is none."""
+    paths = dict(_paths(trainer))
+    return next((name for name, leaf in paths.items() if leaf is found), "<lambda>")
+
+
+def _paths(trainer: Any) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trainer):
+        yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
 
 
 def put(trainer: Any, place: Callable[..., Any], value: Any) -> Any:

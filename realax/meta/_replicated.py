@@ -24,8 +24,8 @@ from ..training._checks import logger as a_logger, record as a_record
 from ._abstract_lanes import AbstractLanes, check_devices, zero_step
 from ._inside import inner, record_of, steps_of
 from ._lane_stopping import EachLane
-from ._lanes import LanesState, RecordOfLanes, frozen
-from ._table import Best, Table, best_lane, table_of
+from ._lanes import LanesState, RecordOfLanes, a_lane, frozen, lanes_state
+from ._table import Best, Table, a_run, best_lane, table_of
 
 
 class Swept(eqx.Module):
@@ -155,7 +155,8 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         """The values of the numbers that differ between the lanes, by their names."""
         return {one.name: one.values for one in self.swept}
 
-    def lane_trainer(self, lane: int) -> AbstractTrainer[S, M, P]:
+    @arguments(lane=a_lane)
+    def lane_trainer(self, lane: SupportsIndex) -> AbstractTrainer[S, M, P]:
         """Return the trainer whose run is a lane.
 
         **Arguments:**
@@ -164,11 +165,12 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
 
         **Raises:** `IndexError` if there is no such lane.
         """
-        self.check_lane(lane)
-        single = self.trainer_with(tuple(one.values[lane] for one in self.swept))
+        number = self.number_of(lane)
+        single = self.trainer_with(tuple(one.values[number] for one in self.swept))
         rules = () if self._rule is None else self._rule.rules
         return with_fields(single, callbacks=Callbacks(list(rules)))
 
+    @arguments(data=a_run)
     def table(self, data: Record[Any]) -> Table:
         """Return a summary of a run: the values, seed and objective of each lane.
 
@@ -176,11 +178,13 @@ class Replicated[S: AbstractState, M, P](AbstractLanes[S, M, P]):
 
         - `data`: the record of the run.
 
-        **Raises:** `ValueError` for the record of a run without a step.
+        **Raises:** `ValueError` for the record of a run without a step, or of another
+        trainer.
         """
         seeds = [int(seed) for seed in self.seeds]
         return table_of(self.values, seeds, data, self.objective)
 
+    @arguments(state=lanes_state, data=a_run)
     def best(self, state: LanesState[S], data: Record[Any]) -> Best[P]:
         """Return the lane with the best value of the objective in a run.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from .._errors import describe
 from ..training import AbstractTrainer, Record
 from ..training._metrics import entries_of, entry_of
 
@@ -94,6 +95,16 @@ class Best[P]:
     params: P
 
 
+def a_run(phrase: str, value: Any) -> Any:
+    """Check that a value is the record of a run."""
+    if not isinstance(value, Mapping) or "metrics" not in value:
+        raise TypeError(
+            f"{phrase} must be the record of a run, the second value that `train` and "
+            f"`init_and_train` return, but got {describe(value)}."
+        )
+    return value
+
+
 def table_of(
     values: Mapping[str, Array],
     seeds: list[int],
@@ -109,10 +120,17 @@ def table_of(
     - `data`: the record of the run.
     - `objective`: the name of a metric, and `"min"` or `"max"`.
 
-    **Raises:** `ValueError` for the record of a run without a step.
+    **Raises:** `ValueError` for the record of a run without a step, or of another
+    trainer.
     """
     metric, mode = objective
     curves = np.asarray(entry_of(entries_of(data["metrics"]), metric), float)
+    if curves.shape[1:2] != (len(seeds),):
+        raise ValueError(
+            f"`data` must be the record of a run of these {len(seeds)} lanes, whose "
+            f"metrics have the axes (steps, lanes), but got {metric!r} of shape "
+            f"{curves.shape}."
+        )
     if len(curves) == 0:
         raise ValueError(
             "`data` must be the record of a run with at least one step, but got one of "

@@ -2,14 +2,24 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from .._types import Tree
 from ..tasks import AbstractTask, Evaluation
 from ..tasks._observing import evaluated
 from ._devices import divided
+
+
+class LaneValues(eqx.Module):
+    """The aux of a task that evaluates the parameters of runs side by side.
+
+    - `values`: the value of each of them.
+    """
+
+    values: Float[Array, "*batch lanes"]
 
 
 def evaluate_population[P](

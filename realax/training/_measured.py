@@ -8,18 +8,26 @@ import jax
 import numpy as np
 
 from .._errors import describe
-from .observers import AbstractObserver
+from .observers import AbstractObserver, Measured
 
 
 def measured_by(
-    observers: Iterable[AbstractObserver], steps: np.ndarray, state: Any
-) -> dict[str, float]:
+    observers: Iterable[AbstractObserver], steps: np.ndarray, state: Any, lanes: int
+) -> dict[str, Measured]:
     """Return what all observers measure at the last of `steps`, by name.
+
+    **Arguments:**
+
+    - `observers`: the observers.
+    - `steps`: the numbers of the steps of a chunk.
+    - `state`: the state after the last of them.
+    - `lanes`: the number of runs side by side, or 0. A number can then be an array of
+        one for each.
 
     **Raises:** `TypeError` for anything but numbers by name, `ValueError` for a name
     that two observers use.
     """
-    found, owners = dict[str, float](), dict[str, str]()
+    found, owners = dict[str, Measured](), dict[str, str]()
     for observer in observers:
         owner = f"`{type(observer).__name__}.measure`"
         result: Any = observer.measure(steps, state)
@@ -36,13 +44,17 @@ def measured_by(
                     '`Evaluator(task, name="test_return")`.'
                 )
             owners[name] = owner
-            found[name] = _number(f"{owner} must return a number at {name!r}", value)
+            expected = f"{owner} must return a number at {name!r}"
+            found[name] = _number(expected, value, lanes)
     return found
 
 
-def _number(expected: str, value: Any) -> float:
+def _number(expected: str, value: Any, lanes: int) -> Measured:
     if isinstance(value, numbers.Real):
         return float(value)
-    if isinstance(value, np.ndarray | jax.Array) and value.shape == ():
-        return float(value)
+    if isinstance(value, np.ndarray | jax.Array):
+        if value.shape == ():
+            return float(value)
+        if lanes and value.shape == (lanes,):
+            return np.asarray(value)
     raise TypeError(f"{expected}, but got {describe(value)}. Reduce it: `x.mean()`.")

@@ -107,11 +107,12 @@ class Session:
         self._buffers = buffers.kept
         self.kept.append(rows.kept)
         self._warn(carry.state)
-        measured = measured_by(self._callbacks.observers, steps, carry.state)
+        observers, lanes = self._callbacks.observers, len(self.run.trainer.lanes)
+        measured = measured_by(observers, steps, carry.state, lanes)
         self.run.measured.clear()
         self.run.measured.update(measured)
         selected = rows.selected
-        for observer, seen in zip(self._callbacks.observers, selected, strict=True):
+        for observer, seen in zip(observers, selected, strict=True):
             observer.on_chunk(steps, seen, carry.state)
         self.carry, self.state = carry, carry.state
 

@@ -12,4 +12,4 @@ from ._load import load_checkpoint as load_checkpoint
 from ._logger import Logger as Logger
 from ._params import load_params as load_params, save_params as save_params
 from ._progress import ProgressBar as ProgressBar
-from ._run import Run as Run
+from ._run import Measured as Measured, Run as Run

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._arguments import optional, whole
 from ..._types import Tree
-from ._run import Run
+from ._run import Measured, Run
 
 
 class Handle[T]:
@@ -118,11 +118,12 @@ class AbstractObserver(eqx.Module):
         del run
         return None
 
-    def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, float]:
+    def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, Measured]:
         """Return numbers about the last step of a chunk that belong in logs, by name.
 
         It is called on all observers before the `on_chunk` of any of them, which find
-        the numbers in `run.measured`. Loggers add them to the row of that step.
+        the numbers in `run.measured`. Loggers add them to the row of that step. Of runs
+        side by side, a number can be an array of one for each of them.
 
         **Arguments:**
 

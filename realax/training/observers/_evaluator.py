@@ -16,7 +16,7 @@ from ...tasks import AbstractTask, as_task
 from ._base import AbstractObserver, Handle
 from ._best_policy import BestPolicy, read_best
 from ._lock import Claim, claim
-from ._run import Run
+from ._run import Measured, Run
 from ._trial import Trial
 
 
@@ -36,7 +36,9 @@ class Evaluator(AbstractObserver):
     After each multiple of `every` steps, `trainer.params(state)` plays `episodes`
     episodes. The mean, the smallest and the largest of their returns are logged with
     the metrics of that step as `eval_return`, `eval_return_min` and `eval_return_max`.
-    The last step of a run is evaluated if it is such a multiple.
+    The last step of a run is evaluated if it is such a multiple. Of runs side by side,
+    those of each lane are logged in its rows, and the best policy is that of the best
+    mean over all lanes.
 
     The episodes of step `s` have the keys `split(fold_in(fold_in(key, 2**32 - 1), s),
     (1, episodes))[0]` of the run's `key`. They differ from those of training and from
@@ -174,7 +176,7 @@ class Evaluator(AbstractObserver):
             opened.best = read_best(self.file, like, trial.fingerprint) or opened.best
 
     @override
-    def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, float]:
+    def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, Measured]:
         """Return the returns of the policy after multiples of `every`."""
         opened = self._opened
         if opened.trial is None or self.every is None:
@@ -184,17 +186,18 @@ class Evaluator(AbstractObserver):
             opened.obsolete = False
         if steps[-1] % self.every != 0:
             return {}
-        policy, returns = opened.trial(state)
+        policy, returns, logged = opened.trial(state)
         with np.errstate(invalid="ignore"):  # of infinities
             mean = float(np.mean(returns))
+            means = np.mean(logged, axis=0)
         if _is_better(mean, opened.best, opened.trial.task.maximize):
             opened.best = BestPolicy(policy, mean, int(steps[-1]))
             if self.file is not None:
                 opened.best.write(self.file, opened.trial.fingerprint)
         return {
-            self.name: mean,
-            f"{self.name}_min": float(np.min(returns)),
-            f"{self.name}_max": float(np.max(returns)),
+            self.name: means,
+            f"{self.name}_min": np.min(logged, axis=0),
+            f"{self.name}_max": np.max(logged, axis=0),
         }
 
     @override

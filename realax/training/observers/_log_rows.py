@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ._jsonl import Row
+from ._run import Measured
 
 
 def rows_of(
@@ -43,8 +44,10 @@ def rows_of(
     return found
 
 
-def joined(row: Row, measured: Mapping[str, float]) -> Row:
+def joined(row: Row, measured: Mapping[str, Measured]) -> Row:
     """Return the row of a step with the numbers that observers measured at it.
+
+    The row of a lane gets its own, where there is one for each.
 
     **Raises:** `ValueError` for a number whose name the row has too.
     """
@@ -55,4 +58,8 @@ def joined(row: Row, measured: Mapping[str, float]) -> Row:
                 "that name already. Give the observer's another name, such as "
                 '`Evaluator(name="test_return")`, or leave it out of `metrics_fn`.'
             )
-    return {**row, **measured}
+    own = {
+        name: float(value[row["lane"]]) if isinstance(value, np.ndarray) else value
+        for name, value in measured.items()
+    }
+    return {**row, **own}

@@ -4,8 +4,15 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
+
 from ..._storage._fingerprint import content_digest
 from ..._types import PRNGKeyArray, Tree
+
+
+# A number that an observer measured, or an array of one for each of the runs side by
+# side.
+type Measured = float | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Run:
     end: int
     data: Tree = None
     streamed: bool = False
-    measured: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    measured: dict[str, Measured] = dataclasses.field(
+        default_factory=dict[str, Measured]
+    )
 
     @property
     def objective(self) -> tuple[str, str]:

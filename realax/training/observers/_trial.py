@@ -15,7 +15,7 @@ from ..._compile import checked_options, compiled, readable_errors
 from ..._storage._fingerprint import configuration
 from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask, as_task
-from .._evaluate import evaluate_population
+from .._evaluate import LaneValues, evaluate_population
 from ._run import Run
 
 
@@ -31,8 +31,11 @@ def play(
     state: Any,
     key: PRNGKeyArray,
     data: Tree,
-) -> tuple[Any, Float[Array, " episodes"]]:
+) -> tuple[Any, Float[Array, " episodes"], Float[Array, "episodes lanes"] | None]:
     """Return the policy of a state, and its value in each of several episodes.
+
+    Of runs side by side the value is the mean over them, and those of each of them
+    follow.
 
     **Arguments:**
 
@@ -48,7 +51,10 @@ def play(
         lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array(leaf) else leaf, policy
     )
     keys = jr.split(jr.fold_in(jr.fold_in(key, _DOMAIN), state.step), (1, episodes))
-    return policy, evaluate_population(task, population, keys, data).values[0]
+    result = evaluate_population(task, population, keys, data)
+    aux: Any = result.aux
+    lanes = aux.values[0] if isinstance(aux, LaneValues) else None
+    return policy, result.values[0], lanes
 
 
 class Trial:
@@ -78,10 +84,17 @@ class Trial:
         self._options = checked_options(options, self.task.display_name)
 
     @no_type_check
-    def __call__(self, state: Any) -> tuple[Any, np.ndarray]:
-        """Return the policy of a state, and its value in each episode."""
-        policy, values = compiled(play, self._options)(*self._arguments(state))
-        return policy, np.asarray(values, np.float64)
+    def __call__(self, state: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Return the policy of a state, its value in each episode, and those to log.
+
+        The ones to log have a second axis of lanes if the run has lanes.
+        """
+        result = compiled(play, self._options)(*self._arguments(state))
+        policy, values, lanes = result
+        values = np.asarray(values, np.float64)
+        if lanes is None or lanes.shape[-1] != len(self._run.trainer.lanes):
+            return policy, values, values
+        return policy, values, np.asarray(lanes, np.float64)
 
     def check(self, state: Any) -> None:
         """Trace a trial without compiling it, for the error of a task that misfits."""
