@@ -29,7 +29,8 @@ class Demanding(rx.AbstractTask[Any]):
 
     def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
         arrays = jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array))
-        return sum(jnp.sum(leaf**2) for leaf in arrays), None
+        value = sum(jnp.sum(leaf**2) for leaf in arrays)
+        return value, {"descriptor": jnp.ravel(arrays[0])[:2], "third": value}
 
 
 class DemandingReach(rx.EnvelopeTask[Any]):
@@ -210,6 +211,27 @@ def _restarting(train_steps: int, **more: Any) -> Any:
     return rx.Restarting(inner, rule, train_steps=train_steps, **more)
 
 
+def _described(params: Any, key: Any, data: Any = None) -> Any:
+    return rastrigin(params, key)[0], {"descriptor": params[:2], "third": params[2]}
+
+
+def _described_model(params: Any, key: Any, data: Any = None) -> Any:
+    value, aux = _output(params, key)
+    weights = params[0].mlp.layers[0].weight
+    return value, {**aux, "descriptor": jnp.stack([aux["mean"], weights[0, 0]])}
+
+
+def _diversity(emitter: Any, **own: Any) -> Callable[..., Any]:
+    def make(train_steps: int, **more: Any) -> Any:
+        given = {"task": _described, "params_like": jnp.ones(3), "keep": "third"}
+        archive = rx.GridArchive((4, 5), -2.0, 2.0)
+        settings = {"archive": archive, "popsize": 12, "qd_offset": 50.0}
+        given |= settings | own | more
+        return rx.QDTrainer(train_steps, emitter=emitter(), **given)
+
+    return make
+
+
 def _net(size: Any) -> Any:
     return lambda key: eqx.nn.MLP(3, size, 8, 1, key=key)
 
@@ -339,6 +361,36 @@ TRAINERS = [
             "like": lambda trainer: jnp.full(3, 1.2),
             "task": lambda trainer: trainer.trainer.loss_fn,
         },
+    ),
+    Row(
+        "iso_line",
+        _diversity(rx.IsoLineEmitter),
+        lambda trainer: trainer.emitter.iso_sigma,
+        (0.01, 0.5),
+        optimized=True,
+        curve="qd_score",
+    ),
+    Row(
+        "cma_me",
+        _diversity(lambda: rx.CMAEmitter(emitters=2)),
+        lambda trainer: trainer.emitter.sigma,
+        (0.1, 0.5),
+        curve="qd_score",
+    ),
+    Row(
+        "whole model, two emitters",
+        _diversity(
+            lambda: (rx.IsoLineEmitter(), rx.GaussianEmitter()),
+            task=_described_model,
+            params_like=_model(jr.key(0)),
+            keep=(),
+            archive=rx.CVTArchive(10, -1.0, 1.0),
+            n_devices=2,
+        ),
+        lambda trainer: trainer.init_std,
+        (0.1, 0.5),
+        float64=False,
+        curve="qd_score",
     ),
     Row(
         "climber",

@@ -30,6 +30,22 @@ from .observers import (
     load_params as load_params,
     save_params as save_params,
 )
+from .qd import (
+    AbstractArchive as AbstractArchive,
+    AbstractEmitter as AbstractEmitter,
+    CMAEmitter as CMAEmitter,
+    CVTArchive as CVTArchive,
+    Elites as Elites,
+    GaussianEmitter as GaussianEmitter,
+    GridArchive as GridArchive,
+    IsoLineEmitter as IsoLineEmitter,
+    MultiEmitter as MultiEmitter,
+    QDaxEmitter as QDaxEmitter,
+    QDMetrics as QDMetrics,
+    QDState as QDState,
+    QDTrainer as QDTrainer,
+    Told as Told,
+)
 from .rl import (
     DDPG as DDPG,
     DQN as DQN,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..._trees import where, with_fields
 from ...tasks import Evaluation
-from ._generation import Asked
+from .._generation import Asked
 from ._guard import Scores
 from ._shaping import FitnessShaper
 from ._state import ESState

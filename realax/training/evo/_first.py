@@ -8,8 +8,8 @@ from ..._compile import compiled
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Tree
 from .._callbacks import plain
+from .._generation import generation
 from ._best import with_generation
-from ._generation import generation
 from ._guard import initial_costs, score
 from ._shaping import FitnessShaper
 from ._state import ESState

@@ -10,11 +10,8 @@ from jaxtyping import Array, Bool, Float
 from ..._finite import stays_finite
 from ..._types import Tree
 from .._streak import PATIENCE, Streak
+from .._usable import LARGEST, usable_of
 from ._shaping import FitnessShaper
-
-
-# No task means a larger fitness; squares of it would overflow single precision.
-_LARGEST = 1e15
 
 
 class Scores(eqx.Module):
@@ -48,10 +45,7 @@ def score(
     - `shaper`: the direction and shaping of fitness.
     """
     fitness = jnp.mean(values, axis=-1)
-    usable = jnp.isfinite(fitness) & (jnp.abs(fitness) <= _LARGEST)
-    # A product is faster than a check of each number, and not finite if one of them is.
-    tiny = jnp.finfo(population.dtype).tiny
-    usable &= jnp.isfinite(population @ jnp.full(population.shape[-1], tiny))
+    usable = usable_of(population, fitness)
     cost = shaper.cost(fitness)
 
     def replaced() -> Any:
@@ -74,7 +68,7 @@ def initial_costs(scores: Scores) -> Float[Array, " pop"]:
     that any usable one replaces them later. Infinity would turn the updates of some
     algorithms into NaN.
     """
-    return jnp.where(jnp.any(scores.usable), scores.shaped, _LARGEST)
+    return jnp.where(jnp.any(scores.usable), scores.shaped, LARGEST)
 
 
 def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:

@@ -23,6 +23,7 @@ from .._callbacks import Callbacks, CallbacksLike
 from .._checks import record as a_record, trainable
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
+from .._generation import Asked, generation
 from .._options import frozen_options, own_or_of_task
 from ..log import default_es_metrics
 from ..observers import Logger
@@ -30,7 +31,6 @@ from ._algorithm import Algorithm
 from ._best import with_generation
 from ._checks import CHECKS, check_devices, check_statistics
 from ._first import with_first_population
-from ._generation import Asked, generation
 from ._guard import is_sound, refusal_warning, score
 from ._shaping import FitnessShaper
 from ._state import ESMetrics, ESState, initial_state

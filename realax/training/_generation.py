@@ -1,6 +1,6 @@
 """A generation between `ask` and `tell`."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -8,12 +8,36 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
-from ..._types import PRNGKeyArray, Tree
-from ._state import ESState
+from .._template import Template
+from .._types import PRNGKeyArray, Tree
+from ..policies import ObsStats
+
+
+@runtime_checkable
+class Evolving(Protocol):
+    """The part of a state from which flat individuals become those of the user's type.
+
+    `ESState` and `QDState` describe it.
+    """
+
+    @property
+    def template(self) -> Template[Any]:
+        """Rebuilds the user's type from flat numbers."""
+        ...
+
+    @property
+    def rest(self) -> tuple[Array, ...]:
+        """The arrays that are not evolved."""
+        ...
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of observations, if they are normalised."""
+        ...
 
 
 class Asked(eqx.Module):
-    """A generation that is to be evaluated: the result of `EvosaxTrainer.ask`.
+    """A generation that is to be evaluated: the result of a trainer's `ask`.
 
     - `population`: one flat individual in each row.
     - `individuals`: the population as a tree like `params_like`, with a leading axis
@@ -31,7 +55,7 @@ class Asked(eqx.Module):
 
 
 def generation(
-    state: ESState[Any],
+    state: Evolving,
     population: Float[Array, "pop dims"],
     es_state: Tree,
     reps: int,

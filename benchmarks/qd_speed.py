@@ -1,0 +1,163 @@
+"""Quality diversity beside qdax: paired runs of the same configuration.
+
+    pip install "realax[qdax]"
+    python benchmarks/qd_speed.py [--rounds N] [--case NAME]
+
+Prints the milliseconds of a step of `MAPElites.scan_update` of qdax and of `QDTrainer`,
+and the median ratio of alternating runs, without compilation. Both compute the QD score,
+the coverage and the best fitness in each step.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from _qd_tasks import sphere
+from _timing import alternate
+from qdax.core.containers.mapelites_repertoire import (
+    compute_cvt_centroids,
+    compute_euclidean_centroids,
+)
+from qdax.core.emitters.cma_improvement_emitter import CMAImprovementEmitter
+from qdax.core.emitters.cma_pool_emitter import CMAPoolEmitter
+from qdax.core.emitters.mutation_operators import isoline_variation
+from qdax.core.emitters.standard_emitters import MixingEmitter
+from qdax.core.map_elites import MAPElites
+from qdax.tasks.arm import arm
+from qdax.utils.metrics import default_qd_metrics
+
+import realax as rx
+
+
+Run = Callable[[Any], Any]
+
+
+def theirs(
+    score: Any, emitter: Any, centroids: Any, first: Any, offset: float, steps: int
+) -> Run:
+    """Return a compiled run of qdax as a function of a key."""
+    metrics = functools.partial(default_qd_metrics, qd_offset=offset)
+    algorithm = MAPElites(score, emitter, metrics)
+
+    @jax.jit
+    def run(key: Any, centroids: Any) -> Any:
+        init_key, run_key = jr.split(key)
+        repertoire, state, _ = algorithm.init(first(init_key), centroids, init_key)
+        # Its Python numbers would change their types in the first step.
+        state = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
+        carry = (repertoire, state, run_key)
+        return jax.lax.scan(algorithm.scan_update, carry, (), length=steps)
+
+    return lambda key: run(key, centroids)
+
+
+def ours(trainer: Any) -> Run:
+    """Return a run of realax as a function of a key."""
+    return lambda key: jax.tree.leaves(trainer.init_and_train(key))
+
+
+def arm_task(x: Any, key: Any, data: Any = None) -> Any:
+    fitness, descriptor = arm(x)
+    return fitness, {"descriptor": descriptor}
+
+
+arm_task.maximize = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def arm_scores(genotypes: Any, key: Any) -> Any:
+    fitness, descriptors = jax.vmap(arm)(genotypes)
+    return fitness, descriptors, {}
+
+
+def arms(dims: int, archive: Any, centroids: Any, batch: int, steps: int) -> Any:
+    variation = functools.partial(
+        isoline_variation, iso_sigma=0.05, line_sigma=0.1, minval=0, maxval=1
+    )
+    emitter = MixingEmitter(None, variation, 1.0, batch)
+    first = lambda key: jr.uniform(key, (batch, dims))
+    trainer = rx.QDTrainer(
+        steps,
+        arm_task,
+        initializer=lambda key: jr.uniform(key, (dims,)),
+        archive=archive,
+        emitter=rx.IsoLineEmitter(0.05, 0.1, lower=0.0, upper=1.0),
+        popsize=batch,
+        qd_offset=1.0,
+    )
+    return theirs(arm_scores, emitter, centroids, first, 1.0, steps), ours(trainer)
+
+
+def readme_arm(steps: int) -> Any:
+    centroids = compute_euclidean_centroids((100, 100), 0.0, 1.0)
+    return arms(100, rx.GridArchive((100, 100), 0.0, 1.0), centroids, 1024, steps)
+
+
+def cvt_arm(steps: int) -> Any:
+    archive = rx.CVTArchive(1024, 0.0, 1.0)
+    return arms(12, archive, archive.centroids, 150, steps)
+
+
+def qdax_own_cvt(steps: int) -> Any:
+    """With the centroids that qdax itself computes."""
+    centroids = compute_cvt_centroids(2, 10_000, 1024, 0.0, 1.0, jr.key(0))
+    archive = rx.CVTArchive(1024, 0.0, 1.0, centroids=jnp.clip(centroids, 0, 1))
+    return arms(12, archive, centroids, 150, steps)
+
+
+def cma_me(steps: int) -> Any:
+    dims, batch, pool = 20, 36, 3
+    bound = 5.12 * dims / 2
+    task = sphere(dims)
+
+    def score(genotypes: Any, key: Any) -> Any:
+        fitness, aux = jax.vmap(lambda x: task(x, None))(genotypes)
+        return fitness, aux["descriptor"], {}
+
+    centroids = compute_euclidean_centroids((50, 50), -bound, bound)
+    one = CMAImprovementEmitter(batch, dims, centroids, sigma_g=0.5, min_count=1)
+    first = lambda key: 0.5 * jr.normal(key, (batch, dims))
+    trainer = rx.QDTrainer(
+        steps,
+        task,
+        jnp.zeros(dims),
+        archive=rx.GridArchive((50, 50), -bound, bound),
+        emitter=rx.CMAEmitter(emitters=pool),
+        popsize=batch,
+    )
+    emitter = CMAPoolEmitter(pool, one)
+    return theirs(score, emitter, centroids, first, 0.0, steps), ours(trainer)
+
+
+# How both are made, and the steps of a run.
+CASES: dict[str, tuple[Callable[[int], Any], int]] = {
+    "arm of 100, grid 100x100, 1024": (readme_arm, 50),
+    "arm of 12, CVT 1024, 150": (cvt_arm, 1000),
+    "arm of 12, qdax's centroids": (qdax_own_cvt, 1000),
+    "CMA-ME, sphere of 20, 36": (cma_me, 2000),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--case", default="")
+    given = parser.parse_args()
+    print(f"jax {jax.__version__}, {jax.devices()}\n")
+    print("| case | qdax, ms a step | realax | ratio |\n| --- | --- | --- | --- |")
+    for name, (make, steps) in CASES.items():
+        if given.case in name:
+            their, our = make(steps)
+            # Ratios of the second run to the first.
+            mine, other, ratio = alternate((our, their), given.rounds, steps)
+            print(
+                f"| {name} | {other * 1e3:.2f} | {mine * 1e3:.3f} | {ratio:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

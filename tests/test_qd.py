@@ -1,0 +1,426 @@
+"""Quality diversity: archives, insertion, emitters, and what a run does with faults."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import realax as rx
+from realax.training.qd._elites import inserted, no_elites
+
+from .helpers import close, same
+
+
+def arm(angles: Any, key: Any = None, data: Any = None) -> Any:
+    """The arm of pyribs' tutorial: equal angles are best; where its hand is."""
+    total = jnp.cumsum(angles)
+    hand = jnp.stack([jnp.sum(jnp.cos(total)), jnp.sum(jnp.sin(total))])
+    return jnp.var(angles), {"descriptor": hand}
+
+
+def trainer(steps: int = 20, emitter: Any = "iso_line", **more: Any) -> Any:
+    given = {
+        "task": arm,
+        "params_like": jnp.zeros(6),
+        "archive": rx.GridArchive((10, 12), -6.0, 6.0),
+        "popsize": 30,
+        "qd_offset": 10.0,
+    }
+    return rx.QDTrainer(steps, emitter=emitter, **{**given, **more})
+
+
+def cells(archive: Any, descriptors: Any) -> Any:
+    return np.asarray(jax.vmap(archive.cell)(jnp.asarray(descriptors)))
+
+
+def test_cells_of_a_grid() -> None:
+    archive = rx.GridArchive((3, 4), (-1.0, 0.0), (1.0, 2.0))
+    assert (archive.cells, archive.dims) == (12, 2)
+    assert cells(archive, archive.centroids).tolist() == [*range(12)]
+    points = np.random.default_rng(0).uniform((-1.5, -0.5), (1.5, 2.5), (200, 2))
+    found = cells(archive, points)
+    edges = np.linspace(-1, 1, 4), np.linspace(0, 2, 5)
+    for point, cell in zip(points, found, strict=True):
+        inside = [
+            int(np.clip(np.searchsorted(edge, x, "right") - 1, 0, len(edge) - 2))
+            for edge, x in zip(edges, point, strict=True)
+        ]
+        assert np.ravel_multi_index(inside, (3, 4)) == cell
+    outside = jax.vmap(archive.outside)(jnp.asarray(points))
+    expected = (points < [-1, 0]).any(1) | (points > [1, 2]).any(1)
+    assert np.array_equal(outside, expected)
+    assert cells(archive, [[1.0, 2.0], [-1.0, 0.0]]).tolist() == [11, 0]
+
+
+@pytest.mark.parametrize(("number", "dims"), [(50, 1), (300, 2), (200, 3), (60, 5)])
+def test_a_voronoi_cell_is_that_of_brute_force(number: int, dims: int) -> None:
+    archive = rx.CVTArchive(number, -2.0, 3.0, dims=dims)
+    points = np.random.default_rng(1).uniform(-2.5, 3.5, (2000, dims))
+    shares = np.clip((points.astype(np.float32) + 2) / 5, 0, 1)
+    centroids = np.asarray(archive.shares)
+    distances = np.square(shares[:, None] - centroids).sum(-1)
+    expected = distances.argmin(1)
+    found = cells(archive, points)
+    # Of two that are equally near up to rounding, either one.
+    rows = np.arange(len(points))
+    assert np.allclose(distances[rows, found], distances[rows, expected], atol=1e-7)
+    assert (found == expected).mean() > 0.999
+    # Cells are of nearly equal size.
+    counts = np.bincount(found, minlength=number)
+    assert (counts > 0).mean() > 0.95
+
+
+def test_a_voronoi_cell_of_bounds_of_different_width() -> None:
+    wide = rx.CVTArchive(100, (0.0, -5.0), (1.0, 5.0))
+    even = rx.CVTArchive(100, 0.0, 1.0)
+    points = np.random.default_rng(2).uniform(0, 1, (500, 2))
+    stretched = points * [1, 10] - [0, 5]
+    assert (cells(wide, stretched) == cells(even, points)).mean() > 0.995
+    assert rx.CVTArchive(100, 0.0, 1.0, seed=1).shares.tolist() != even.shares.tolist()
+
+
+def test_given_centroids() -> None:
+    points = jnp.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]])
+    archive = rx.CVTArchive(3, 0.0, 1.0, centroids=points)
+    assert close(archive.centroids, points)
+    assert cells(archive, [[0.0, 0.0], [1.0, 0.2], [0.5, 0.7]]).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"shape \(cells, dims\) = \(4, 2\), but got"):
+        rx.CVTArchive(4, 0.0, 1.0, centroids=points)
+    with pytest.raises(ValueError, match="must lie within the bounds"):
+        rx.CVTArchive(3, 0.0, 0.5, centroids=points)
+
+
+def reference(
+    archive: Any, kept: dict[int, Any], rows: Any
+) -> tuple[dict[int, Any], list[bool]]:
+    """Insert one after the other, in plain Python, as the documentation says."""
+    kept = dict(kept)
+    size = len(rows)
+    before = {cell: row[0] for cell, row in kept.items()}
+    winner = dict[int, int]()
+    for i in range(size):
+        quality, descriptor, usable = rows[i]
+        if not usable:
+            continue
+        cell = int(cells(archive, [descriptor])[0])
+        if cell in kept and not quality > kept[cell][0]:
+            continue
+        if cell in before and not quality > before[cell]:
+            continue
+        kept[cell] = (quality, i, descriptor)
+        winner[cell] = i
+    return kept, [i in winner.values() for i in range(size)]
+
+
+_row = st.tuples(
+    st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]),  # ties are frequent
+    st.tuples(st.sampled_from([-3.0, -0.5, 0.5, 4.0]), st.sampled_from([-0.5, 0.5])),
+    st.booleans(),
+)
+_ROWS = 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(_row, min_size=_ROWS, max_size=_ROWS), max_size=3))
+def test_insertion_is_a_plain_loop(generations: Any) -> None:
+    archive = rx.GridArchive((2, 2), -1.0, 1.0)
+    elites = no_elites(archive, jnp.zeros(1), {"number": jnp.zeros(_ROWS, jnp.int32)})
+    kept = dict[int, Any]()
+    for offset, rows in enumerate(generations):
+        number = 100 * offset + np.arange(_ROWS)
+        expected, added = reference(archive, kept, rows)
+        for cell, (quality, i, descriptor) in expected.items():
+            if cell not in kept or kept[cell] != (quality, i, descriptor):
+                i = 100 * offset + i if i < _ROWS else i
+            expected[cell] = (quality, i, descriptor)
+        elites, told = _insert(
+            elites,
+            jnp.asarray(number, float)[:, None],
+            jnp.asarray([row[0] for row in rows]),
+            jnp.asarray([row[1] for row in rows]),
+            jnp.asarray([row[2] for row in rows]),
+            {"number": jnp.asarray(number, jnp.int32)},
+        )
+        assert told.added.tolist() == added
+        kept = expected
+        assert np.flatnonzero(elites.filled).tolist() == sorted(kept)
+        for cell, (quality, i, descriptor) in kept.items():
+            assert float(elites.quality[cell]) == quality
+            assert int(elites.extras["number"][cell]) == i
+            assert float(elites.flat[cell, 0]) == i
+            assert elites.descriptor[cell].tolist() == list(descriptor)
+
+
+_insert = jax.jit(inserted)
+
+
+def test_elites_are_drawn_evenly() -> None:
+    archive = rx.GridArchive((10,), 0.0, 1.0)
+    elites = no_elites(archive, jnp.zeros(1), {})
+    assert elites.sample(jr.key(0), 5).tolist() == [9] * 5, "the start"
+    filled = jnp.array([1, 4, 5, 9])
+    elites = eqx.tree_at(lambda e: e.quality, elites, elites.quality.at[filled].set(-7))
+    drawn = np.asarray(elites.sample(jr.key(1), 4000))
+    counts = np.bincount(drawn, minlength=10)
+    assert sorted(np.flatnonzero(counts)) == filled.tolist()
+    assert (np.abs(counts[filled] - 1000) < 150).all()
+
+
+def test_metrics_are_those_of_the_archive() -> None:
+    state, data = trainer(keep=()).init_and_train(jr.key(0))
+    last: Any = jax.tree.map(lambda x: x[-1], data["metrics"])
+    fitness = np.asarray(state.fitness)
+    filled = ~np.isnan(fitness)
+    assert np.array_equal(filled, state.filled)
+    # The arm's variance is minimised, so its quality is the negative.
+    assert float(last["qd_score"]) == pytest.approx((10 - fitness[filled]).sum(), 1e-5)
+    assert float(last["coverage"]) == pytest.approx(filled.mean())
+    assert float(last["best_fitness"]) == fitness[filled].min()
+    assert (np.diff(data["metrics"]["coverage"]) >= 0).all()
+    assert (np.diff(data["metrics"]["qd_score"]) >= 0).all()
+    for cell in np.flatnonzero(filled):
+        value, aux = arm(state.archive.params[cell])
+        assert float(value) == pytest.approx(fitness[cell], abs=1e-5)
+        assert close(aux["descriptor"], state.descriptor[cell])
+        assert int(cells(state.elites.archive, [aux["descriptor"]])[0]) == cell
+    best = trainer().params(state)
+    assert float(arm(best)[0]) == pytest.approx(fitness[filled].min(), abs=1e-6)
+
+
+def test_an_elite_by_its_descriptor() -> None:
+    state, _ = trainer().init_and_train(jr.key(0))
+    wanted = np.array([1.0, 2.0])
+    distance = np.linalg.norm(np.asarray(state.descriptor) - wanted, axis=1)
+    nearest = np.where(state.filled, distance, np.inf).argmin()
+    assert same(state.elite(wanted), state.archive.params[nearest])
+    assert same(jax.jit(lambda s: s.elite(wanted))(state), state.elite(wanted))
+    several = jax.vmap(state.elite)(jnp.stack([wanted, -wanted]))
+    assert same(several[1], state.elite(-wanted))
+    with pytest.raises(ValueError, match=r"must have the shape \(2,\), but got"):
+        state.elite(jnp.zeros(3))
+
+
+def test_the_direction_is_that_of_the_task() -> None:
+    def upwards(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        return -value, aux
+
+    upwards.maximize = True  # pyright: ignore[reportFunctionMemberAccess]
+    down, first = trainer().init_and_train(jr.key(0))
+    up, second = trainer(task=upwards).init_and_train(jr.key(0))
+    assert same(down.elites.flat, up.elites.flat)
+    assert same(first["metrics"]["qd_score"], second["metrics"]["qd_score"])
+    assert close(first["metrics"]["best_fitness"], -second["metrics"]["best_fitness"])
+
+
+def test_repetitions_are_averaged() -> None:
+    def noisy(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        noise = jr.normal(key)
+        return value + noise, {**aux, "descriptor": aux["descriptor"] + noise, "n": 3}
+
+    one = trainer(1, task=noisy, eval_reps=4, keep="n", popsize=1)
+    state = one.initialize(jr.key(0))
+    assert int(state.filled.sum()) == 1
+    asked = one.ask(state, jr.key(1))
+    results = one.evaluate(state, asked)
+    elites, told = one.insert(state, asked, results)
+    noise = np.asarray([jr.normal(key) for key in asked.keys[0]]).mean()
+    value, aux = arm(asked.individuals[0])
+    assert float(-told.quality[0]) == pytest.approx(float(value) + noise, abs=1e-5)
+    assert close(told.descriptor[0], aux["descriptor"] + noise)
+    assert elites.extras["n"].dtype == jnp.int32
+    assert int(state.archive.extras["n"][jnp.argmax(state.filled)]) == 3
+
+
+@pytest.mark.parametrize("fault", ["fitness nan", "inf", "huge", "descriptor", "twice"])
+@pytest.mark.parametrize("emitter", ["iso_line", "cma_me"])
+def test_failed_individuals_never_enter(fault: str, emitter: str) -> None:
+    """An individual that fails is as if it had not been there."""
+
+    def failing(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        bad = jr.uniform(key) < 0.3
+        wrong = {"inf": -jnp.inf, "huge": -1e30}.get(fault, jnp.nan)
+        if fault == "descriptor":
+            hand = jnp.where(bad, jnp.array([jnp.nan, 0.0]), aux["descriptor"])
+            return value, {"descriptor": hand}
+        return jnp.where(bad, wrong, value), aux
+
+    one = trainer(30, emitter, task=failing, eval_reps=2 if fault == "twice" else 1)
+    state, data = one.init_and_train(jr.key(0))
+    failed = np.asarray(data["metrics"]["failed"])
+    assert 0.15 < failed.mean() / 30 < 0.7
+    filled = np.asarray(state.filled)
+    fitness, descriptor = np.asarray(state.fitness), np.asarray(state.descriptor)
+    assert np.isfinite(fitness[filled]).all() and (fitness[filled] >= 0).all()
+    assert np.isfinite(descriptor).all()
+    assert np.isfinite(np.asarray(state.elites.flat)).all()
+    expected = np.array([arm(x)[0] for x in state.archive.params[filled]])
+    assert np.allclose(fitness[filled], expected, atol=1e-4)
+    assert filled.mean() > 0.3
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.emitter_state))
+
+
+def test_a_failed_genotype_never_enters() -> None:
+    wild = rx.GaussianEmitter(1e38)
+    state, data = trainer(10, wild).init_and_train(jr.key(0))
+    assert np.isfinite(np.asarray(state.elites.flat)).all()
+    assert int(data["metrics"]["failed"].sum()) > 0
+
+
+@pytest.mark.parametrize("emitter", ["iso_line", "cma_me", ("cma_me", "gaussian")])
+def test_all_failed_keeps_the_emitter(emitter: Any) -> None:
+    def dead(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        return jnp.where(data, jnp.nan, value), aux
+
+    one = trainer(5, emitter, task=dead)
+    alive = one.initialize(jr.key(0), jnp.asarray(False))
+    after, data = one.train(alive, jr.key(1), jnp.asarray(True))
+    assert same(after.elites, alive.elites)
+    assert same(after.emitter_state, alive.emitter_state)
+    assert data["metrics"]["failed"].tolist() == [30] * 5
+    assert data["metrics"]["added"].tolist() == [0] * 5
+    none, data = one.init_and_train(jr.key(0), jnp.asarray(True))
+    assert not none.filled.any() and np.isnan(data["metrics"]["best_fitness"]).all()
+    assert same(one.params(none), jnp.zeros(6)), "the start"
+    with pytest.raises(ValueError, match="there is no elite yet"):
+        none.elite(jnp.zeros(2))
+    with pytest.warns(RuntimeWarning, match="generations in a row had no usable"):
+        trainer(120, emitter, task=dead).init_and_train(jr.key(0), jnp.asarray(True))
+
+
+def test_a_warning_if_most_is_outside() -> None:
+    narrow = rx.GridArchive((5, 5), 10.0, 11.0)
+    with pytest.warns(RuntimeWarning, match="of the descriptors were outside"):
+        state, data = trainer(5, archive=narrow).init_and_train(jr.key(0))
+    assert data["metrics"]["outside"].tolist() == [30] * 5
+    assert int(state.filled.sum()) == 1, "all count as the nearest border cell"
+
+
+def test_iso_line_and_gaussian_against_numpy() -> None:
+    """The moments of the first generation, from two elites."""
+    archive = rx.GridArchive((2,), 0.0, 1.0)
+    elites = no_elites(archive, jnp.zeros(3), {})
+    x, y = np.array([1.0, 2.0, 3.0]), np.array([2.0, 0.0, 3.5])
+    elites = eqx.tree_at(
+        lambda e: (e.flat, e.quality),
+        elites,
+        (jnp.asarray(np.stack([x, y]), jnp.float32), jnp.zeros(2)),
+    )
+    size = 40_000
+    lines = rx.IsoLineEmitter(0.1, 0.5)
+    found, _ = lines.ask(jr.key(0), None, elites, size)
+    rows = np.asarray(found)
+    assert np.allclose(rows.mean(0), (x + y) / 2, atol=0.02)
+    between = np.outer(x - y, x - y)
+    # Half of the pairs are one elite with itself.
+    expected = between / 4 + 0.25 / 2 * between + 0.01 * np.eye(3)
+    assert np.allclose(np.cov(rows.T), expected, atol=0.03)
+    found, _ = rx.GaussianEmitter(0.3).ask(jr.key(0), None, elites, size)
+    expected = between / 4 + 0.09 * np.eye(3)
+    assert np.allclose(np.cov(np.asarray(found).T), expected, atol=0.03)
+    clipped, _ = rx.GaussianEmitter(3.0, lower=-1.0, upper=2.5).ask(
+        jr.key(0), None, elites, 50
+    )
+    assert float(clipped.min()) == -1.0 and float(clipped.max()) == 2.5
+
+
+def test_bad_input() -> None:
+    grid = rx.GridArchive
+    for wrong, message in (
+        (lambda: grid((3, 3), 1.0, 0.0), "`lower` of `GridArchive` must be below"),
+        (lambda: grid((3, 3), 0.0, jnp.nan), "`upper` of `GridArchive` must be finite"),
+        (lambda: grid((3, 3), (0, 0, 0), 1.0), "must be one number, or 2"),
+        (lambda: grid((3, 0), 0.0, 1.0), "`shape` of .* must be .* at least 1"),
+        (lambda: rx.CVTArchive(50, 0.0, 1.0, samples=20), "`samples` .* at least `cel"),
+        (lambda: trainer(emitter="cma_m"), "no emitter 'cma_m'. Closest: 'cma_me'"),
+        (lambda: trainer(emitter="PGA-ME"), "of qdax, but it needs `brax.v1`"),
+        (lambda: trainer(emitter="cma_me", popsize=32), "nearest are 30 and 35"),
+        (lambda: trainer(emitter="cma_me", popsize=5), "at least 2 .* nearest is 10"),
+        (lambda: trainer(emitter=("iso_line", "gaussian"), popsize=31), "multiple of"),
+        (lambda: trainer(params_like=None), "but got neither"),
+        (lambda: trainer(initializer=lambda key: jnp.ones(6)), "but got both"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+    sizes = rx.MultiEmitter((rx.IsoLineEmitter(), rx.GaussianEmitter()), (10, 10))
+    with pytest.raises(ValueError, match="must be the sum of the `sizes`.* 20, .* 30"):
+        trainer(emitter=sizes)
+    with pytest.raises(ValueError, match="must be one for each emitter, 1, .*10, 10"):
+        rx.MultiEmitter((rx.IsoLineEmitter(),), (10, 10))
+    for kind in rx.IsoLineEmitter, 3:
+        with pytest.raises(TypeError, match="`emitter` of `QDTrainer` must be one of"):
+            trainer(emitter=kind)
+    with pytest.raises(TypeError, match="`archive` of `QDTrainer` must be"):
+        trainer(archive=10)
+    task = rx.GymnaxTask("CartPole-v1", normalize_obs=True)
+    with pytest.raises(ValueError, match="without `normalize_obs`.*fixed numbers"):
+        trainer(task=task)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda x: (x[0], None), 'must hold a descriptor.*"descriptor": ...'),
+        (lambda x: (x[0], {"length": 1}), r"but got the entries \['length'\]"),
+        (lambda x: (x[0], {"descriptor": x[:3]}), r"shape \(2,\).* but got \(3,\)"),
+        (lambda x: (x[0], x[:2], {}), "must return a pair"),
+    ],
+)
+def test_bad_results_of_a_task(result: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        trainer(task=lambda x, key, data: result(x)).init_and_train(jr.key(0))
+
+
+def test_a_name_to_keep_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="`keep`: .* no 'descriptors'. Closest: 'des"):
+        trainer(keep="descriptors").init_and_train(jr.key(0))
+
+
+def test_a_descriptor_function_of_ones_own() -> None:
+    def plain(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        return value, {"hand": aux["descriptor"]}
+
+    own = trainer(task=plain, descriptor_fn=lambda aux: aux["hand"], keep="hand")
+    state, _ = own.init_and_train(jr.key(0))
+    usual, _ = trainer().init_and_train(jr.key(0))
+    assert same(state.descriptor, usual.descriptor)
+    assert same(state.archive.extras["hand"], usual.descriptor)
+
+
+def test_an_initializer_draws_each_individual() -> None:
+    make = lambda key: {"w": jr.normal(key, (6,)), "n": jnp.arange(2)}
+    task = lambda p, key, data: arm(p["w"])
+    one = trainer(3, params_like=None, initializer=make, task=task)
+    state, _ = one.init_and_train(jr.key(0))
+    best = one.params(state)
+    assert best["n"].tolist() == [0, 1] and best["w"].shape == (6,)
+    key, _ = jr.split(jr.split(jr.key(0))[0])
+    draw_key, _, _ = jr.split(key, 3)
+    first = jax.vmap(lambda key: make(key)["w"])(jr.split(draw_key, 30))
+    start = one.initialize(jr.split(jr.key(0))[0])
+    known = {row.tobytes() for row in np.asarray(first)}
+    elites = np.asarray(start.elites.flat[np.asarray(start.filled)])
+    assert all(row.tobytes() in known for row in elites)
+
+
+def test_learning() -> None:
+    """CMA-ME fills the arm's archive; iso-line beats noise that has no memory."""
+    archive = rx.CVTArchive(400, -6.0, 6.0)
+    covered = {
+        emitter: float(
+            trainer(100, emitter, archive=archive, popsize=50).init_and_train(
+                jr.key(1)
+            )[1]["metrics"]["coverage"][-1]
+        )
+        for emitter in ("cma_me", "iso_line")
+    }
+    assert covered["cma_me"] > 0.7 and covered["iso_line"] > 0.6
