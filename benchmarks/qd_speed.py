@@ -3,9 +3,9 @@
     pip install "realax[qdax]"
     python benchmarks/qd_speed.py [--rounds N] [--case NAME]
 
-Prints the milliseconds of a step of `MAPElites.scan_update` of qdax and of `QDTrainer`,
-and the median ratio of alternating runs, without compilation. Both compute the QD score,
-the coverage and the best fitness in each step.
+Prints the milliseconds of a step of qdax (`MAPElites.scan_update`) and of `QDTrainer`,
+and the median ratio of alternating runs, without compilation. Both compute the QD
+score, the coverage and the best fitness in each step.
 """
 
 import argparse
@@ -73,13 +73,17 @@ def arm_scores(genotypes: Any, key: Any) -> Any:
     return fitness, descriptors, {}
 
 
-def arms(dims: int, archive: Any, centroids: Any, batch: int, steps: int) -> Any:
+def arm_of_qdax(dims: int, centroids: Any, batch: int, steps: int) -> Run:
     variation = functools.partial(
         isoline_variation, iso_sigma=0.05, line_sigma=0.1, minval=0, maxval=1
     )
     emitter = MixingEmitter(None, variation, 1.0, batch)
     first = lambda key: jr.uniform(key, (batch, dims))
-    trainer = rx.QDTrainer(
+    return theirs(arm_scores, emitter, centroids, first, 1.0, steps)
+
+
+def arm_trainer(dims: int, archive: Any, batch: int, steps: int) -> Any:
+    return rx.QDTrainer(
         steps,
         arm_task,
         initializer=lambda key: jr.uniform(key, (dims,)),
@@ -88,7 +92,11 @@ def arms(dims: int, archive: Any, centroids: Any, batch: int, steps: int) -> Any
         popsize=batch,
         qd_offset=1.0,
     )
-    return theirs(arm_scores, emitter, centroids, first, 1.0, steps), ours(trainer)
+
+
+def arms(dims: int, archive: Any, centroids: Any, batch: int, steps: int) -> Any:
+    trainer = arm_trainer(dims, archive, batch, steps)
+    return arm_of_qdax(dims, centroids, batch, steps), ours(trainer)
 
 
 def readme_arm(steps: int) -> Any:

@@ -66,5 +66,5 @@ class Reach(envelope.Environment):
 
 
 def reach(limit: int = 7, **more: Any) -> Any:
-    options = {k: more.pop(k) for k in ("flatten_obs",) if k in more}
+    options = {k: more.pop(k) for k in ("flatten_obs", "descriptor") if k in more}
     return rx.make(Reach(**more), max_steps=limit, **options)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -232,6 +233,16 @@ def _diversity(emitter: Any, **own: Any) -> Callable[..., Any]:
     return make
 
 
+@functools.cache
+def _of_qdax() -> Any:
+    from qdax.core.emitters.cma_improvement_emitter import CMAImprovementEmitter
+    from qdax.core.emitters.cma_pool_emitter import CMAPoolEmitter
+
+    centroids = rx.GridArchive((4, 5), -2.0, 2.0).centroids
+    one = CMAImprovementEmitter(12, 3, centroids, sigma_g=0.5, min_count=1)
+    return CMAPoolEmitter(2, one)
+
+
 def _net(size: Any) -> Any:
     return lambda key: eqx.nn.MLP(3, size, 8, 1, key=key)
 
@@ -389,6 +400,14 @@ TRAINERS = [
         ),
         lambda trainer: trainer.init_std,
         (0.1, 0.5),
+        float64=False,
+        curve="qd_score",
+    ),
+    Row(
+        "qdax",
+        _diversity(_of_qdax),
+        lambda trainer: trainer.qd_offset,
+        (1.0, 5.0),
         float64=False,
         curve="qd_score",
     ),

@@ -63,7 +63,7 @@ class BraxTask(EnvTask[Params]):
         subclass. Pass an instance without auto-reset or batch wrappers: the task itself
         ends episodes and maps over them.
     - `max_steps`, `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`,
-        `normalize_obs`, `flatten_obs`: as for every `EnvTask`.
+        `normalize_obs`, `flatten_obs`, `descriptor`: as for every `EnvTask`.
     - `backend`: the physics engine if `env` is a name: `"generalized"`, `"positional"`
         (by default), `"spring"` or `"mjx"`. An instance has its own.
 

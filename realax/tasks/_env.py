@@ -16,11 +16,13 @@ from .._arguments import arguments, one_key, path as path_
 from .._compile import readable_errors
 from .._errors import check_key
 from .._frozen import Frozen, freeze
+from .._trees import with_fields
 from .._types import EXECUTION, PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
 from ._base import checked_result, map_jobs
 from ._checks import checked_policy
 from ._derivatives import guarded, stops_gradients
+from ._descriptor import AbstractDescriptor, aux_of
 from ._experience import Stream, advance_streams, begin_streams
 from ._lanes import play_in_lanes
 from ._observing import AbstractObservingTask, Evaluation
@@ -45,8 +47,9 @@ Params = TypeVar("Params", default=Any, infer_variance=True)
 class EnvTask[P](AbstractObservingTask[P]):
     """The return of a policy's episode on an environment, to be maximised.
 
-    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, or the
-    result of `data_fn` for the `Trajectory`. Nothing after an episode's end is counted.
+    `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, with a
+    `"descriptor"` if the task has one, or the result of `data_fn` for the `Trajectory`.
+    Nothing after an episode's end is counted.
 
     Keys: the episode's `key` is split into three, for the environment, for
     `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
@@ -62,8 +65,8 @@ class EnvTask[P](AbstractObservingTask[P]):
     - `model_factory`: makes a `BasePolicy` from the parameters; by default the
         parameters are the policy.
     - `data_fn`: makes the aux from an episode's `Trajectory`; only its result is kept.
-    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`: keywords, which
-        `EnvOptions` describes.
+    - `env_kwargs`, `lanes`, `chunk`, `normalize_obs`, `flatten_obs`, `descriptor`:
+        keywords, which `EnvOptions` describes.
     """
 
     max_steps: int = eqx.field(static=True)
@@ -74,6 +77,7 @@ class EnvTask[P](AbstractObservingTask[P]):
     chunk: int | None = eqx.field(static=True, metadata=EXECUTION)
     normalize_obs: bool = eqx.field(static=True)
     flatten_obs: bool = eqx.field(static=True)
+    descriptor: AbstractDescriptor | None
     obs_layout: Layout = eqx.field(static=True, init=False)
     action_layout: Layout = eqx.field(static=True, init=False)
 
@@ -97,7 +101,14 @@ class EnvTask[P](AbstractObservingTask[P]):
         self.chunk = cast(int | None, options.get("chunk"))
         self.normalize_obs = options.get("normalize_obs", False)
         self.flatten_obs = options.get("flatten_obs", True)
+        self.descriptor = options.get("descriptor")
         self.obs_layout, self.action_layout = layouts
+        if self.descriptor is not None and data_fn is not None:
+            raise ValueError(
+                "`descriptor` and `data_fn` cannot both be given, because both make "
+                "the aux. Leave one of them out: `data_fn` can return a dictionary "
+                'with an entry "descriptor" itself.'
+            )
         if self.normalize_obs and not self.flatten_obs:
             raise ValueError(
                 "`normalize_obs` needs flat observations, but got `flatten_obs=False`. "
@@ -196,7 +207,7 @@ class EnvTask[P](AbstractObservingTask[P]):
         if not self._plays_in_lanes(keys):
             return super().evaluate(population, keys, data)
         played = play_in_lanes(self, population, keys, count=False)
-        return played.total, {"length": played.length}
+        return played.total, aux_of(played.length, played.descriptor)
 
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
@@ -210,7 +221,8 @@ class EnvTask[P](AbstractObservingTask[P]):
         del data
         if self._plays_in_lanes(keys):
             played = play_in_lanes(self, population, keys, count=True)
-            return Evaluation(played.total, {"length": played.length}, played.moments)
+            aux = aux_of(played.length, played.descriptor)
+            return Evaluation(played.total, aux, played.moments)
 
         def job(params: Any, key: PRNGKeyArray) -> Any:
             episode, aux = self._scored(params, key, count=True)
@@ -265,7 +277,7 @@ class EnvTask[P](AbstractObservingTask[P]):
         - `keys`: a key for each stream. Episode `n` of its stream is the one that
             `task(params, fold_in(key, n))` plays.
         """
-        return begin_streams(self.rules(), self.policy_of(params), keys)
+        return begin_streams(self._stream_rules, self.policy_of(params), keys)
 
     def advance_streams(
         self, params: P, streams: Stream, steps: int
@@ -286,7 +298,7 @@ class EnvTask[P](AbstractObservingTask[P]):
         """
         with readable_errors():
             policy = self.policy_of(params)
-            return advance_streams(self.rules(), policy, streams, steps)
+            return advance_streams(self._stream_rules, policy, streams, steps)
 
     def rules(self) -> Rollout:
         """Return the rules of all episodes of this task."""
@@ -298,7 +310,13 @@ class EnvTask[P](AbstractObservingTask[P]):
             self.action_layout,
             self.max_steps,
             self.flatten_obs,
+            self.descriptor,
         )
+
+    @property
+    def _stream_rules(self) -> Rollout:
+        """The rules without the descriptor, which learners do not need."""
+        return with_fields(self.rules(), descriptor=None)
 
     def policy_of(self, params: Any) -> BasePolicy[Any]:
         """Return the policy that `model_factory` makes from parameters.
@@ -321,7 +339,8 @@ class EnvTask[P](AbstractObservingTask[P]):
         """Play an episode, and return its last state and its aux."""
         if self.data_fn is None:
             episode, _ = self._play(params, key, count=count)
-            return episode, {"length": episode.length}
+            found = self.rules().descriptor_of(episode)
+            return episode, aux_of(episode.length, found)
         episode, trajectory = self._play(params, key, collect=row_of, count=count)
         return episode, self.data_fn(cast(Trajectory, trajectory))
 

@@ -45,7 +45,7 @@ class EnvelopeTask(EnvTask[Params]):
         of the task.
     - `max_steps`: the longest episode, in steps; the suite's own horizon if `None`.
     - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
-        `flatten_obs`: as for every `EnvTask`.
+        `flatten_obs`, `descriptor`: as for every `EnvTask`.
 
     **Raises:** `ValueError` for an unknown suite or name, and for a missing or
     impossible horizon; `ImportError`, which names the remedy, if the suite is missing.

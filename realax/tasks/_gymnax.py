@@ -75,7 +75,7 @@ class GymnaxTask(EnvTask[Params]):
     - `max_steps`: the longest episode, in steps; the environment's own horizon if
         `None`.
     - `model_factory`, `data_fn`, `env_kwargs`, `lanes`, `chunk`, `normalize_obs`,
-        `flatten_obs`: as for every `EnvTask`.
+        `flatten_obs`, `descriptor`: as for every `EnvTask`.
     - `env_params`: values for some or all of the environment's parameters: a mapping,
         or gymnax's own `EnvParams`. `task.env_params` holds all of them as array
         leaves, which can be mapped over, evolved, or differentiated if the environment

@@ -32,16 +32,19 @@ class Played(eqx.Module):
 
     - `total`, `length`: the return, and the number of steps.
     - `moments`: the sums over the observations; `None` if they were not computed.
+    - `descriptor`: the descriptor; `None` for a task without one.
     """
 
     total: Float[Array, "*episodes"]
     length: Int[Array, "*episodes"]
     moments: Moments | None
+    descriptor: Float[Array, "*episodes dims"] | None
 
     @staticmethod
-    def of(episode: Episode) -> "Played":
+    def of(episode: Episode, rules: Rollout) -> "Played":
         """Return the outcome of an episode so far."""
-        return Played(episode.total, episode.length, episode.moments)
+        described = rules.descriptor_of(episode)
+        return Played(episode.total, episode.length, episode.moments, described)
 
 
 @runtime_checkable
@@ -94,8 +97,8 @@ def play_in_lanes(
 
 def _play_by_scan(player: Player, population: Any, keys: Any, count: bool) -> Played:
     def job(params: Any, key: PRNGKeyArray) -> Played:
-        policy = player.policy_of(params)
-        return Played.of(player.rules().scan(policy, key, count=count)[0])
+        policy, rules = player.policy_of(params), player.rules()
+        return Played.of(rules.scan(policy, key, count=count)[0], rules)
 
     return map_jobs(job, population, keys)
 
@@ -158,6 +161,10 @@ class _Jobs:
         after, _ = self.rules.advance(policy, episode, key)
         return eqx.filter(after, eqx.is_array_like)
 
+    def outcome(self, episode: Any) -> Played:
+        """Return the outcome of an episode so far, from its arrays."""
+        return Played.of(eqx.combine(episode, self.episode_rest), self.rules)
+
 
 class _Lanes(eqx.Module):
     """The carry of the loop.
@@ -202,7 +209,7 @@ def _before_the_first(jobs: _Jobs, lanes: int | None) -> _Lanes:
         episodes=eqx.tree_at(lambda e: e.done, empty, jnp.ones((lanes,), bool)),
         job=jnp.full((lanes,), jobs.number, jnp.int32),
         next_job=jnp.zeros((), jnp.int32),
-        results=_zeros(jobs.number, jax.eval_shape(Played.of, shapes)),
+        results=_zeros(jobs.number, jax.eval_shape(jobs.outcome, shapes)),
     )
 
 
@@ -261,6 +268,6 @@ def _round(state: _Lanes, jobs: _Jobs, chunk: int | None) -> _Lanes:
     results = jax.tree.map(
         lambda kept, new: kept.at[done].set(new, mode="drop"),
         state.results,
-        Played.of(episodes),
+        jax.vmap(jobs.outcome)(episodes),
     )
     return _Lanes(episodes, state.job, state.next_job, results)

@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex, TypedDict
 from .._arguments import Check, flag, function, keywords, optional, whole
 from .._frozen import Frozen, freeze
 from .._types import Tree
+from ._descriptor import AbstractDescriptor, a_descriptor
 from ._rollout import Trajectory
 
 
@@ -22,6 +23,9 @@ class EnvOptions(TypedDict, total=False):
         observations in its state, and policies get observations that are normalised by
         them. The trained policy is then a `NormalizedPolicy`, which holds the
         statistics. False by default.
+    - `descriptor`: says in a few numbers what a policy does in an episode, for quality
+        diversity: `rx.MeanOf(function)`, `rx.LastOf(function)`, or one of your own. It
+        is in the aux as `"descriptor"`. `None`, the default, for none.
     - `flatten_obs`: whether policies get each observation as one float vector, with
         discrete parts as one-hot. If False, they get the environment's own observation,
         such as an array of pixels or a dictionary, which `task.obs_shape` describes.
@@ -33,6 +37,7 @@ class EnvOptions(TypedDict, total=False):
     chunk: SupportsIndex | None
     normalize_obs: bool
     flatten_obs: bool
+    descriptor: AbstractDescriptor | None
 
 
 class MakeOptions(EnvOptions, total=False):
@@ -60,6 +65,7 @@ ENV_CHECKS: Mapping[str, Check] = {
     "chunk": optional(whole()),
     "normalize_obs": flag,
     "flatten_obs": flag,
+    "descriptor": optional(a_descriptor),
 }
 
 

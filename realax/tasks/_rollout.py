@@ -14,6 +14,7 @@ from .._errors import describe
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments
+from ._descriptor import AbstractDescriptor, described
 from ._spaces import Layout
 
 
@@ -78,6 +79,7 @@ class Episode(eqx.Module):
     - `done`: True if the episode is over.
     - `total`, `length`: the sum of the rewards, and the number of steps so far.
     - `moments`: the sums over the observations so far; `None` if they are not computed.
+    - `summary`: what the task's `descriptor` made of the steps so far; `None` without.
     """
 
     env_state: Tree
@@ -87,6 +89,7 @@ class Episode(eqx.Module):
     total: Scalar
     length: Int[Array, ""]
     moments: Moments | None
+    summary: Tree = None
 
 
 # What a scan over an episode keeps of a step: `(episode before it, row) -> tree`.
@@ -107,6 +110,7 @@ class Rollout(eqx.Module):
     action_layout: Layout = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     flatten_obs: bool = eqx.field(static=True)
+    descriptor: AbstractDescriptor | None = None
 
     def begin(
         self,
@@ -126,6 +130,10 @@ class Rollout(eqx.Module):
         """
         env_state, info = self.environment.init(env_key)
         obs = self.shown(info.obs)
+        summary = None
+        if self.descriptor is not None:
+            begun = self.descriptor.begin(env_state, info)
+            summary = jax.tree.map(jnp.asarray, begun)
         return Episode(
             env_state=env_state,
             obs=obs,
@@ -134,6 +142,7 @@ class Rollout(eqx.Module):
             total=jnp.zeros(()),
             length=jnp.zeros((), jnp.int32),
             moments=Moments.before(obs) if count else None,
+            summary=summary,
         )
 
     def step(
@@ -176,6 +185,9 @@ class Rollout(eqx.Module):
             )
         terminated = jnp.asarray(info.terminated, bool)
         truncated = jnp.asarray(info.truncated, bool) | (t + 1 >= self.max_steps)
+        summary = episode.summary
+        if self.descriptor is not None:
+            summary = self.descriptor.update(summary, env_state, info)
         after = Episode(
             env_state=env_state,
             obs=self.shown(info.obs),
@@ -184,6 +196,7 @@ class Rollout(eqx.Module):
             total=episode.total + reward,
             length=t + 1,
             moments=moments,
+            summary=summary,
         )
         return after, Experience(
             obs=episode.obs,
@@ -259,6 +272,10 @@ class Rollout(eqx.Module):
 
         arrays, kept = jax.lax.scan(body, arrays, None, length=self.max_steps)
         return eqx.combine(arrays, static), kept
+
+    def descriptor_of(self, episode: Episode) -> Float[Array, " dims"] | None:
+        """Return the descriptor of an episode that is over; `None` without one."""
+        return described(self.descriptor, episode.summary, episode.length)
 
     def shown(self, obs: Tree) -> Tree:
         """Return an environment's observation in the form that the policy gets."""

@@ -34,6 +34,7 @@ from .qd import (
     AbstractArchive as AbstractArchive,
     AbstractEmitter as AbstractEmitter,
     CMAEmitter as CMAEmitter,
+    CMAMAEEmitter as CMAMAEEmitter,
     CVTArchive as CVTArchive,
     Elites as Elites,
     GaussianEmitter as GaussianEmitter,

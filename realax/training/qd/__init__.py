@@ -2,6 +2,7 @@
 
 from ._archive import AbstractArchive as AbstractArchive, GridArchive as GridArchive
 from ._cma_emitter import CMAEmitter as CMAEmitter, CMAState as CMAState
+from ._cma_mae import CMAMAEEmitter as CMAMAEEmitter, CMAMAEState as CMAMAEState
 from ._cvt import CVTArchive as CVTArchive
 from ._elites import Elites as Elites, Told as Told
 from ._emitter import AbstractEmitter as AbstractEmitter

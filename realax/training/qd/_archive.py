@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, cast, final
+from typing import Any, SupportsFloat, SupportsIndex, cast, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ..._errors import describe
 
 
 # One number, or one for each entry of a descriptor.
-type Bound = ArrayLike | Sequence[float]
+type Numbers = ArrayLike | Sequence[SupportsFloat]
 
 
 class AbstractArchive(eqx.Module):
@@ -145,8 +145,8 @@ class GridArchive(AbstractArchive):
     def __init__(
         self,
         shape: Sequence[SupportsIndex] | SupportsIndex,
-        lower: Bound,
-        upper: Bound,
+        lower: Numbers,
+        upper: Numbers,
     ):
         self.shape = cast("tuple[int, ...]", shape)
         self.lower, self.upper = bounds_of("GridArchive", lower, upper, len(self.shape))

@@ -9,8 +9,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._anywhere import anywhere
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray
+
+
+# A deviation that has grown by this factor will not come back.
+_WILD = 1e6
 
 
 class Distributions(eqx.Module):
@@ -120,9 +125,28 @@ class Distributions(eqx.Module):
             age=self.age + 1,
         )
 
-    def decomposed(self) -> "Distributions":
-        """Return the distributions with the factor of `covariance`."""
-        return with_fields(self, factor=jnp.linalg.cholesky(self.covariance))
+    def decomposed(self, due: Bool[Array, ""]) -> "Distributions":
+        """Return the distributions with the factor of `covariance`, if it is due."""
+        factor = jax.lax.cond(
+            anywhere(due),
+            lambda: jnp.linalg.cholesky(self.covariance),
+            lambda: self.factor,
+        )
+        return with_fields(self, factor=factor)
+
+    def broken(self, sigma: Float[Array, ""]) -> Bool[Array, " emitters"]:
+        """Return which of them nothing more can be learned with.
+
+        **Arguments:**
+
+        - `sigma`: the deviation with which they began.
+        """
+        lost = ~jnp.all(jnp.isfinite(self.factor), axis=(-2, -1))
+        scale = jnp.diagonal(self.factor, axis1=-2, axis2=-1)
+        largest = self.sigma * jnp.max(scale, axis=-1)
+        smallest = self.sigma * jnp.min(scale, axis=-1)
+        finest = jnp.finfo(self.mean.dtype).eps * jnp.max(jnp.abs(self.mean), axis=-1)
+        return lost | ~(smallest > finest) | ~(largest < _WILD * sigma)
 
     def restarted(
         self,

@@ -6,18 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ..._anywhere import anywhere
 from ..._arguments import arguments, number, one_of, whole
 from ..._types import PRNGKeyArray
 from ._cma import Distributions, updates_between_factors
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
-
-
-# A step size that has grown by this factor will not come back.
-_WILD = 1e6
 
 
 class CMAState(eqx.Module):
@@ -84,15 +79,7 @@ class CMAEmitter(AbstractEmitter):
 
     def check(self, popsize: int) -> None:
         """Refuse a population size that is no multiple of the number of emitters."""
-        least = 2 * self.emitters
-        if popsize % self.emitters or popsize < least:
-            below = popsize - popsize % self.emitters
-            near = sorted({max(below, least), max(below + self.emitters, least)})
-            raise ValueError(
-                f"`popsize` must be a multiple of the {self.emitters} `emitters` of "
-                f"`CMAEmitter`, at least 2 for each, but got {popsize}. The nearest "
-                f"{'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}."
-            )
+        check_shares("CMAEmitter", popsize, self.emitters)
 
     def init(self, key: PRNGKeyArray, told: Told, elites: Elites) -> CMAState:
         """Return distributions around random elites."""
@@ -126,10 +113,8 @@ class CMAEmitter(AbstractEmitter):
             told.population, self._ranks(told, state.direction), parents
         )
         updates = state.updates + 1
-        due = anywhere(updates % updates_between_factors(size, dims) == 0)
-        after = jax.lax.cond(due, lambda: after.decomposed(), lambda: after)
-        bad = ~jnp.all(jnp.isfinite(after.factor), axis=(-2, -1))
-        over = (better == 0) | bad | ~(after.sigma < _WILD * self.sigma)
+        after = after.decomposed(updates % updates_between_factors(size, dims) == 0)
+        over = (better == 0) | after.broken(self.sigma)
         mean = elites.flat[elites.sample(mean_key, self.emitters)]
         fresh = self._directions(direction_key, told.descriptor)
         return CMAState(
@@ -149,15 +134,53 @@ class CMAEmitter(AbstractEmitter):
         else:
             group = told.better.astype(jnp.int32)
             value = jnp.einsum("enk,ek->en", told.share, direction)
-        group = jnp.where(told.usable, group, -1)
-        number = jnp.broadcast_to(jnp.arange(group.shape[-1]), group.shape)
-        # Unusable ones have infinite values.
-        value = jnp.where(told.usable, value, 0.0)
-        _, _, order = jax.lax.sort((-group, -value, number), num_keys=2)
-        return jnp.argsort(order, axis=-1)
+        return ranks(group, value, told.usable)
 
     def _directions(
         self, key: PRNGKeyArray, descriptor: Array
     ) -> Float[Array, "emitters entries"]:
         shape = (self.emitters, descriptor.shape[-1])
         return jr.normal(key, shape, descriptor.dtype)
+
+
+def check_shares(name: str, popsize: int, emitters: int) -> None:
+    """Refuse a population size that strategies cannot share equally.
+
+    **Arguments:**
+
+    - `name`: that of the emitter's class, for the message.
+    - `popsize`: the number of individuals in a generation.
+    - `emitters`: the number of strategies.
+
+    **Raises:** `ValueError` with the nearest ones that they can.
+    """
+    least = 2 * emitters
+    if popsize % emitters or popsize < least:
+        below = popsize - popsize % emitters
+        near = sorted({max(below, least), max(below + emitters, least)})
+        raise ValueError(
+            f"`popsize` must be a multiple of the {emitters} `emitters` of `{name}`, "
+            f"at least 2 for each, but got {popsize}. The nearest "
+            f"{'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}."
+        )
+
+
+def ranks(
+    group: Int[Array, "emitters number"],
+    value: Float[Array, "emitters number"],
+    usable: Bool[Array, "emitters number"],
+) -> Int[Array, "emitters number"]:
+    """Return the rank of each individual among those of its strategy, from 0.
+
+    **Arguments:**
+
+    - `group`: those of a larger one come first.
+    - `value`: of one group, those of a larger value come first.
+    - `usable`: those that are not come last.
+    """
+    group = jnp.where(usable, group, -1)
+    # Unusable ones have infinite values.
+    value = jnp.where(usable, value, 0.0)
+    number = jnp.broadcast_to(jnp.arange(group.shape[-1]), group.shape)
+    _, _, order = jax.lax.sort((-group, -value, number), num_keys=2)
+    return jnp.argsort(order, axis=-1)

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..._arguments import arguments, optional, whole
 from ..._errors import describe
-from ._archive import BOUNDS, AbstractArchive, Bound, bounds_of
+from ._archive import BOUNDS, AbstractArchive, Numbers, bounds_of
 from ._voronoi import candidates, even_centroids
 
 
@@ -74,8 +74,8 @@ class CVTArchive(AbstractArchive):
     def __init__(
         self,
         cells: SupportsIndex,
-        lower: Bound,
-        upper: Bound,
+        lower: Numbers,
+        upper: Numbers,
         dims: SupportsIndex = 2,
         *,
         samples: SupportsIndex | None = None,

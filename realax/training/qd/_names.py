@@ -5,6 +5,7 @@ from typing import Any
 
 from ..._errors import closest, describe
 from ._cma_emitter import CMAEmitter
+from ._cma_mae import CMAMAEEmitter
 from ._emitter import AbstractEmitter
 from ._qdax import MISSING, QDaxEmitter, is_of_qdax
 from ._several import MultiEmitter
@@ -17,6 +18,7 @@ EMITTERS: Mapping[str, Callable[[], AbstractEmitter]] = {
     "cma_me": CMAEmitter,
     "cma_me_opt": lambda: CMAEmitter("objective"),
     "cma_me_rnd": lambda: CMAEmitter("direction"),
+    "cma_mae": CMAMAEEmitter,
 }
 
 

@@ -6,13 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._errors import describe
 from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
 from .._state import AbstractState
 from .._streak import Streak
+from ._archive import Numbers
 from ._elites import Elites
 
 
@@ -120,7 +121,7 @@ class QDState[P](AbstractState):
         """The elite with the best fitness, of the user's type."""
         return self._of_cell(jnp.argmax(self.elites.quality))
 
-    def elite(self, descriptor: ArrayLike) -> P:
+    def elite(self, descriptor: Numbers) -> P:
         """Return the elite whose descriptor is nearest to a given one.
 
         Distances are measured in units of the bounds' width in each direction.

@@ -34,6 +34,7 @@ from ._elites import Elites, Told, inserted, no_elites
 from ._emitter import AbstractEmitter
 from ._first import with_first_population
 from ._measures import descriptors_of, kept_of
+from ._names import emitter_of
 from ._state import QDMetrics, QDState
 
 
@@ -142,7 +143,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         self.train_steps = int(train_steps)
         self.params_like = params_like
         self.archive = archive
-        self.emitter = cast(AbstractEmitter, emitter)
+        self.emitter = emitter_of("`emitter` of `QDTrainer`", emitter)
         self.popsize = int(popsize)
         self.eval_reps = int(eval_reps)
         self.emitter.check(self.popsize)

@@ -1,0 +1,3 @@
+from typing import Any
+
+KHEPERAX_MAZES: dict[str, Any]

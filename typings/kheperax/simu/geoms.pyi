@@ -1,0 +1,4 @@
+from typing import Any
+
+class Pos:
+    def __init__(self, x: Any, y: Any) -> None: ...
