@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -140,12 +141,69 @@ def cma_me(steps: int) -> Any:
     return theirs(score, emitter, centroids, first, 0.0, steps), ours(trainer)
 
 
+class FlaxPolicy(rx.BasePolicy[None]):
+    """The policies that qdax's scoring plays: flax's parameters, and the network."""
+
+    weights: Any
+    network: Any = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return self.network.apply(self.weights, obs), state
+
+
+def foot_contact(env_state: Any, info: Any) -> Any:
+    contact = env_state.pipeline_state.contact
+    return jnp.any((contact.link_idx[1] == 3) & (contact.dist <= 0))
+
+
+def hopper(steps: int) -> Any:
+    """Evaluations of the same 128 policies, each on an episode of up to 1000 steps."""
+    import qdax.tasks.brax.v2 as environments
+    from qdax.core.neuroevolution.networks.networks import MLP
+    from qdax.tasks.brax.descriptor_extractors import get_feet_contact_proportion
+    from qdax.tasks.brax.v2.env_creators import create_brax_scoring_fn
+
+    pop, horizon = 128, 1000
+    env = environments.create("hopper_uni", episode_length=horizon, backend="spring")
+    network = MLP((32, 32, 3), final_activation=jnp.tanh)
+    make = lambda key: network.init(key, jnp.zeros(env.observation_size))
+    weights = jax.vmap(make)(jr.split(jr.key(0), pop))
+    score = create_brax_scoring_fn(
+        env,
+        network,
+        get_feet_contact_proportion,
+        jr.key(0),
+        episode_length=horizon,
+        deterministic=False,
+    )
+    task = rx.BraxTask(
+        "hopper",
+        max_steps=horizon,
+        backend="spring",
+        env_kwargs={"debug": True},
+        descriptor=rx.MeanOf(foot_contact),
+    )
+    policies = FlaxPolicy(weights, network)
+    options = {name: str(value) for name, value in task.compiler_options.items()}
+    evaluate = jax.jit(lambda keys: task.evaluate(policies, keys))
+    keys = jr.split(jr.key(0), (pop, 1))
+    compiled = evaluate.lower(keys).compile(compiler_options=options)
+    assert steps == 1
+    return (lambda key: score(weights, key)[:2]), (
+        lambda key: compiled(jr.split(key, (pop, 1)))
+    )
+
+
 # How both are made, and the steps of a run.
 CASES: dict[str, tuple[Callable[[int], Any], int]] = {
     "arm of 100, grid 100x100, 1024": (readme_arm, 50),
     "arm of 12, CVT 1024, 150": (cvt_arm, 1000),
     "arm of 12, qdax's centroids": (qdax_own_cvt, 1000),
     "CMA-ME, sphere of 20, 36": (cma_me, 2000),
+    "hopper, feet contact, 128 episodes": (hopper, 1),
 }
 
 

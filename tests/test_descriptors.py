@@ -1,5 +1,6 @@
 """Descriptors of episodes: by every route, and what numpy makes of the steps."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -125,7 +126,8 @@ def test_no_step_is_stored() -> None:
             "CartPole-v1", max_steps=horizon, descriptor=rx.MeanOf(angle_and_place)
         )
         run = jax.jit(lambda keys: task.evaluate(_population(), keys))
-        return run.lower(_KEYS).compile().memory_analysis().temp_size_in_bytes
+        memory: Any = run.lower(_KEYS).compile().memory_analysis()
+        return memory.temp_size_in_bytes
 
     assert peak(500) == peak(50)
 
@@ -181,6 +183,9 @@ def test_bad_descriptors() -> None:
     for wrong in (
         lambda state, info: jnp.zeros((2, 2)),
         lambda state, info: "left",
+        lambda state, info: np.array(["left"]),
+        lambda state, info: jr.key(0),
+        lambda state, info: 1j * info.obs[0],
         lambda state, info: (info.obs[0], info.obs[1]),
     ):
         for kind in rx.MeanOf, rx.LastOf:
@@ -199,6 +204,89 @@ def test_bad_descriptors() -> None:
 
     with pytest.raises(TypeError, match="`Nothing.end` must return a number or a vec"):
         _task(Nothing())(_policy(jr.key(0)), jr.key(0))
+
+
+class Fold(rx.AbstractDescriptor):
+    """Folds by two functions."""
+
+    start: Any
+    fold: Any
+
+    def begin(self, env_state: Any, info: Any) -> Any:
+        return self.start
+
+    def update(self, summary: Any, env_state: Any, info: Any) -> Any:
+        return self.fold(summary, info.obs)
+
+    def end(self, summary: Any, length: Any) -> Any:
+        return jax.tree.leaves(summary)[0]
+
+
+@pytest.mark.parametrize(
+    ("start", "fold", "expected"),
+    [
+        (0, lambda count, obs: count + 1, 5.0),
+        (0.0, lambda last, obs: 2, 2.0),
+        (False, lambda seen, obs: seen | True, 1.0),
+        ({"a": jnp.zeros(2)}, lambda tree, obs: {"a": tree["a"] + 1}, 5.0),
+        (np.zeros(2), lambda total, obs: total + jnp.ones(2, jnp.float16), 5.0),
+    ],
+    ids=["count", "number", "flag", "tree", "smaller"],
+)
+def test_summaries_of_every_kind(start: Any, fold: Any, expected: float) -> None:
+    task = rx.GymnaxTask("CartPole-v1", 5, descriptor=Fold(start, fold))
+    alone = task(_policy(jr.key(0)), jr.key(0))[1]["descriptor"]
+    assert alone.dtype == jnp.result_type(float) and alone.tolist()[-1] == expected
+    many = task.evaluate(_population(), _KEYS)[1]["descriptor"]
+    assert np.unique(many).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("start", "fold", "words"),
+    [
+        (0, lambda x, obs: x + obs[0], r"float\d+ in place of .*dtype int32\. Begin"),
+        ({"a": 0.0}, lambda x, obs: {"a": obs}, r"shape \(4,\) .* at `\['a'\]`"),
+        ((0.0,), lambda x, obs: [x[0]], "must return a summary .*structure"),
+        (0.0, lambda x, obs: "x", "but got 'x' of type str in place of"),
+        ("x", lambda x, obs: x, "`Fold.begin` must return a tree of arrays and numb"),
+    ],
+    ids=["dtype", "shape", "structure", "text", "start"],
+)
+def test_summaries_that_change(start: Any, fold: Any, words: str) -> None:
+    task = rx.GymnaxTask("CartPole-v1", 5, descriptor=Fold(start, fold))
+    with pytest.raises(TypeError, match=words):
+        task(_policy(jr.key(0)), jr.key(0))
+    with pytest.raises(TypeError, match=words):
+        task.evaluate(_population(), _KEYS)
+
+
+def test_arrays_of_a_descriptor() -> None:
+    """They are leaves of the task: mapped over, differentiated, and replaced."""
+
+    class Weighted(rx.AbstractDescriptor):
+        weight: Any
+
+        def begin(self, env_state: Any, info: Any) -> Any:
+            return 0.0
+
+        def update(self, summary: Any, env_state: Any, info: Any) -> Any:
+            return summary + self.weight * info.obs[0]
+
+        def end(self, summary: Any, length: Any) -> Any:
+            return summary
+
+    policy = rx.MLPPolicy(3, 2, 8, 1, key=jr.key(0))
+    population = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
+    task = reach(descriptor=Weighted(jnp.asarray(1.0)))
+
+    def value(weight: Any) -> Any:
+        other = dataclasses.replace(task, descriptor=Weighted(weight))
+        aux = other.evaluate(population, jr.key(1)[None, None])[1]
+        return aux["descriptor"][0, 0, 0]
+
+    once = task(policy, jr.key(1))[1]["descriptor"][0]
+    assert close(jax.vmap(value)(jnp.asarray([1.0, 3.0])), jnp.stack([once, 3 * once]))
+    assert close(jax.grad(value)(2.0), once)
 
 
 def test_an_archive_of_episodes() -> None:

@@ -95,6 +95,36 @@ def test_seeds_with_wandb(tmp_path: pathlib.Path) -> None:
     assert [*(tmp_path / "wandb").glob("offline-run-*")]
 
 
+@pytest.mark.slow
+def test_qd_arm(tmp_path: pathlib.Path) -> None:
+    output = run("qd_arm.py", tmp_path)
+    filled = re.search(r"can reach, ([\d.]+)% have", output)
+    assert filled is not None and float(filled[1]) > 95
+    place = re.search(r"reaches \[([\d.]+) ([\d.]+)\]", output)
+    assert place is not None
+    assert abs(float(place[1]) - 3) < 0.2 and abs(float(place[2]) - 4) < 0.2
+    assert (tmp_path / "runs" / "qd_arm.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_qd_maze(tmp_path: pathlib.Path) -> None:
+    output = run("qd_maze.py", tmp_path)
+    share = re.search(r"step 200 +([\d.]+)% of the maze", output)
+    assert share is not None and float(share[1]) > 45
+    assert (tmp_path / "runs" / "qd_maze.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_qd_walker(tmp_path: pathlib.Path) -> None:
+    # Five generations; all sixty take minutes.
+    output = run("qd_walker.py", tmp_path, "5")
+    shares = [int(x) for x in re.findall(r"(\d+)% of the cells", output)]
+    assert shares[-1] > 40 and shares[-1] > shares[0]
+    for suffix in ("png", "html"):
+        file = tmp_path / "runs" / f"qd_walker.{suffix}"
+        assert file.stat().st_size > 10_000 and file.name in output
+
+
 def test_physics(tmp_path: pathlib.Path) -> None:
     output = run("grad_through_physics.py", tmp_path)
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)

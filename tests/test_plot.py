@@ -196,3 +196,72 @@ def test_errors(arguments: dict[str, Any], message: str) -> None:
     )
     with pytest.raises((TypeError, ValueError), match=message):
         rx.plot.curves(**{"data": data, **arguments})
+
+
+def _archive_state(archive: Any, steps: int = 5) -> Any:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"descriptor": x[: archive.dims]}
+
+    trainer = rx.QDTrainer(steps, task, jnp.zeros(3), archive=archive)
+    return trainer.init_and_train(jr.key(0))[0]
+
+
+def test_a_grid_is_a_picture_of_its_boxes() -> None:
+    state = _archive_state(rx.GridArchive((4, 6), (-1.0, -2.0), (1.0, 2.0)))
+    figure = rx.plot.archive(state, labels=("left", "up"), limits=(0.0, 3.0))
+    panel = figure.axes[0]
+    (image,) = panel.images
+    shown: Any = image.get_array()
+    expected = np.asarray(state.fitness).reshape(4, 6).T
+    assert shown.shape == (6, 4)
+    assert np.allclose(np.ma.filled(shown, np.nan), expected, equal_nan=True)
+    assert image.get_extent() == [-1, 1, -2, 2] and image.get_clim() == (0.0, 3.0)
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("left", "up")
+    assert f"of {state.elites.archive.cells} cells" in panel.get_title()
+
+
+def test_voronoi_cells_are_drawn_as_they_are() -> None:
+    archive = rx.CVTArchive(30, (-1.0, 0.0), (1.0, 4.0))
+    state = _archive_state(archive)
+    figure = rx.plot.archive(state)
+    (cells,) = figure.axes[0].collections
+    paths = cells.get_paths()
+    assert len(paths) == 30
+    for path, centre in zip(paths, np.asarray(archive.centroids), strict=True):
+        assert path.contains_point(centre)
+
+    # They fill the box, and points within belong to the cell of the archive.
+    def area(corners: Any) -> float:
+        x, y = corners.T
+        return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+
+    assert sum(area(path.vertices[:-1]) for path in paths) == pytest.approx(8, rel=1e-3)
+    points = np.random.default_rng(0).uniform((-1, 0), (1, 4), (100, 2))
+    for point in points:
+        (inside,) = [i for i, path in enumerate(paths) if path.contains_point(point)]
+        assert int(archive.cell(jnp.asarray(point, float))) == inside
+
+
+def test_an_archive_of_one_entry(tmp_path: pathlib.Path) -> None:
+    state = _archive_state(rx.GridArchive((10,), -1.0, 1.0))
+    figure = rx.plot.archive(state)
+    (line,) = figure.axes[0].lines
+    assert len(line.get_xdata()) == int(state.filled.sum())
+    figure.savefig(tmp_path / "archive.png")
+
+
+def test_bad_archives() -> None:
+    state = _archive_state(rx.GridArchive((3, 3, 3), -1.0, 1.0))
+    with pytest.raises(ValueError, match="one or two entries to be drawn, but got 3"):
+        rx.plot.archive(state)
+    state = _archive_state(rx.GridArchive((3, 3), -1.0, 1.0))
+    with pytest.raises(TypeError, match="must be the state of a `QDTrainer`, but got"):
+        rx.plot.archive(state.elites)
+    with pytest.raises(ValueError, match="`labels` .* must be 2, .* but got 1"):
+        rx.plot.archive(state, labels=["x"])
+    for limits in (1.0, 0.0), (1.0,):
+        with pytest.raises(ValueError, match=r"`limits` .* must be .*\(low, high\)"):
+            rx.plot.archive(state, limits=limits)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    with pytest.raises(ValueError, match="must be one state, but got 2 side by side"):
+        rx.plot.archive(stacked)

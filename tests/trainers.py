@@ -222,12 +222,16 @@ def _described_model(params: Any, key: Any, data: Any = None) -> Any:
     return value, {**aux, "descriptor": jnp.stack([aux["mean"], weights[0, 0]])}
 
 
-def _diversity(emitter: Any, **own: Any) -> Callable[..., Any]:
+def _diversity(
+    emitter: Any, own: Callable[[], dict[str, Any]] = dict
+) -> Callable[..., Any]:
+    """Arrays are made when a trainer is, in the float type of the test."""
+
     def make(train_steps: int, **more: Any) -> Any:
         given = {"task": _described, "params_like": jnp.ones(3), "keep": "third"}
-        archive = rx.GridArchive((4, 5), -2.0, 2.0)
+        archive = rx.GridArchive((4, 5), -6.0, 6.0)
         settings = {"archive": archive, "popsize": 12, "qd_offset": 50.0}
-        given |= settings | own | more
+        given |= settings | own() | more
         return rx.QDTrainer(train_steps, emitter=emitter(), **given)
 
     return make
@@ -238,7 +242,7 @@ def _of_qdax() -> Any:
     from qdax.core.emitters.cma_improvement_emitter import CMAImprovementEmitter
     from qdax.core.emitters.cma_pool_emitter import CMAPoolEmitter
 
-    centroids = rx.GridArchive((4, 5), -2.0, 2.0).centroids
+    centroids = rx.GridArchive((4, 5), -6.0, 6.0).centroids
     one = CMAImprovementEmitter(12, 3, centroids, sigma_g=0.5, min_count=1)
     return CMAPoolEmitter(2, one)
 
@@ -392,11 +396,13 @@ TRAINERS = [
         "whole model, two emitters",
         _diversity(
             lambda: (rx.IsoLineEmitter(), rx.GaussianEmitter()),
-            task=_described_model,
-            params_like=_model(jr.key(0)),
-            keep=(),
-            archive=rx.CVTArchive(10, -1.0, 1.0),
-            n_devices=2,
+            lambda: {
+                "task": _described_model,
+                "params_like": _model(jr.key(0)),
+                "keep": (),
+                "archive": rx.CVTArchive(10, -1.0, 1.0),
+                "n_devices": 2,
+            },
         ),
         lambda trainer: trainer.init_std,
         (0.1, 0.5),

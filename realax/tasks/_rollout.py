@@ -14,7 +14,7 @@ from .._errors import describe
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments
-from ._descriptor import AbstractDescriptor, described
+from ._descriptor import AbstractDescriptor, begun, described, updated
 from ._spaces import Layout
 
 
@@ -132,8 +132,7 @@ class Rollout(eqx.Module):
         obs = self.shown(info.obs)
         summary = None
         if self.descriptor is not None:
-            begun = self.descriptor.begin(env_state, info)
-            summary = jax.tree.map(jnp.asarray, begun)
+            summary = begun(self.descriptor, env_state, info)
         return Episode(
             env_state=env_state,
             obs=obs,
@@ -187,7 +186,7 @@ class Rollout(eqx.Module):
         truncated = jnp.asarray(info.truncated, bool) | (t + 1 >= self.max_steps)
         summary = episode.summary
         if self.descriptor is not None:
-            summary = self.descriptor.update(summary, env_state, info)
+            summary = updated(self.descriptor, summary, env_state, info)
         after = Episode(
             env_state=env_state,
             obs=self.shown(info.obs),
