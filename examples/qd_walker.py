@@ -18,8 +18,8 @@ import realax as rx
 FOLDER = pathlib.Path("runs")
 # The numbers of the feet among the walker's links.
 FEET = jnp.array([3, 6])
-# Meters. A foot that stands floats by a fraction of a millimeter.
-NEAR = 0.005
+# Meters. A foot that stands floats by less than a tenth of a millimeter.
+NEAR = 0.001
 STEPS = 200
 GENERATIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 

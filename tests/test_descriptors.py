@@ -244,7 +244,7 @@ def test_summaries_of_every_kind(start: Any, fold: Any, expected: float) -> None
 @pytest.mark.parametrize(
     ("start", "fold", "words"),
     [
-        (0, lambda x, obs: x + obs[0], r"float\d+ in place of .*dtype int32\. Begin"),
+        (0, lambda x, obs: x + obs[0], r"float\d+ in place of .*dtype int\d+\. Begin"),
         ({"a": 0.0}, lambda x, obs: {"a": obs}, r"shape \(4,\) .* at `\['a'\]`"),
         ((0.0,), lambda x, obs: [x[0]], "must return a summary .*structure"),
         (0.0, lambda x, obs: "x", "but got 'x' of type str in place of"),
