@@ -1,5 +1,6 @@
 """Quality diversity: archives, insertion, emitters, and what a run does with faults."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from realax.training.qd._cma import Distributions
 from realax.training.qd._cma_emitter import ranks
 from realax.training.qd._elites import inserted, no_elites
 
-from .helpers import close, same
+from .helpers import close, python, same
 
 
 def arm(angles: Any, key: Any = None, data: Any = None) -> Any:
@@ -525,6 +526,94 @@ def test_an_initializer_draws_each_individual() -> None:
     known = {row.tobytes() for row in np.asarray(first)}
     elites = np.asarray(start.elites.flat[np.asarray(start.filled)])
     assert all(row.tobytes() in known for row in elites)
+
+
+def test_insertion_is_that_of_qdax_where_nothing_ties() -> None:
+    from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
+
+    archive = rx.GridArchive((5, 5), 0.0, 1.0)
+    elites = no_elites(archive, jnp.zeros(3), {})
+    theirs: Any = None
+    for key in jr.split(jr.key(0), 4):
+        one, two, three = jr.split(key, 3)
+        rows = (
+            jr.normal(one, (40, 3)),
+            jr.normal(two, (40,)),
+            jr.uniform(three, (40, 2)),
+        )
+        elites, _ = _insert(elites, *rows, jnp.ones(40, bool), {})
+        if theirs is None:
+            theirs = MapElitesRepertoire.init(
+                rows[0], rows[1], rows[2], archive.centroids, extra_scores={}
+            )
+        else:
+            theirs = theirs.add(rows[0], rows[2], rows[1], {})
+    filled = np.asarray(elites.filled)
+    assert np.array_equal(filled, theirs.fitnesses[:, 0] > -jnp.inf)
+    assert same(elites.quality, theirs.fitnesses[:, 0])
+    assert same(elites.flat[filled], theirs.genotypes[filled])
+    assert same(elites.descriptor[filled], theirs.descriptors[filled])
+
+
+def test_a_failed_individual_is_told_to_qdax_as_the_worst() -> None:
+    seen = list[Any]()
+
+    class Spy(_mixing()):
+        def state_update(self, emitter_state: Any, *more: Any) -> Any:
+            jax.debug.callback(lambda *rows: seen.append(rows), *more[1:4])
+            return emitter_state
+
+    def failing(x: Any, key: Any, data: Any = None) -> Any:
+        value, aux = arm(x)
+        return jnp.where(jr.uniform(key) < 0.5, jnp.nan, value), aux
+
+    state, data = trainer(3, Spy(*_variation()), task=failing).init_and_train(jr.key(0))
+    assert int(data["metrics"]["failed"].sum()) > 10
+    jax.effects_barrier()
+    assert len(seen) == 3
+    for genotypes, fitness, descriptors in seen:
+        assert all(np.isfinite(x).all() for x in (genotypes, fitness, descriptors))
+        worst = fitness == fitness.min()
+        assert worst.sum() > 3, "the failed ones"
+        assert len(np.unique(genotypes[worst], axis=0)) == 1, "are the best elite"
+    assert float(state.filled.mean()) > 0.1
+
+
+def _mixing() -> Any:
+    from qdax.core.emitters.standard_emitters import MixingEmitter
+
+    return MixingEmitter
+
+
+def _variation() -> Any:
+    from qdax.core.emitters.mutation_operators import isoline_variation
+
+    vary = functools.partial(isoline_variation, iso_sigma=0.05, line_sigma=0.1)
+    return None, vary, 1.0, 30
+
+
+def test_emitters_of_qdax() -> None:
+    emitter = _mixing()(*_variation())
+    state, data = trainer(20, emitter).init_and_train(jr.key(0))
+    assert float(data["metrics"]["coverage"][-1]) > 0.3
+    both = rx.MultiEmitter((rx.IsoLineEmitter(), rx.QDaxEmitter(emitter)), (10, 30))
+    assert trainer(2, both, popsize=40).init_and_train_(jr.key(0)).filled.any()
+    with pytest.raises(ValueError, match="must be the `batch_size` of Mixing.*, 30"):
+        trainer(emitter=emitter, popsize=40)
+
+
+def test_qdax_is_not_imported_without_need(tmp_path: Any) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, jax.numpy as jnp, realax as rx\n"
+        "archive = rx.GridArchive((3,), 0.0, 1.0)\n"
+        "more = {'params_like': jnp.ones(2), 'archive': archive}\n"
+        "for name in 'iso_line', 'cma_me', ('gaussian', 'cma_mae'):\n"
+        "    rx.QDTrainer(1, lambda *_: 0, emitter=name, **more)\n"
+        "assert not {'qdax', 'kheperax', 'sklearn'} & set(sys.modules)\n"
+    )
+    done = python(str(script), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_learning() -> None:

@@ -238,7 +238,8 @@ def _diversity(
 
 
 @functools.cache
-def _of_qdax() -> Any:
+def _of_qdax(float64: bool) -> Any:
+    del float64  # the emitter holds arrays
     from qdax.core.emitters.cma_improvement_emitter import CMAImprovementEmitter
     from qdax.core.emitters.cma_pool_emitter import CMAPoolEmitter
 
@@ -411,7 +412,7 @@ TRAINERS = [
     ),
     Row(
         "qdax",
-        _diversity(_of_qdax),
+        _diversity(lambda: _of_qdax(bool(jax.config.jax_enable_x64))),
         lambda trainer: trainer.qd_offset,
         (1.0, 5.0),
         float64=False,

@@ -65,8 +65,9 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         population is drawn; only its floating-point arrays are evolved.
     - `archive`: a `GridArchive`, a `CVTArchive`, or one of your own.
     - `emitter`: `"iso_line"`, `"gaussian"`, `"cma_me"`, `"cma_me_opt"`,
-        `"cma_me_rnd"`, `"cma_mae"`, an emitter such as `rx.CMAEmitter(emitters=15)`, one of qdax, or
-        a tuple of these, of which each makes an equal part of every generation.
+        `"cma_me_rnd"`, `"cma_mae"`, an emitter such as `rx.CMAEmitter(emitters=15)`,
+        one of qdax, or a tuple of these, of which each makes an equal part of every
+        generation.
     - `popsize`: the number of individuals in a generation.
     - `eval_reps`: the number of evaluations of each, whose fitness and descriptors are
         averaged.
