@@ -28,3 +28,34 @@ evolved, _, _ = rx.evolve(start, bowl, jr.key(0), steps=3, callbacks=None)
 optimized, _ = rx.optimize(start, bowl, jr.key(0), steps=3.0, use_scan=False)
 both: tuple[Array, Array] = evolved, optimized
 shaper = rx.FitnessShaper(maximize=False, w_decay=0.1)
+
+
+def described(
+    params: Array, key: Any, data: Any = None
+) -> tuple[Array, dict[str, Array]]:
+    return bowl(params, key, data)[0], {"descriptor": params}
+
+
+explorer = rx.QDTrainer(
+    3,
+    described,
+    start,
+    archive=rx.GridArchive((5, 5), lower=(-1, -1), upper=1.0),
+    emitter=("iso_line", rx.CMAEmitter("objective", emitters=2)),
+    popsize=8.0,
+    keep="descriptor",
+)
+filled, record = explorer.init_and_train(jr.key(0))
+elite: Array = filled.elite([0.5, 0.5])
+best: Array = explorer.params(filled)
+coverage: Array = record["metrics"]["coverage"]
+everyone: Array = filled.archive.params
+drawn = rx.QDTrainer(
+    2,
+    described,
+    initializer=begin,
+    archive=rx.CVTArchive(8, -1.0, 1.0),
+    emitter=rx.MultiEmitter((rx.GaussianEmitter(0.1), rx.CMAMAEEmitter()), (10, 20)),
+    popsize=30,
+)
+first: Array = drawn.params(drawn.init_and_train_(jr.key(0)))
