@@ -40,7 +40,7 @@ explorer = rx.QDTrainer(
     3,
     described,
     start,
-    archive=rx.GridArchive((5, 5), lower=(-1, -1), upper=1.0),
+    archive=rx.GridArchive((5, 5), lower=(-9, -9), upper=9.0),
     emitter=("iso_line", rx.CMAEmitter("objective", emitters=2)),
     popsize=8.0,
     keep="descriptor",
