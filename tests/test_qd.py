@@ -206,6 +206,9 @@ def test_an_elite_by_its_descriptor() -> None:
     assert same(several[1], state.elite(-wanted))
     with pytest.raises(ValueError, match=r"must have the shape \(2,\), but got"):
         state.elite(jnp.zeros(3))
+    for wrong in "here", None:
+        with pytest.raises(TypeError, match="`descriptor` of `QDState.elite` must be"):
+            state.elite(wrong)
 
 
 def test_the_direction_is_that_of_the_task() -> None:

@@ -5,9 +5,11 @@ from typing import Any, TypedDict
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._arguments import arguments
 from ..._errors import describe
 from ..._template import Template
 from ..._types import PRNGKeyArray, Step, Tree
@@ -54,6 +56,16 @@ class ArchiveOf[P](eqx.Module):
     descriptor: Float[Array, "cells entries"]
     filled: Bool[Array, " cells"]
     extras: dict[str, Tree]
+
+
+def _place(phrase: str, value: Any) -> Any:
+    """Check that a value is numbers."""
+    if not isinstance(value, Tracer) and np.asarray(value).dtype.kind not in "iuf":
+        raise TypeError(
+            f"{phrase} must be the numbers of a descriptor, such as `[0.5, 0.5]`, but "
+            f"got {describe(value)}."
+        )
+    return value
 
 
 class QDState[P](AbstractState):
@@ -121,6 +133,7 @@ class QDState[P](AbstractState):
         """The elite with the best fitness, of the user's type."""
         return self._of_cell(jnp.argmax(self.elites.quality))
 
+    @arguments(descriptor=_place)
     def elite(self, descriptor: Numbers) -> P:
         """Return the elite whose descriptor is nearest to a given one.
 
