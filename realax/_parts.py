@@ -138,6 +138,11 @@ def _slots_and_cached(cls: type) -> tuple[dict[str, Any], set[str]]:
 _members = weakref.WeakKeyDictionary[type, tuple[dict[str, Any], set[str]]]()
 
 
+def under_trace() -> bool:
+    """Return whether a trace is in progress, also one without traced arrays so far."""
+    return not trace_state_clean()
+
+
 def closes_over_tracer(*values: Any) -> bool:
     """Return whether `values` contain a traced array in a leaf, closure or field."""
     if trace_state_clean():

@@ -262,7 +262,7 @@ def test_functions_made_inside_others_are_not_checked() -> None:
     assert lazily(inside) is inside
     assert lazily(add_one) is not add_one
     # The import hook skips functions that each step calls, by their decorator.
-    assert not hasattr(_programs._run_compiled, "__wrapped__")
+    assert not hasattr(_programs._Compiled.__call__, "__wrapped__")
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
 

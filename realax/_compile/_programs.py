@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-import functools
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, final
@@ -50,9 +50,10 @@ def compiled(
         default.
 
     **Returns:** The compiled function. It raises `TypeError` for a leaf of an argument
-    that is neither an array nor hashable.
+    that is neither an array nor hashable. Keep it for calls in a loop, which differ in
+    their arrays alone: it looks up the program of equal arguments only once.
     """
-    return functools.partial(_run_compiled, function, as_text(options), wait, reused)
+    return _Compiled(function, as_text(options), wait, reused)
 
 
 # They take the place of an array among the leaves that are compiled into a program.
@@ -62,37 +63,69 @@ _programs: collections.OrderedDict[Any, Any] = collections.OrderedDict()
 _lock = threading.Lock()
 
 
-# Each step of a stream calls this function and those below, so they are not checked.
-@no_type_check
-def _run_compiled(
-    function: Callable[..., Any],
-    options: Options,
-    wait: bool,
-    reused: Callable[..., Any] | None,
-    *arguments: Any,
-) -> Any:
-    leaves, treedef = jax.tree.flatten(arguments)
-    spare = () if reused is None else jax.tree.leaves(reused(*arguments))
-    arrays, spare, rest = _split(leaves, {id(array) for array in spare})
-    key = function, options, treedef, tuple(map(_typed, rest)), _static_types(treedef)
-    try:
-        program = _look_up(key)
-    except TypeError:
-        _check_hashable(function, arguments)
-        raise
-    if program is None:
-        program = _build(function, options, treedef, rest)
-        # A traced array is invalid after its trace, so such a program is not kept.
-        if not closes_over_tracer(jax.tree.unflatten(treedef, rest)):
+# Each step of a stream calls this class and the functions below, so they are not
+# checked.
+@final
+class _Compiled:
+    """A compiled function, see `compiled`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        options: Options,
+        wait: bool,
+        reused: Callable[..., Any] | None,
+    ):
+        self._function = function
+        self._options = options
+        self._wait = wait
+        self._reused = reused
+        # The structure and the other leaves of the last call, and its program.
+        self._last: tuple[Any, tuple[Any, ...], Any] | None = None
+
+    @no_type_check
+    def __call__(self, *arguments: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(arguments)
+        reused = self._reused
+        spare = () if reused is None else jax.tree.leaves(reused(*arguments))
+        arrays, spare, rest = _split(leaves, {id(array) for array in spare})
+        program = self._program(treedef, rest, arguments)
+        with readable_errors(), readable_refusals(self._options):
+            done, traced, static = program(arrays, spare)
+            if self._wait and not isinstance(done, Tracer):
+                done.block_until_ready()
+        found = iter(traced)
+        rest, treedef = static.value
+        leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
+        return jax.tree.unflatten(treedef, leaves)
+
+    @no_type_check
+    def _program(self, treedef: Any, rest: tuple[Any, ...], arguments: Any) -> Any:
+        last = self._last
+        if last is not None and _same(rest, last[1]) and treedef == last[0]:
+            return last[2]
+        function, options = self._function, self._options
+        types = tuple(map(_typed, rest)), _static_types(treedef)
+        key = function, options, treedef, *types
+        try:
+            program = _look_up(key)
+        except TypeError:
+            _check_hashable(function, arguments)
+            raise
+        if program is None:
+            program = _build(function, options, treedef, rest)
+            # A traced array is invalid after its trace, so such a program is not kept.
+            if closes_over_tracer(jax.tree.unflatten(treedef, rest)):
+                return program
             program = _store(key, program)
-    with readable_errors(), readable_refusals(options):
-        done, traced, static = program(arrays, spare)
-        if wait and not isinstance(done, Tracer):
-            done.block_until_ready()
-    found = iter(traced)
-    rest, treedef = static.value
-    leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
-    return jax.tree.unflatten(treedef, leaves)
+        self._last = treedef, rest, program
+        return program
+
+
+@no_type_check
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Return whether two tuples hold the same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 @no_type_check

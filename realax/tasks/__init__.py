@@ -12,7 +12,9 @@ from ._env import EnvTask as EnvTask
 from ._envelope import EnvelopeTask as EnvelopeTask
 from ._experience import Stream as Stream
 from ._function import FunctionTask as FunctionTask, as_task as as_task
+from ._gymnasium import GymnasiumTask as GymnasiumTask
 from ._gymnax import GymnaxEnv as GymnaxEnv, GymnaxTask as GymnaxTask
+from ._host import HostTask as HostTask
 from ._kheperax import KheperaxTask as KheperaxTask
 from ._make import ENV_SPACES as ENV_SPACES, make as make
 from ._minibatch import Minibatch as Minibatch
@@ -21,6 +23,7 @@ from ._observing import (
     AbstractObservingTask as AbstractObservingTask,
     Evaluation as Evaluation,
 )
+from ._on_host import AbstractHostTask as AbstractHostTask
 from ._options import EnvOptions as EnvOptions
 from ._rollout import Experience as Experience, Trajectory as Trajectory
 from ._spaces import EnvSpace as EnvSpace

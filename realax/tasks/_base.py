@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from .._callables import name_of
+from .._check import no_type_check
 from .._errors import describe
 from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ._randomness import uses_argument
@@ -88,6 +89,11 @@ class AbstractTask[P](_Directed, eqx.Module):
         return None if self.differentiable else "its `differentiable` is False."
 
     @property
+    def on_host(self) -> bool:
+        """True if its evaluation is Python that jax cannot trace; False by default."""
+        return False
+
+    @property
     def compiler_options(self) -> dict[str, Any]:
         """XLA's options for runs on this task, by name; none by default.
 
@@ -105,6 +111,7 @@ class AbstractTask[P](_Directed, eqx.Module):
         """The task's name in messages, in backticks; by default that of its class."""
         return name_of(self)
 
+    @no_type_check
     def draw(
         self, data: Tree, key: PRNGKeyArray, step: Step
     ) -> "tuple[AbstractTask[P], Tree]":

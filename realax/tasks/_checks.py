@@ -13,7 +13,7 @@ from .._callables import name_of
 from .._errors import describe
 from .._frozen import identity
 from .._types import Tree
-from ..policies import BasePolicy
+from ..policies import BasePolicy, NormalizedPolicy
 
 
 def environment(what: str, fits: Callable[[Any], bool]) -> Check:
@@ -82,6 +82,20 @@ def same_shapes(env: Any, name: str, given: Tree, default: Tree) -> None:
 
 def _numeric(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
+
+
+def policy_from(params: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:
+    """Return the policy that a `model_factory` makes from parameters.
+
+    Statistics of a `NormalizedPolicy` are bound to the policy that is made.
+
+    **Raises:** `TypeError` if it makes anything else.
+    """
+    stats = None
+    if isinstance(params, NormalizedPolicy):
+        params, stats = params.policy, params.stats
+    policy = checked_policy(factory(params), factory)
+    return policy if stats is None else stats.bind(policy)
 
 
 def checked_policy(policy: Any, factory: Callable[..., Any]) -> BasePolicy[Any]:

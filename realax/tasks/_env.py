@@ -18,9 +18,9 @@ from .._errors import check_key
 from .._frozen import Frozen, freeze
 from .._trees import with_fields
 from .._types import EXECUTION, PRNGKeyArray, Scalar, Tree
-from ..policies import BasePolicy, NormalizedPolicy, ObsStats, no_obs
+from ..policies import BasePolicy, ObsStats, no_obs
 from ._base import checked_result, map_jobs
-from ._checks import checked_policy
+from ._checks import policy_from
 from ._derivatives import guarded, stops_gradients
 from ._descriptor import AbstractDescriptor, aux_of
 from ._experience import Stream, advance_streams, begin_streams
@@ -323,12 +323,7 @@ class EnvTask[P](AbstractObservingTask[P]):
 
         **Raises:** `TypeError` if it makes anything else.
         """
-        stats = None
-        if isinstance(params, NormalizedPolicy):
-            params, stats = params.policy, params.stats
-        policy = checked_policy(self.model_factory(params), self.model_factory)
-        whole = policy if stats is None else stats.bind(policy)
-        return guarded(whole, self._stopped)
+        return guarded(policy_from(params, self.model_factory), self._stopped)
 
     def _plays_in_lanes(self, keys: Key[Array, "pop reps"]) -> bool:
         return self.data_fn is None and self.lanes != 0 and 0 not in keys.shape

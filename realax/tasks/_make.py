@@ -9,6 +9,7 @@ from ._brax import BraxEnv, BraxTask, brax_names
 from ._checks import environment
 from ._env import EnvTask
 from ._envelope import EnvelopeTask, is_environment
+from ._gymnasium import GymnasiumTask
 from ._gymnax import GymnaxEnv, GymnaxTask, gymnax_names
 from ._options import MakeOptions
 from ._spaces import EnvSpace
@@ -23,17 +24,17 @@ def _is_environment(env: Any) -> bool:
         "a gymnax, brax or `envelope.Environment` environment", _is_environment
     )
 )
-def make(env: Any, **options: Unpack[MakeOptions]) -> EnvTask[Any]:
+def make(env: Any, **options: Unpack[MakeOptions]) -> EnvTask[Any] | GymnasiumTask[Any]:
     """Return a task on an environment of any suite.
 
     **Arguments:**
 
     - `env`: a gymnax or brax name, such as `"CartPole-v1"` or `"reacher"`; a
         `"suite::name"` of any suite that jax-envelope adapts, such as
-        `"jumanji::Snake-v1"`; or an instance of an environment: gymnax's, brax's, or
-        an `envelope.Environment`.
-    - `options`: keywords of the task's class, which is `GymnaxTask`, `BraxTask` or
-        `EnvelopeTask`.
+        `"jumanji::Snake-v1"`; `"gymnasium::Ant-v5"`, which runs on the host; or an
+        instance of an environment: gymnax's, brax's, or an `envelope.Environment`.
+    - `options`: keywords of the task's class, which is `GymnaxTask`, `BraxTask`,
+        `EnvelopeTask` or `GymnasiumTask`.
 
     **Raises:** `ValueError` with the closest matches for an unknown name;
     `ImportError`, which names the remedy, if the suite is missing.
@@ -49,6 +50,8 @@ def make(env: Any, **options: Unpack[MakeOptions]) -> EnvTask[Any]:
             return GymnaxTask(name, **kws)
         case "brax":
             return BraxTask(name, **kws)
+        case "gymnasium":
+            return GymnasiumTask(name, **kws)
         case _:
             return EnvelopeTask(env, **kws)
 

@@ -135,6 +135,11 @@ class MultiTask[P](AbstractTask[P]):
         return next((reason for reason in found if reason is not None), None)
 
     @property
+    def on_host(self) -> bool:
+        """True if one of the tasks runs on the host, where all are then evaluated."""
+        return any(task.on_host for task in self.tasks)
+
+    @property
     def compiler_options(self) -> dict[str, Any]:
         """Those of the tasks; of the first, where they differ."""
         options = dict[str, Any]()

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
+from .._check import no_type_check
 from .._types import Tree
 from ..policies import Moments, ObsStats
 from ._base import AbstractTask, check_arrays, checked_pair, checked_value
@@ -59,6 +60,7 @@ def obs_stats_of(task: AbstractTask[Any]) -> ObsStats | None:
     return task.obs_stats if isinstance(task, AbstractObservingTask) else None
 
 
+@no_type_check
 def evaluated(
     task: AbstractTask[Any], population: Any, keys: Key[Array, "pop reps"], data: Tree
 ) -> Evaluation:
@@ -66,7 +68,9 @@ def evaluated(
 
     **Raises:** `TypeError` if the task's `evaluate` does not return `(values, aux)`.
     """
-    if isinstance(task, AbstractObservingTask) and task.obs_stats is not None:
+    if isinstance(task, AbstractObservingTask) and (
+        task.on_host or task.obs_stats is not None
+    ):
         return task.evaluate_and_observe(population, keys, data)
     name = f"`{type(task).__name__}.evaluate`"
     result = task.evaluate(population, keys, data)

@@ -1,7 +1,7 @@
 """The options that all environment tasks share."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, Literal, SupportsIndex, TypedDict
 
 from .._arguments import Check, flag, function, keywords, optional, whole
 from .._frozen import Frozen, freeze
@@ -45,7 +45,8 @@ class MakeOptions(EnvOptions, total=False):
 
     - `max_steps`, `model_factory`, `data_fn`: as for every environment task.
     - `env_params`: as for `GymnaxTask`.
-    - `backend`: as for `BraxTask`.
+    - `backend`: as for `BraxTask`, and as for `GymnasiumTask`.
+    - `workers`, `timeout`, `retries`, `errors`, `fresh`: as for `GymnasiumTask`.
     """
 
     max_steps: SupportsIndex | None
@@ -53,6 +54,11 @@ class MakeOptions(EnvOptions, total=False):
     data_fn: Callable[[Trajectory], Tree] | None
     env_params: Tree
     backend: str | None
+    workers: SupportsIndex
+    timeout: float | None
+    retries: SupportsIndex
+    errors: Literal["raise", "nan"]
+    fresh: bool
 
 
 # Checks of the arguments that every environment task takes.

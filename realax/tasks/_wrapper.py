@@ -41,6 +41,11 @@ class AbstractWrapper[P](AbstractObservingTask[P]):
         return self.task.obstacle
 
     @property
+    def on_host(self) -> bool:
+        """True if the wrapped task runs on the host."""
+        return self.task.on_host
+
+    @property
     def compiler_options(self) -> dict[str, Any]:
         """XLA's options for the wrapped task."""
         return self.task.compiler_options

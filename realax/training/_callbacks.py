@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arguments import arguments
 from .._errors import describe
+from ..tasks._on_host import outlined
 from .observers import AbstractObserver, Logger, ProgressBar, check_observer
 from .stopping import AbstractStopping
 
@@ -114,7 +115,8 @@ def plain(trainer: Any, *, rules: bool = False) -> Any:
     """Return the trainer as it is compiled.
 
     It has no observers, because new ones would compile the same run again. Its
-    `train_steps` is an array, so that one compilation suffices for every length.
+    `train_steps` is an array, so that one compilation suffices for every length. Of a
+    task on the host there is an outline.
 
     **Arguments:**
 
@@ -125,4 +127,5 @@ def plain(trainer: Any, *, rules: bool = False) -> Any:
     if not isinstance(steps, jax.Array):  # traced, if the trainer was plain already
         steps = np.int32(min(int(steps), np.iinfo(np.int32).max))
     kept = Callbacks(list(trainer.callbacks.rules) if rules else ())
-    return eqx.tree_at(lambda t: (t.train_steps, t.callbacks), trainer, (steps, kept))
+    parts = lambda t: (t.train_steps, t.callbacks)
+    return outlined(eqx.tree_at(parts, trainer, (steps, kept)))

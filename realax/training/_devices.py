@@ -78,6 +78,7 @@ def _put(tree: Tree, sharding: jax.sharding.NamedSharding) -> Tree:
     return jax.tree.map(put, tree)
 
 
+@no_type_check
 def divided(
     function: Callable[[Any, Any], Any],
     split: Tree,

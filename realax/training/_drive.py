@@ -17,6 +17,7 @@ from ._callbacks import plain
 from ._checks import check_one
 from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
+from ._host import HostFeed, asks_host, first_answer
 from ._loop import Program, bare_run, initialize, observed_run, reused_by_run
 from ._state import AbstractState
 from ._stream import Stream, peek
@@ -93,6 +94,7 @@ def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKe
     """
     check_data(data)
     init_key, run_key = jr.split(key)
+    data = first_answer(trainer, init_key, data)
     bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
     check_placement(trainer=bare, key=init_key, data=data)
     state = compiled(initialize, {})(bare, init_key, data)
@@ -146,7 +148,10 @@ def _run(
     program, state, key, data = trainer.placed((program, state, key, data))
     check_placement(trainer=program.trainer, state=state, key=key, data=data)
     feed: AbstractFeed = Constant(data)
-    if batches is not None:
+    if asks_host(trainer):
+        _check_host(trainer, batches)
+        feed = HostFeed(trainer, program.trainer, key, data)
+    elif batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))
     first = state.steps
     if is_traced(program, state, key, data):
@@ -154,7 +159,7 @@ def _run(
         state, rows = compiled(bare_run, {})(program, state, key, data, steps)
     elif callbacks or feed.needs_host:
         start = int(state.step)
-        end, streamed = start + steps, feed.needs_host
+        end, streamed = start + steps, batches is not None
         run = Run(trainer, program.trainer, key, start, end, data, streamed)
         state, rows, first = observed_run(program, run, callbacks, state, feed)
     else:
@@ -164,6 +169,24 @@ def _run(
         if not holds_tracer(state) and (text := trainer.warning(state)) is not None:
             warn_user(text)
     return state, _record(trainer, state, rows, first)
+
+
+def _check_host(trainer: Any, batches: Any) -> None:
+    """Refuse what a run on the host cannot do.
+
+    **Raises:** `ValueError`.
+    """
+    name = trainer.task.display_name
+    if trainer.n_devices > 1:
+        raise ValueError(
+            f"`n_devices` must be 1 for {name}, which runs on the host, but got "
+            f"{trainer.n_devices}. Its `workers` evaluate side by side."
+        )
+    if batches is not None:
+        raise ValueError(
+            f"`batches` cannot be streamed to {name}, which runs on the host. Pass "
+            "`data` to `train`, or read each batch in the task itself."
+        )
 
 
 def _record(trainer: Any, state: Any, rows: Any, first: Any) -> Any:

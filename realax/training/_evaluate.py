@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from .._check import no_type_check
 from .._types import Tree
 from ..tasks import AbstractTask, Evaluation
 from ..tasks._observing import evaluated
@@ -22,6 +23,7 @@ class LaneValues(eqx.Module):
     values: Float[Array, "*batch lanes"]
 
 
+@no_type_check
 def evaluate_population[P](
     task: AbstractTask[P],
     population: Any,

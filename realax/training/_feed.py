@@ -7,11 +7,16 @@ from typing import Any, ClassVar, final
 import equinox as eqx
 
 from .._types import Tree
-from ._pace import Pace
+from ._pace import MAX_STEPS, Pace
 
 
 class AbstractData(eqx.Module):
-    """The data of a chunk of steps."""
+    """The data of a chunk of steps.
+
+    - `most`: the largest number of steps of a chunk.
+    """
+
+    most: ClassVar[int] = MAX_STEPS
 
     @abc.abstractmethod
     def of_step(self, i: Any) -> Tree:
@@ -22,9 +27,12 @@ class AbstractFeed(abc.ABC):
     """A source of the data of each step of a run.
 
     - `needs_host`: whether the host provides data during the run.
+    - `under_trace`: for a source that needs the host, a sentence that begins "where",
+        why it cannot be used in a run that is traced, with the remedy.
     """
 
     needs_host: ClassVar[bool]
+    under_trace: ClassVar[str] = ""
 
     @abc.abstractmethod
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
@@ -47,8 +55,13 @@ class AbstractFeed(abc.ABC):
         """Return whether there are data for another step."""
 
     @abc.abstractmethod
-    def data(self) -> AbstractData:
-        """Return the data of the next chunk, on the device."""
+    def data(self, state: Any) -> AbstractData:
+        """Return the data of the next chunk, on the device.
+
+        **Arguments:**
+
+        - `state`: the state before the chunk.
+        """
 
     @abc.abstractmethod
     def used(self, steps: int) -> None:
@@ -59,8 +72,13 @@ class AbstractFeed(abc.ABC):
         """Prepare more data while the device is `busy`."""
 
     @abc.abstractmethod
-    def example(self) -> Tree:
-        """Return the data of one step, whose shapes are needed."""
+    def example(self, state: Any) -> Tree:
+        """Return the data of one step, whose shapes are needed.
+
+        **Arguments:**
+
+        - `state`: the state after the run.
+        """
 
 
 @final
@@ -94,8 +112,9 @@ class Constant(AbstractFeed):
         """Return True."""
         return True
 
-    def data(self) -> _All:
+    def data(self, state: Any) -> _All:
         """Return all data."""
+        del state
         return _All(self._tree)
 
     def used(self, steps: int) -> None:
@@ -106,6 +125,7 @@ class Constant(AbstractFeed):
         """Do nothing, because all data are available."""
         del busy
 
-    def example(self) -> Tree:
+    def example(self, state: Any) -> Tree:
         """Return all data."""
+        del state
         return self._tree

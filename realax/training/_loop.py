@@ -144,7 +144,7 @@ def chunk(
         return carry, write_row(buffers, i, row)
 
     _, shapes = jax.eval_shape(one, carry, count)
-    buffers, capacity = buffers_for(shapes)
+    buffers, capacity = buffers_for(shapes, data.most)
     return jax.lax.fori_loop(0, jnp.minimum(count, capacity), body, (carry, buffers))
 
 
@@ -202,5 +202,6 @@ def _no_rows(
     program: Program, carry: Carry, key: PRNGKeyArray, feed: AbstractFeed
 ) -> Tree:
     run_key = program.trainer.run_key(key)
-    _, row = eqx.filter_eval_shape(step, program, carry, run_key, feed.example())
+    example = feed.example(carry.state)
+    _, row = eqx.filter_eval_shape(step, program, carry, run_key, example)
     return jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), row.kept)

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._check import no_type_check
 from .._errors import describe
 from .observers import AbstractObserver, Measured
 
 
+@no_type_check
 def measured_by(
     observers: Iterable[AbstractObserver], steps: np.ndarray, state: Any, lanes: int
 ) -> dict[str, Measured]:

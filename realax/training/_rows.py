@@ -9,22 +9,22 @@ import numpy as np
 
 from .._check import no_type_check
 from .._types import Tree
-from ._pace import MAX_STEPS
 
 
 # The approximate limit for the buffers of a chunk.
 _MAX_BYTES = 2**24
 
 
-def buffers_for(row: Tree) -> tuple[Tree, int]:
+def buffers_for(row: Tree, most: int) -> tuple[Tree, int]:
     """Return buffers for the rows of a chunk, and the number of rows that fit.
 
     **Arguments:**
 
     - `row`: the shapes of one row.
+    - `most`: the largest number of rows.
     """
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
-    capacity = max(1, min(MAX_STEPS, _MAX_BYTES // max(1, size)))
+    capacity = max(1, min(most, _MAX_BYTES // max(1, size)))
 
     def empty(leaf: Any) -> Any:
         return jnp.zeros((capacity, *leaf.shape), leaf.dtype)

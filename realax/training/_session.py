@@ -47,6 +47,10 @@ class Session:
         self._pace = pace
         self._started = list[AbstractObserver]()
         self._done = 0
+        # Bound once, because a module makes a new module for each access of a method.
+        self._warning = run.trainer.warning
+        self._lanes = len(run.trainer.lanes)
+        self._on_chunk = [one.on_chunk for one in callbacks.observers]
         self._warned = False
         self._buffers: Tree = None  # of the last chunk, for their types
         self.kept = list[Tree]()
@@ -85,7 +89,7 @@ class Session:
 
     def next_chunk(self) -> tuple[AbstractData, np.int32]:
         """Return the data of the next chunk, and its number of steps."""
-        data = self.feed.data()
+        data = self.feed.data(self.carry.state)
         most = min(self.feed.left, self.run.end - self._done)
         return data, np.int32(self._pace.start(self._done, most))
 
@@ -107,13 +111,13 @@ class Session:
         self._buffers = buffers.kept
         self.kept.append(rows.kept)
         self._warn(carry.state)
-        observers, lanes = self._callbacks.observers, len(self.run.trainer.lanes)
+        observers, lanes = self._callbacks.observers, self._lanes
         measured = measured_by(observers, steps, carry.state, lanes)
         self.run.measured.clear()
         self.run.measured.update(measured)
         selected = rows.selected
-        for observer, seen in zip(observers, selected, strict=True):
-            observer.on_chunk(steps, seen, carry.state)
+        for on_chunk, seen in zip(self._on_chunk, selected, strict=True):
+            on_chunk(steps, seen, carry.state)
         self.carry, self.state = carry, carry.state
 
     def rows(self) -> Tree:
@@ -125,7 +129,7 @@ class Session:
         _end_all(self._started, self.state, error)
 
     def _warn(self, state: Any) -> None:
-        text = None if self._warned else self.run.trainer.warning(state)
+        text = None if self._warned else self._warning(state)
         if text is not None:
             self._warned = True
             warn_user(text)

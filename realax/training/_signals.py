@@ -51,6 +51,14 @@ def deferred_signals() -> Generator["Signals"]:
         signals.raise_remaining(failed)
 
 
+def acting_at_once() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which the signals of the run in progress are raised at once.
+
+    For code on the host that may take long, or hang.
+    """
+    return _open[-1].user_code() if _open else contextlib.nullcontext()
+
+
 class Signals:
     """The signals that arrive during a run, which are raised when it can end."""
 

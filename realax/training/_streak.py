@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from .._check import no_type_check
+
 
 # The user is warned after so many unusable steps in a row.
 PATIENCE = 100
@@ -33,6 +35,7 @@ class Streak(eqx.Module):
         current = jnp.where(happened, self.current + 1, 0)
         return Streak(current, jnp.maximum(current, self.longest))
 
+    @no_type_check
     def maximum(self) -> int:
         """Return `longest` as an `int`; of several runs in parallel, the largest."""
         longest: Any = self.longest

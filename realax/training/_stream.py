@@ -49,6 +49,10 @@ class Stream(AbstractFeed):
     """
 
     needs_host = True
+    under_trace = (
+        "where batches cannot be fetched. Stream outside of them, or pass all data at "
+        "once: `trainer.train(state, key, data)`."
+    )
     _pace: Pace
     _batches: Iterator[Tree]
 
@@ -84,8 +88,9 @@ class Stream(AbstractFeed):
             raise ValueError(_EMPTY)
 
     @no_type_check
-    def data(self) -> _Batches:
+    def data(self, state: Any) -> _Batches:
         """Return the next batches on the device, stacked to a fixed number."""
+        del state
         if self._data is None:
             self._data = self._place(jax.device_put(self._groups[0].close()))
         return _Batches(self._data, np.int32(self._groups[0].used))
@@ -136,8 +141,9 @@ class Stream(AbstractFeed):
             if not found:
                 return
 
-    def example(self) -> Tree:
+    def example(self, state: Any) -> Tree:
         """Return a batch, for a restored run that has no steps left."""
+        del state
         if self._skipped is _END:
             self._skipped = next(self._batches, _END)
         if self._skipped is _END:

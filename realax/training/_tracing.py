@@ -44,7 +44,7 @@ def check_no_observers(trainer: Any) -> None:
 
 
 def check_traced(trainer: Any, feed: AbstractFeed) -> None:
-    """Refuse observers and streams, which need the host, in a run that is traced.
+    """Refuse observers and data of the host in a run that is traced.
 
     **Raises:** `RuntimeError`.
     """
@@ -52,6 +52,5 @@ def check_traced(trainer: Any, feed: AbstractFeed) -> None:
     if feed.needs_host:
         raise RuntimeError(
             f"a {type(trainer).__name__} is being traced by `jit`, `vmap`, `grad` or a "
-            "task, where batches cannot be fetched. Stream outside of them, or pass "
-            "all data at once: `trainer.train(state, key, data)`."
+            f"task, {feed.under_trace}"
         )

@@ -80,7 +80,7 @@ named = rx.make("CartPole-v1", max_steps=5)
 assert_type(pole, rx.GymnaxTask[Any])
 assert_type(ant, rx.BraxTask[Any])
 assert_type(snake, rx.EnvelopeTask[Any])
-assert_type(named, rx.EnvTask[Any])
+assert_type(named, rx.EnvTask[Any] | rx.GymnasiumTask[Any])
 own: rx.GymnaxTask[rx.MLPPolicy] = rx.GymnaxTask("CartPole-v1", max_steps=5)
 policy = rx.MLPPolicy(pole.space.obs_dims, pole.space.action_dims, 4, 1, key=jr.key(0))
 for environment in pole, snake, named, own:

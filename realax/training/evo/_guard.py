@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..._finite import stays_finite
 from ..._types import Tree
-from .._streak import PATIENCE, Streak
+from .._streak import PATIENCE
 from .._usable import LARGEST, usable_of
 from ._shaping import FitnessShaper
 
@@ -80,9 +80,8 @@ def is_sound(scores: Scores, before: Tree, after: Tree) -> Bool[Array, ""]:
     return jnp.any(scores.usable) & stays_finite(before, after)
 
 
-def refusal_warning(refusals: Streak, name: str) -> str | None:
+def refusal_warning(refused: int, name: str) -> str | None:
     """Return a warning if a hundred updates of `name` in a row were refused."""
-    refused = refusals.maximum()
     if refused < PATIENCE:
         return None
     return (

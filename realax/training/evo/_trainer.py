@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, whole
+from ..._check import no_type_check
 from ..._errors import check_key
 from ..._frozen import Frozen, freeze
 from ..._template import Template
@@ -24,13 +25,14 @@ from .._checks import record as a_record, trainable
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
 from .._generation import Asked, generation
+from .._host import Answer, first_answer
 from .._options import frozen_options, own_or_of_task
 from ..log import default_es_metrics
 from ..observers import Logger
 from ._algorithm import Algorithm
 from ._best import with_generation
 from ._checks import CHECKS, check_devices, check_statistics
-from ._first import with_first_population
+from ._first import first_asked, with_first_population
 from ._guard import is_sound, refusal_warning, score
 from ._shaping import FitnessShaper
 from ._state import ESMetrics, ESState, initial_state
@@ -134,7 +136,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         self.eval_reps = int(eval_reps)
         self.n_devices = int(n_devices)
         self.es_kws = freeze(es_kws)
-        self.es_params = self._strategy.full_params(es_params)
+        self.es_params = self.algorithm.full_params(es_params)
         self.record = record
         self.callbacks = Callbacks.of(callbacks, logger, progress_bar)
         self.compiler_options = frozen_options(compiler_options, "EvosaxTrainer")
@@ -146,7 +148,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         The best value of such a task is the luckiest. `stochastic` tells them apart.
         """
         metric = "mean_fitness" if self.task.stochastic else "best_fitness"
-        return metric, "max" if self._shaper.maximize else "min"
+        return metric, "max" if self.shaper.maximize else "min"
 
     @property
     def obs_stats(self) -> ObsStats | None:
@@ -163,7 +165,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     @property
     def evaluation_task(self) -> AbstractTask[Any]:
         """The task, in the direction of the `fitness_shaper`."""
-        return directed(self.task, self._shaper.maximize is True)
+        return directed(self.task, self.shaper.maximize is True)
 
     def placed(self, tree: Tree) -> Tree:
         """Return `tree` with its arrays on each of the `n_devices`.
@@ -189,20 +191,40 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
             `Minibatch`, on the batch of step 0.
         """
         check_key(key)
-        key, shuffle_key = jr.split(key)
-        strategy, shaper = self._strategy, self._shaper
-        state = initial_state(self._start, self.obs_stats, shaper, shuffle_key)
-        if strategy.population_based:
-            state = with_first_population(self, strategy, shaper, state, key, data)
+        data = first_answer(self, key, data)
+        state, key = self._start_of(key)
+        if self.algorithm.population_based:
+            state = with_first_population(self, state, key, data)
         else:
-            es_state = strategy.init(key, state.best_flat, self.es_params)
+            es_state = self.algorithm.init(key, state.best_flat, self.es_params)
             state = with_fields(state, es_state=es_state)
         return on_every_device(state, self.n_devices)
+
+    def ask_first(self, key: PRNGKeyArray) -> tuple[ESState[P], Asked] | None:
+        """Ask for the first population of a population-based algorithm.
+
+        **Arguments:**
+
+        - `key`: the key of `initialize`.
+
+        **Returns:** The state from which it was asked, and the population. `None` for
+        other algorithms.
+        """
+        if not self.algorithm.population_based:
+            return None
+        state, key = self._start_of(key)
+        return state, first_asked(self, state, key)
 
     def train_step(
         self, state: ESState[P], key: PRNGKeyArray, data: Tree = None
     ) -> tuple[ESState[P], ESMetrics]:
-        """Run one generation: `ask`, `evaluate`, `tell`."""
+        """Run one generation: `ask`, `evaluate`, `tell`.
+
+        With a task on the host, the loop passes an `Answer` as `data`: what was asked
+        and evaluated before.
+        """
+        if isinstance(data, Answer):
+            return self.tell(state, data.asked, data.results)
         asked = self.ask(state, key)
         results = self.evaluate(state, asked, data)
         return self.tell(state, asked, results)
@@ -222,13 +244,14 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """
         start, _ = self._template.flatten(self._start)
         ask_key, eval_key, tell_key = jr.split(key, 3)
-        population, es_state = self._strategy.ask(
+        population, es_state = self.algorithm.ask(
             ask_key, state.es_state, self.es_params, start
         )
         return generation(
             state, population, es_state, self.eval_reps, eval_key, tell_key
         )
 
+    @no_type_check
     def evaluate(
         self, state: ESState[P], asked: Asked, data: Tree = None
     ) -> Evaluation:
@@ -261,7 +284,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
         **Returns:** The next state, and the generation's metrics.
         """
-        strategy, shaper = self._strategy, self._shaper
+        strategy, shaper = self.algorithm, self.shaper
         scores = score(asked.population, results.values, shaper)
         es_state = strategy.tell(
             asked.tell_key,
@@ -288,7 +311,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     def params(self, state: ESState[P]) -> P:
         """Return the distribution's mean, or the best individual if it has none."""
-        return state.best_params if self._strategy.population_based else state.mean
+        return state.best_params if self.algorithm.population_based else state.mean
 
     def best_params(self, state: ESState[P]) -> P:
         """Return the best individual so far."""
@@ -298,13 +321,22 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         """Return the row of `default_es_metrics`."""
         return default_es_metrics(state, metrics)[0]
 
+    @no_type_check
     def warning(self, state: ESState[P]) -> str | None:
         """Return a warning if a hundred updates in a row were refused."""
-        return refusal_warning(state.refusals, self._strategy.name)
+        refused = state.refusals.maximum()
+        return refusal_warning(refused, self.algorithm.name) if refused else None
 
     @property
-    def _shaper(self) -> FitnessShaper:
+    def shaper(self) -> FitnessShaper:
+        """The `fitness_shaper` in the direction of the task."""
         return self.fitness_shaper.directed(self.task.maximize)
+
+    def _start_of(self, key: PRNGKeyArray) -> tuple[ESState[P], PRNGKeyArray]:
+        """Return the state without one of the algorithm, and the algorithm's key."""
+        key, shuffle_key = jr.split(key)
+        start = initial_state(self._start, self.obs_stats, self.shaper, shuffle_key)
+        return start, key
 
     @property
     def _start(self) -> Any:
@@ -317,5 +349,6 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         return Template(self._start)
 
     @property
-    def _strategy(self) -> Strategy:
+    def algorithm(self) -> Strategy:
+        """The algorithm behind `strategy`."""
         return Strategy(self.strategy, self.popsize, self._template.size, self.es_kws)

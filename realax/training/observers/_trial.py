@@ -16,6 +16,7 @@ from ..._storage._fingerprint import configuration
 from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask, as_task
 from .._evaluate import LaneValues, evaluate_population
+from .._signals import acting_at_once
 from ._run import Run
 
 
@@ -89,8 +90,12 @@ class Trial:
 
         The ones to log have a second axis of lanes if the run has lanes.
         """
-        result = compiled(play, self._options)(*self._arguments(state))
-        policy, values, lanes = result
+        if self.task.on_host:
+            with acting_at_once():  # workers may hang
+                policy, values, lanes = play(*self._arguments(state))
+        else:
+            run = compiled(play, self._options)
+            policy, values, lanes = run(*self._arguments(state))
         values = np.asarray(values, np.float64)
         if lanes is None or lanes.shape[-1] != len(self._run.trainer.lanes):
             return policy, values, values
@@ -98,6 +103,8 @@ class Trial:
 
     def check(self, state: Any) -> None:
         """Trace a trial without compiling it, for the error of a task that misfits."""
+        if self.task.on_host:
+            return
         with readable_errors():
             eqx.filter_eval_shape(play, *self._arguments(state))
 
@@ -118,6 +125,8 @@ class Trial:
 
 def _task_of(run: Run) -> AbstractTask[Any]:
     found: Any = run.compiled_trainer.evaluation_task
+    if found is not None and as_task(found, "evaluation_task").on_host:
+        found = run.trainer.evaluation_task  # not its outline
     name = type(run.trainer).__name__
     if found is None:
         raise ValueError(

@@ -11,7 +11,8 @@ from ..._compile import compiled
 from ..._trees import strong, with_fields
 from ..._types import PRNGKeyArray, Tree
 from .._callbacks import plain
-from .._generation import generation
+from .._generation import Asked, generation
+from .._host import Answer
 from ._elites import no_elites
 from ._measures import kept_of
 from ._state import QDState
@@ -29,22 +30,33 @@ def with_first_population(
     - `trainer`: the `QDTrainer`.
     - `state`: the state at the start, whose archive is empty.
     - `key`: splits into the keys to draw, to evaluate and to begin the emitter.
-    - `data`: the data of the run.
+    - `data`: the data of the run, or the host's answer.
     """
     trainer, state, key, data = trainer.placed((plain(trainer), state, key, data))
     return compiled(_first_population, {})(trainer, state, key, data)
 
 
+def first_asked(trainer: Any, state: QDState[Any], key: PRNGKeyArray) -> Asked:
+    """Return the first population, which `initialize` evaluates.
+
+    **Arguments:**
+
+    - `trainer`, `state`, `key`: as for `with_first_population`.
+    """
+    draw_key, eval_key, emitter_key = jr.split(key, 3)
+    population = _drawn(trainer, state, state.elites.flat[0], draw_key)
+    return generation(state, population, None, trainer.eval_reps, eval_key, emitter_key)
+
+
 def _first_population(
     trainer: Any, state: Any, key: PRNGKeyArray, data: Tree
 ) -> QDState[Any]:
-    draw_key, eval_key, emitter_key = jr.split(key, 3)
-    start = state.elites.flat[0]
-    population = _drawn(trainer, state, start, draw_key)
-    asked = generation(
-        state, population, None, trainer.eval_reps, eval_key, emitter_key
-    )
-    results = trainer.evaluate(state, asked, data)
+    if isinstance(data, Answer):
+        asked, results = data.asked, data.results
+    else:
+        asked = first_asked(trainer, state, key)
+        results = trainer.evaluate(state, asked, data)
+    start, emitter_key = state.elites.flat[0], asked.tell_key
     extras = kept_of(results.aux, trainer.keep, trainer.task.display_name)
     finite = jnp.where(jnp.isfinite(start), start, 0)
     state = with_fields(state, elites=no_elites(state.elites.archive, finite, extras))

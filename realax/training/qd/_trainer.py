@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments
+from ..._check import no_type_check
 from ..._errors import check_key
 from ..._finite import stays_finite
 from ..._frozen import Frozen
@@ -23,6 +24,7 @@ from .._callbacks import Callbacks, CallbacksLike
 from .._devices import on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
 from .._generation import Asked, generation
+from .._host import Answer, first_answer
 from .._options import frozen_options, own_or_of_task
 from .._streak import PATIENCE, Streak
 from .._usable import usable_of
@@ -32,7 +34,7 @@ from ._archive import AbstractArchive
 from ._checks import QD_CHECKS, check_start, check_statistics
 from ._elites import Elites, Told, inserted, no_elites
 from ._emitter import AbstractEmitter
-from ._first import with_first_population
+from ._first import first_asked, with_first_population
 from ._measures import descriptors_of, kept_of
 from ._names import emitter_of
 from ._state import QDMetrics, QDState
@@ -189,6 +191,25 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
             `Minibatch`, on the batch of step 0.
         """
         check_key(key)
+        data = first_answer(self, key, data)
+        state, key = self._start_of(key)
+        state = with_first_population(self, state, key, data)
+        return on_every_device(state, self.n_devices)
+
+    def ask_first(self, key: PRNGKeyArray) -> tuple[QDState[P], Asked]:
+        """Ask for the first population.
+
+        **Arguments:**
+
+        - `key`: the key of `initialize`.
+
+        **Returns:** The state from which it was asked, and the population.
+        """
+        state, key = self._start_of(key)
+        return state, first_asked(self, state, key)
+
+    def _start_of(self, key: PRNGKeyArray) -> tuple[QDState[P], PRNGKeyArray]:
+        """Return the state with an empty archive, and the key of the population."""
         key, shuffle_key = jr.split(key)
         make = self.initializer
         like = cast(P, self.params_like) if make is None else make(key)
@@ -205,13 +226,18 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
             template=template,
             maximize=self.task.maximize,
         )
-        state = with_first_population(self, state, key, data)
-        return on_every_device(state, self.n_devices)
+        return state, key
 
     def train_step(
         self, state: QDState[P], key: PRNGKeyArray, data: Tree = None
     ) -> tuple[QDState[P], QDMetrics]:
-        """Run one generation: `ask`, `evaluate`, `tell`."""
+        """Run one generation: `ask`, `evaluate`, `tell`.
+
+        With a task on the host, the loop passes an `Answer` as `data`: what was asked
+        and evaluated before.
+        """
+        if isinstance(data, Answer):
+            return self.tell(state, data.asked, data.results)
         asked = self.ask(state, key)
         results = self.evaluate(state, asked, data)
         return self.tell(state, asked, results)
@@ -235,6 +261,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         )
         return generation(state, population, after, self.eval_reps, eval_key, tell_key)
 
+    @no_type_check
     def evaluate(
         self, state: QDState[P], asked: Asked, data: Tree = None
     ) -> Evaluation:

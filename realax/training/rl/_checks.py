@@ -12,7 +12,7 @@ from ..._errors import describe
 from ..._frozen import identity
 from ..._types import PRNGKeyArray
 from ...policies import BasePolicy
-from ...tasks import EnvTask, make
+from ...tasks import EnvTask, GymnasiumTask, make
 from ...tasks._rollout import noise_of
 from .._checks import check_finite, record
 from .._options import RUN_CHECKS
@@ -43,7 +43,13 @@ def env_task(env: Any) -> EnvTask[Any]:
 
     **Raises:** `ValueError` or `TypeError` for a task that cannot be learned from.
     """
-    task = env if isinstance(env, EnvTask) else make(env)
+    task = env if isinstance(env, EnvTask | GymnasiumTask) else make(env)
+    if isinstance(task, GymnasiumTask):
+        raise TypeError(
+            f"`env` must be an environment that jax can trace, but {task.display_name} "
+            "of gymnasium runs on the host, where policies can be evolved: "
+            "`rx.evolve(policy, task, key)`."
+        )
     if task.data_fn is not None:
         raise ValueError(
             "`env` must be a task without `data_fn`, because learners collect steps "

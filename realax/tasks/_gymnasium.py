@@ -1,0 +1,370 @@
+"""gymnasium's environments as tasks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, SupportsIndex, Unpack, cast, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from .._arguments import arguments, flag, function, keywords, optional, whole
+from .._callables import name_of
+from .._errors import describe, warn_user
+from .._frozen import Frozen, freeze, identity
+from .._types import EXECUTION, PRNGKeyArray, Tree
+from .._workers import AbstractWork, Failure, Jobs, Setup
+from .._workers._jobs import split
+from ..policies import ObsStats, no_obs
+from ._gymnasium_adapter import build, check_size, envelope_space, from_gymnasium
+from ._gymnasium_lanes import Episodes, Lanes, Rules
+from ._on_host import check_concrete
+from ._rollout import Trajectory
+from ._spaces import EnvSpace, Layout, Layouts, layout_of
+from ._workers_task import (
+    HOST_CHECKS,
+    AbstractWorkersTask,
+    HostOptions,
+    check_sendable,
+)
+
+
+_MISSING = (
+    "`GymnasiumTask` needs gymnasium, which cannot be imported: "
+    '`pip install "realax[host]"` brings it.'
+)
+
+
+class GymnasiumOptions(HostOptions, total=False):
+    """Keywords of `GymnasiumTask`, beside those of every task on the host.
+
+    - `max_steps`, `model_factory`, `env_kwargs`, `normalize_obs`, `flatten_obs`: as for
+        every environment task.
+    - `lanes`: the number of episodes that a worker plays side by side; `None`, the
+        default, for 64.
+    - `fresh`: whether each episode gets a new environment. `task.check()` says whether
+        that is needed. False by default.
+    """
+
+    max_steps: SupportsIndex | None
+    model_factory: Callable[[Any], Any]
+    env_kwargs: Mapping[str, Any] | None
+    lanes: SupportsIndex | None
+    normalize_obs: bool
+    flatten_obs: bool
+    fresh: bool
+
+
+def _an_env(phrase: str, value: Any) -> Any:
+    """Check a name, or a function that makes an environment."""
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "reset") and hasattr(value, "step") and not callable(value):
+        raise TypeError(
+            f"{phrase} must be a name or a function that makes an environment, but got "
+            f"one instance, {describe(value)}. A task plays many side by side: pass "
+            f"`lambda: {type(value).__name__}(...)`."
+        )
+    if not callable(value):
+        raise TypeError(
+            f"{phrase} must be a name or a function that makes an environment, but got "
+            f"{describe(value)}."
+        )
+    return value
+
+
+@final
+class GymnasiumTask[P](AbstractWorkersTask[P]):
+    """The return of a policy's episode on an environment of gymnasium, on the host.
+
+    `task(params, key)` is `(return, {"length": steps played})`, as for an `EnvTask`:
+    the same keys, the same conversion of observations to vectors, and of the policy's
+    output to actions by argmax and clipping. The environment is seeded by the last 31
+    bits of its own key.
+
+    Each worker plays its episodes side by side: only live environments step, and the
+    policies of all of them choose their actions in one compiled call, on CPU.
+
+    **Arguments:**
+
+    - `env`: a name, such as `"LunarLander-v3"`, or a function that makes a
+        `gymnasium.Env`, such as the class of an environment.
+    - `max_steps`: the longest episode, in steps; the environment's own limit if `None`.
+    - `model_factory`: makes a `BasePolicy` from the parameters; by default the
+        parameters are the policy.
+    - `options`: keywords, which `GymnasiumOptions` and `HostOptions` describe: `lanes`,
+        `fresh`, `env_kwargs`, `normalize_obs`, `flatten_obs`, `workers`, `backend`,
+        `timeout`, `retries`, `errors`. Here `timeout` is the longest time of one
+        `reset` or `step` of an environment.
+
+    **Raises:** `ValueError` with the closest matches for an unknown name, for an
+    environment without a limit of steps, and for images that are to be flattened;
+    `TypeError` for one of several agents, and for spaces without a fixed shape;
+    `ImportError` if an extra is missing.
+    """
+
+    env: str | Callable[[], Any] = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    model_factory: Callable[[Any], Any] = eqx.field(static=True)
+    env_kwargs: Frozen = eqx.field(static=True)
+    lanes: int | None = eqx.field(static=True, metadata=EXECUTION)
+    normalize_obs: bool = eqx.field(static=True)
+    flatten_obs: bool = eqx.field(static=True)
+    fresh: bool = eqx.field(static=True)
+    obs_layout: Layout = eqx.field(static=True, init=False)
+    action_layout: Layout = eqx.field(static=True, init=False)
+
+    @arguments(
+        env=_an_env,
+        max_steps=optional(whole()),
+        model_factory=function("(params) -> policy"),
+        env_kwargs=keywords,
+        lanes=optional(whole()),
+        normalize_obs=flag,
+        flatten_obs=flag,
+        fresh=flag,
+        **HOST_CHECKS,
+    )
+    def __init__(
+        self,
+        env: str | Callable[[], Any],
+        max_steps: SupportsIndex | None = None,
+        model_factory: Callable[[Any], Any] = identity,
+        *,
+        env_kwargs: Mapping[str, Any] | None = None,
+        lanes: SupportsIndex | None = None,
+        normalize_obs: bool = False,
+        flatten_obs: bool = True,
+        fresh: bool = False,
+        **options: Unpack[HostOptions],
+    ):
+        super().__init__(options)
+        if env_kwargs and not isinstance(env, str):
+            raise ValueError(
+                "`env_kwargs` of `GymnasiumTask` are for an environment given by name, "
+                f"but got the function {name_of(env)}. Pass them in the function."
+            )
+        if normalize_obs and not flatten_obs:
+            raise ValueError(
+                "`normalize_obs` needs flat observations, but got `flatten_obs=False`. "
+                "Normalise inside the policy instead."
+            )
+        self.env = env
+        self.model_factory = model_factory
+        self.env_kwargs = freeze(env_kwargs)
+        self.lanes = cast(int | None, lanes)
+        self.normalize_obs = normalize_obs
+        self.flatten_obs = flatten_obs
+        self.fresh = fresh
+        try:
+            example = build(env, self.env_kwargs.thaw())
+        except ModuleNotFoundError as error:
+            if error.name != "gymnasium":
+                raise
+            raise ImportError(_MISSING) from error
+        try:
+            if flatten_obs:
+                check_size(example.observation_space, self.display_name)
+            self.obs_layout, self.action_layout = _layouts(example, self.display_name)
+            self.max_steps = _horizon(example, max_steps, self.display_name)
+            _check_step(example, self.display_name)
+        finally:
+            example.close()
+        if self.workers > 0 and self.backend != "threads":
+            check_sendable("`env` of `GymnasiumTask`", env)
+            check_sendable("`model_factory` of `GymnasiumTask`", model_factory)
+
+    @property
+    def maximize(self) -> bool:
+        """True, because a larger return is better."""
+        return True
+
+    @property
+    def stochastic(self) -> bool:
+        """True, because episodes begin at random."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """The name of the environment in messages, in backticks."""
+        return f"`{self.env}`" if isinstance(self.env, str) else name_of(self.env)
+
+    @property
+    def space(self) -> EnvSpace:
+        """The sizes that a policy needs."""
+        action = self.action_layout
+        return EnvSpace(self.obs_layout.size, action.size, action.discrete)
+
+    @property
+    def obs_shape(self) -> Tree:
+        """The shape and dtype of the observations that policies get.
+
+        A `jax.ShapeDtypeStruct`, or with `flatten_obs=False` a tree of them with the
+        structure of the environment's observation.
+        """
+        if self.flatten_obs:
+            float_ = jnp.result_type(float)
+            return jax.ShapeDtypeStruct((self.obs_layout.size,), float_)
+        leaves = [
+            jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+            for leaf in self.obs_layout.leaves
+        ]
+        return jax.tree.unflatten(self.obs_layout.treedef, leaves)
+
+    @property
+    def obs_stats(self) -> ObsStats | None:
+        """The statistics of no observation; `None` without `normalize_obs`."""
+        return no_obs(self.obs_layout.size) if self.normalize_obs else None
+
+    def work(self) -> AbstractWork:
+        """Return the episodes that workers play."""
+        return Episodes(self._rules)
+
+    def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
+        """Play the same episode as `task(params, key)`, and return all of its steps.
+
+        It is played in this process.
+
+        **Raises:** the exception of the environment; `RuntimeError` under `jit`, `vmap`
+        and `grad`.
+        """
+        check_concrete(type(self).__name__, params, key)
+        one = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, params)
+        arrays, leaves, structure = split(one)
+        setup = Setup(self.work(), leaves, structure, None)
+        words = np.asarray(jr.key_data(key))[None]
+        rows = list[tuple[Any, ...]]()
+        lanes = Lanes(self._rules, setup)
+        (result,) = lanes.play(
+            Jobs(arrays, words, 1).batch((0,)),
+            lambda job: None,
+            lambda job, *row: rows.append(row),
+        )
+        if isinstance(result, Failure):
+            raise result.error
+        return self._trajectory(rows)
+
+    @arguments(episodes=whole())
+    def check(self, episodes: SupportsIndex = 16) -> list[int]:
+        """Return the seeds whose episodes differ in an environment that is used again.
+
+        Each of the seeds from 0 is played with random actions, in a new environment,
+        and in one that has played the others before. If some differ, results depend on
+        how episodes are divided among workers, and `fresh=True` is needed, as a warning
+        says. It takes as long as the episodes.
+
+        **Arguments:**
+
+        - `episodes`: the number of seeds.
+        """
+        seeds = range(cast(int, episodes))
+        used = self._built()
+        differing = list[int]()
+        for seed in seeds:
+            new = self._built()
+            if self._played(new, seed) != self._played(used, seed):
+                differing.append(seed)
+            new.close()
+        used.close()
+        if differing and not self.fresh:
+            warn_user(
+                f"{len(differing)} of {len(seeds)} episodes of {self.display_name} "
+                "differ in an environment that has played others before. Pass "
+                "`fresh=True`, so that results depend on the seeds alone."
+            )
+        return differing
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(
+            self.env,
+            self.env_kwargs.thaw(),
+            self.max_steps,
+            self.lanes,
+            self.fresh,
+            self.flatten_obs,
+            self.model_factory,
+            self.normalize_obs,
+            self.display_name,
+            Layouts(self.obs_layout, self.action_layout),
+        )
+
+    def _built(self) -> Any:
+        return build(self.env, self.env_kwargs.thaw())
+
+    def _played(self, env: Any, seed: int) -> list[float]:
+        """Return the rewards of an episode with actions drawn by the seed."""
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+        rewards = list[float]()
+        for _ in range(self.max_steps):
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            rewards.append(float(reward))
+            if terminated or truncated:
+                break
+        return rewards
+
+    def _trajectory(self, rows: list[tuple[Any, ...]]) -> Trajectory:
+        """Return the steps of an episode, with zeros up to `max_steps`."""
+        obs, actions, rewards, terminated, truncated = zip(*rows, strict=True)
+        if self.flatten_obs:
+            obs = [self.obs_layout.flatten(one) for one in obs]
+
+        def stacked(*steps: Any) -> Any:
+            found = jnp.asarray(np.stack(steps))
+            padding = [(0, self.max_steps - len(steps))] + [(0, 0)] * (found.ndim - 1)
+            return jnp.pad(found, padding)
+
+        return Trajectory(
+            obs=jax.tree.map(stacked, *obs),
+            action=jax.tree.map(stacked, *actions),
+            reward=stacked(*rewards).astype(jnp.result_type(float)),
+            valid=stacked(*[True] * len(rows)),
+            terminated=stacked(*terminated),
+            truncated=stacked(*truncated),
+        )
+
+
+def _layouts(env: Any, name: str) -> Layouts:
+    return Layouts(
+        layout_of(envelope_space(env.observation_space, name)),
+        layout_of(envelope_space(env.action_space, name)),
+    )
+
+
+def _horizon(env: Any, max_steps: SupportsIndex | None, name: str) -> int:
+    own = getattr(env.spec, "max_episode_steps", None)
+    if max_steps is not None:
+        return cast(int, max_steps)
+    if own is None:
+        raise ValueError(
+            f"{name} has no limit of steps, and an episode might never end. Pass "
+            "`max_steps`."
+        )
+    return int(own)
+
+
+def _check_step(env: Any, name: str) -> None:
+    """Make one step, to refuse environments that do not fit before workers start.
+
+    **Raises:** `TypeError` for rewards of several agents, and for observations that are
+    not of their space.
+    """
+    obs, _ = env.reset(seed=0)
+    expected = layout_of(envelope_space(env.observation_space, name))
+    found = jax.tree.leaves(from_gymnasium(env.observation_space)(obs))
+    for leaf, array in zip(expected.leaves, found, strict=True):
+        if np.shape(array) != leaf.shape:
+            raise TypeError(
+                f"the observations of {name} must be of its space, with shape "
+                f"{leaf.shape}, but got {describe(array)} from `reset`."
+            )
+    env.action_space.seed(0)
+    result = env.step(env.action_space.sample())
+    reward = result[1]
+    if isinstance(reward, dict) or np.ndim(reward) != 0:
+        raise TypeError(
+            f"the reward of {name} must be one number, but got {describe(reward)}, as "
+            "several agents get them. Wrap the environment in one that adds them up."
+        )

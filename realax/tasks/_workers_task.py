@@ -1,0 +1,284 @@
+"""Tasks on the host whose jobs are given to workers."""
+
+import abc
+import importlib.util
+from typing import Any, Literal, Self, SupportsIndex, TypedDict, cast
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Key
+
+from .._arguments import Check, number, one_of, optional, whole
+from .._check import no_type_check
+from .._errors import describe
+from .._types import EXECUTION, Tree
+from .._workers import AbstractWork, Crew, Jobs, Outcome, Setup
+from .._workers._engine import AbstractEngine
+from .._workers._here import Here
+from .._workers._jobs import split
+from ._observing import Evaluation
+from ._on_host import AbstractHostTask, check_concrete
+
+
+type Backend = Literal["processes", "threads", "ray"]
+type Errors = Literal["raise", "nan"]
+
+# The packages that a backend needs, and the extra that brings them.
+_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
+    "processes": (("pebble", "loky", "cloudpickle"), "host"),
+    "threads": (("pebble",), "host"),
+    "ray": (("ray", "cloudpickle"), "ray"),
+}
+
+
+class HostOptions(TypedDict, total=False):
+    """Keywords of every task on the host.
+
+    - `workers`: the number of workers, among which the jobs of a generation are
+        divided. 0, the default, evaluates in this process.
+    - `backend`: what a worker is. `"processes"`, the default: a process of its own on
+        this machine, for any Python. `"threads"`: a thread of this process, for jobs
+        that wait for something outside of Python, such as `subprocess.run`. `"ray"`: an
+        actor on the cluster that `ray.init` reaches.
+    - `timeout`: the longest time of a job in seconds, from its start; `None`, the
+        default, for no limit. It needs workers.
+    - `retries`: how often a job is done again whose worker died, which called
+        `sys.exit`, or which took longer than `timeout`. After that it counts as failed:
+        its value is NaN. 2 by default.
+    - `errors`: `"raise"`, the default: an exception in a job ends the run, with a note
+        of the individual and the seed. `"nan"`: the job counts as failed.
+    """
+
+    workers: SupportsIndex
+    backend: Backend
+    timeout: float | None
+    retries: SupportsIndex
+    errors: Errors
+
+
+HOST_CHECKS: dict[str, Check] = {
+    "workers": whole(0),
+    "backend": one_of("processes", "threads", "ray"),
+    "timeout": optional(number(above=0.0)),
+    "retries": whole(0),
+    "errors": one_of("raise", "nan"),
+}
+
+
+class Workers:
+    """The workers of a task, which live as long as it does."""
+
+    def __init__(self) -> None:
+        self.crew: Crew | None = None
+        self.work: AbstractWork | None = None
+        self._setup: Setup | None = None
+        self._data: Any = None  # as it was given, of the last setup
+
+    @no_type_check
+    def setup(
+        self, work: AbstractWork, leaves: Any, structure: Any, data: Any
+    ) -> Setup:
+        """Return what all jobs share: that of the last generation, if it is the same.
+
+        **Arguments:**
+
+        - `work`: what is done.
+        - `leaves`, `structure`: those of the parameters.
+        - `data`: the data of the run.
+        """
+        last = self._setup
+        if (
+            last is None
+            or self._data is not data
+            or last.structure != structure
+            or last.leaves != leaves
+        ):
+            last = Setup(work, leaves, structure, _as_numpy(data))
+            self._setup, self._data = last, data
+        return last
+
+
+class AbstractWorkersTask[P](AbstractHostTask[P]):
+    """A task on the host, each evaluation of which is a job for a worker.
+
+    A job is a function of its parameters and its key. Results therefore depend neither
+    on the number of workers nor on their kind, and nothing of them is saved.
+
+    Workers start with the first evaluation, are used again by later ones, and end with
+    the task, with `close`, or with this process, however it ends.
+    """
+
+    workers: int = eqx.field(static=True, metadata=EXECUTION)
+    backend: Backend = eqx.field(static=True, metadata=EXECUTION)
+    timeout: float | None = eqx.field(static=True, metadata=EXECUTION)
+    retries: int = eqx.field(static=True, metadata=EXECUTION)
+    errors: Errors = eqx.field(static=True)
+    handle: Workers = eqx.field(static=True, repr=False, metadata=EXECUTION)
+
+    def __init__(self, options: HostOptions):
+        """Set the fields of all subclasses, from arguments that were checked before.
+
+        **Raises:** `ValueError` for a timeout without workers; `ImportError` that names
+        the extra that a backend needs.
+        """
+        self.workers = cast(int, options.get("workers", 0))
+        self.backend = options.get("backend", "processes")
+        timeout = options.get("timeout")
+        self.timeout = None if timeout is None else float(timeout)
+        self.retries = cast(int, options.get("retries", 2))
+        self.errors = options.get("errors", "raise")
+        self.handle = Workers()
+        if self.workers > 0:
+            self._check_backend()
+        elif self.timeout is not None:
+            raise ValueError(
+                f"`timeout` of `{type(self).__name__}` needs workers, because nothing "
+                "can end a job in this process, but got `workers=0`. Pass `workers=1`, "
+                "or leave `timeout` out."
+            )
+
+    @abc.abstractmethod
+    def work(self) -> AbstractWork:
+        """Return what is done for each job."""
+
+    @no_type_check
+    def evaluate_and_observe(
+        self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
+    ) -> Evaluation:
+        """Evaluate a population on the host, and sum up the observations.
+
+        **Arguments:**
+
+        - `population`, `keys`, `data`: as for `evaluate`.
+
+        **Raises:** the exception of a job; `RuntimeError` if all jobs fail.
+        """
+        check_concrete(type(self).__name__, population, keys)
+        arrays, leaves, structure = split(population)
+        handle = self.handle
+        if handle.crew is None or handle.work is None:
+            handle.work = self.work()
+            handle.crew = Crew(self._engine, self.timeout, self.retries, self.errors)
+        setup = handle.setup(handle.work, leaves, structure, data)
+        words = np.asarray(jr.key_data(keys))
+        jobs = Jobs(arrays, words.reshape(keys.size, -1), keys.shape[1])
+        outcomes = handle.crew.evaluate(setup, jobs)
+        return _gathered(outcomes, keys.shape, type(self).__name__)
+
+    def close(self) -> None:
+        """End the workers. They start again when they are needed."""
+        if self.handle.crew is not None:
+            self.handle.crew.close()
+
+    @no_type_check  # which does not know `Self`
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _engine(self) -> AbstractEngine:
+        if self.workers == 0:
+            return Here()
+        match self.backend:
+            case "processes":
+                from .._workers._processes import Processes
+
+                return Processes(self.workers)
+            case "threads":
+                from .._workers._threads import Threads
+
+                return Threads(self.workers)
+            case "ray":
+                from .._workers._ray import Ray
+
+                return Ray(self.workers)
+
+    def _check_backend(self) -> None:
+        packages, extra = _NEEDED[self.backend]
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                raise ImportError(
+                    f"the backend {self.backend!r} of `{type(self).__name__}` needs "
+                    f"{package}: `pip install 'realax[{extra}]'` brings it. "
+                    "`workers=0` evaluates in this process and needs nothing."
+                )
+
+
+def check_sendable(phrase: str, value: Any) -> None:
+    """Refuse what cannot be sent to another process.
+
+    **Raises:** `TypeError` with the remedy.
+    """
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value)
+    except Exception as error:  # pickling runs code of any package
+        raise TypeError(
+            f"{phrase} must be something that can be sent to a worker, but it cannot be"
+            f" pickled: {error}. Make what it holds inside of the function, such as a "
+            "file or a connection, or pass `workers=0` or `backend='threads'`."
+        ) from error
+
+
+def _as_numpy(data: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, data
+    )
+
+
+@no_type_check
+def _gathered(
+    outcomes: list[Outcome | None], shape: tuple[int, ...], name: str
+) -> Evaluation:
+    """Return the outcomes of all jobs, stacked; NaN and 0 for those that failed."""
+    values = np.array([np.nan if one is None else one.value for one in outcomes])
+    values = _on_device(_canonical(values.reshape(shape)))
+    pairs = [None if one is None else one[1:] for one in outcomes]
+    if all(pair is None or (pair[0] is None and pair[1] is None) for pair in pairs):
+        return Evaluation(values)
+    return Evaluation(values, *_stacked(pairs, shape, name))
+
+
+@no_type_check
+def _stacked(trees: list[Any], shape: tuple[int, ...], name: str) -> Any:
+    """Return trees of equal structure as one, with the axes `shape` in front."""
+    known = next(tree for tree in trees if tree is not None)
+    _, structure = jax.tree.flatten(known)
+    rows = list[list[np.ndarray]]()
+    for i, tree in enumerate(trees):
+        leaves, found = jax.tree.flatten(known if tree is None else tree)
+        arrays = [np.asarray(leaf) for leaf in leaves]
+        if tree is None:
+            arrays = [np.full_like(array, _missing(array)) for array in arrays]
+        shapes = [array.shape for array in arrays]
+        if found != structure or (i and shapes != [array.shape for array in rows[0]]):
+            raise TypeError(
+                f"the aux of {name} must have the same structure and shapes in each "
+                f"evaluation, but got {describe(known)} and {describe(tree)}."
+            )
+        rows.append(arrays)
+    columns = [
+        _canonical(np.stack(column)).reshape(*shape, *column[0].shape)
+        for column in zip(*rows, strict=True)
+    ]
+    return jax.tree.unflatten(structure, _on_device(columns))
+
+
+@jax.jit
+def _on_device(arrays: Any) -> Any:
+    """Return numpy arrays as those of jax, several times faster than `device_put`."""
+    return arrays
+
+
+@no_type_check
+def _missing(array: np.ndarray) -> float:
+    return np.nan if array.dtype.kind in "fc" else 0
+
+
+@no_type_check
+def _canonical(array: np.ndarray) -> np.ndarray:
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
