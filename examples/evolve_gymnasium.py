@@ -17,8 +17,9 @@ import realax as rx
 def main(generations: int = 200, episodes: int = 100, folder: str = "runs/lander"):
     """Train for some generations, and return the mean return of fresh episodes."""
     start = time.perf_counter()
-    with rx.GymnasiumTask("LunarLander-v3", max_steps=500, workers=2) as task:
-        policy = rx.MLPPolicy(*task.space[:2], 16, 1, key=jr.key(0))
+    task = rx.GymnasiumTask("LunarLander-v3", 500, normalize_obs=True, workers=2)
+    with task:
+        policy = rx.MLPPolicy(*task.space[:2], width=8, depth=1, key=jr.key(0))
         trainer = rx.EvosaxTrainer(
             generations,
             "CMA_ES",

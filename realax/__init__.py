@@ -63,6 +63,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         EnvelopeTask as EnvelopeTask,
         EnvSpace as EnvSpace,
         EnvTask as EnvTask,
+        Evaluation as Evaluation,
         GymnasiumTask as GymnasiumTask,
         GymnaxTask as GymnaxTask,
         HostTask as HostTask,

@@ -17,6 +17,8 @@ from ._worker import received
 _BATCH_SECONDS = 0.02
 # The time after which signals and timeouts are looked at again.
 _LOOK_SECONDS = 0.2
+# The length of an exception in a warning.
+_SHOWN = 120
 # So many workers in a row may end before any of them has begun a job.
 _MOST_STILLBORN = 3
 
@@ -145,7 +147,9 @@ class Crew:
             elif self._errors == "raise" or result.fatal:
                 raise _noted(received(result), progress.jobs.name(job))
             else:
-                progress.lost[job] = f"it raised {received(result).error!r}"
+                text = repr(received(result).error)
+                shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+                progress.lost[job] = f"it raised {shown}"
 
     @no_type_check
     def _put_back(self, progress: _Progress, jobs: tuple[int, ...], lost: Lost) -> None:
