@@ -1,7 +1,7 @@
 """Evolve the gains of a controller in a simulator that is another program.
 
-The simulator is a process that reads numbers and prints one, as a compiled binary would
-be. Threads wait for several of them at a time. Some of its runs fail, and count as such.
+The simulator is a process that reads numbers and prints one, as a compiled binary does.
+Threads wait for several of them at a time. Some of its runs fail, and count as such.
 """
 
 import subprocess

@@ -1,5 +1,6 @@
 """Episodes of gymnasium's environments, several side by side in one process."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -100,6 +101,30 @@ class _Moving(eqx.Module):
     moments: Moments | None
 
 
+@dataclasses.dataclass
+class _Table:
+    """The lanes of a batch while it is played.
+
+    - `lanes`, `size`: the lanes, and their number in compiled calls.
+    - `arrays`: those of the individuals, stacked.
+    - `waiting`: the jobs that have not begun.
+    - `results`: those of all jobs so far.
+    - `steps`, `alive`: for each lane, the steps so far, and whether it is live.
+    - `cast`, `moving`, `obs`: who plays, what each step changes, what is observed.
+    """
+
+    lanes: list[_Lane]
+    size: int
+    arrays: Any
+    waiting: collections.deque[int]
+    results: list[Any]
+    steps: np.ndarray
+    alive: np.ndarray
+    cast: Any = None
+    moving: Any = None
+    obs: Any = None
+
+
 # Called with a job, its observation, action and reward, and whether it terminated and
 # was truncated.
 type Collect = Callable[[int, Any, Any, float, bool, bool], None]
@@ -145,56 +170,75 @@ class Lanes:
 
     @no_type_check
     def _play(self, batch: Batch, begin: Begin, collect: Any) -> Any:
+        table = self._table(batch)
+        lanes, changed, live = table.lanes, True, list[int]()
+        while True:
+            if changed:
+                self._refill(table, batch, begin)
+                live = [i for i, lane in enumerate(lanes) if not lane.over]
+                table.alive[:] = False
+                table.alive[live] = True
+                changed = False
+            if not live:
+                if not table.waiting:
+                    break
+                changed = True
+                continue
+            actions, table.moving = self._decided(
+                table.cast, table.moving, table.obs, table.steps, table.alive
+            )
+            action_of = _rows(actions)
+            for i in live:
+                lane = lanes[i]
+                begin(lane.job)
+                shown = self._step(lane, action_of(i), i, table, collect)
+                if shown is not None:
+                    _fill(table.obs, i, shown)
+                changed |= lane.over
+            table.steps[live] += 1
+            begin(-1)
+        self._keep_moments(table, range(len(lanes)))
+        return table.results
+
+    def _table(self, batch: Batch) -> "_Table":
+        """Return the lanes of a batch, all of them free."""
         jobs, most = len(batch.jobs), self._rules.lanes or _LANES
         size = min(most, 1 << (jobs - 1).bit_length())
         while len(self._lanes) < min(size, jobs):
             self._lanes.append(self._lane())
         lanes = self._lanes[: min(size, jobs)]
-        results = list[Any]([None] * jobs)
         for lane in lanes:
             lane.job, lane.over = -1, True
         arrays = jax.device_put(batch.arrays, self._device)
-        waiting, cast, moving, obs = 0, None, None, None
+        waiting = collections.deque(range(jobs))
         steps, alive = np.zeros(size, np.int32), np.zeros(size, bool)
-        while True:
-            free = [i for i, lane in enumerate(lanes) if lane.over]
-            if waiting < jobs and len(free) * _FREE >= len(lanes):
-                self._keep_moments(lanes, free, moving, results)
-                new = free[: jobs - waiting]
-                for i in new:
-                    lanes[i].job, waiting = waiting, waiting + 1
-                mine = np.zeros(size, np.int32)
-                mine[: len(lanes)] = [max(lane.job, 0) for lane in lanes]
-                fresh = np.zeros(size, bool)
-                fresh[new] = True
-                rows = np.asarray(batch.rows, np.int32)[mine]
-                cast, moving, words = self._begun(
-                    arrays, rows, batch.keys[mine], fresh, moving
-                )
-                seeds = (np.asarray(words)[:, -1] & np.uint32(0x7FFFFFFF)).tolist()
-                for i in new:
-                    shown = self._reset(lanes[i], seeds[i], begin, results)
-                    obs = _filled(obs, i, shown, size)
-                    steps[i] = 0
-                begin(-1)
-                continue
-            live = [i for i, lane in enumerate(lanes) if not lane.over]
-            if not live:
-                break
-            alive[:] = False
-            alive[live] = True
-            actions, moving = self._decided(cast, moving, obs, steps, alive)
-            rows = _rows(actions)
-            for i in live:
-                lane = lanes[i]
-                begin(lane.job)
-                shown = self._step(lane, rows(i), obs, i, results, collect)
-                if shown is not None:
-                    _fill(obs, i, shown)
-                steps[i] += 1
-            begin(-1)
-        self._keep_moments(lanes, range(len(lanes)), moving, results)
-        return results
+        return _Table(lanes, size, arrays, waiting, [None] * jobs, steps, alive)
+
+    @no_type_check
+    def _refill(self, table: "_Table", batch: Batch, begin: Begin) -> None:
+        """Begin the next episodes if enough lanes are free."""
+        lanes, waiting, size = table.lanes, table.waiting, table.size
+        free = [i for i, lane in enumerate(lanes) if lane.over]
+        if not waiting or len(free) * _FREE < len(lanes):
+            return
+        self._keep_moments(table, free)
+        new = free[: len(waiting)]
+        for i in new:
+            lanes[i].job = waiting.popleft()
+        mine = np.zeros(size, np.int32)
+        mine[: len(lanes)] = [max(lane.job, 0) for lane in lanes]
+        fresh = np.zeros(size, bool)
+        fresh[new] = True
+        rows = np.asarray(batch.rows, np.int32)[mine]
+        table.cast, table.moving, words = self._begun(
+            table.arrays, rows, batch.keys[mine], fresh, table.moving
+        )
+        seeds = (np.asarray(words)[:, -1] & np.uint32(0x7FFFFFFF)).tolist()
+        for i in new:
+            shown = self._reset(lanes[i], seeds[i], begin, table.results)
+            table.obs = _filled(table.obs, i, shown, size)
+            table.steps[i] = 0
+        begin(-1)
 
     @no_type_check
     def _reset(self, lane: _Lane, seed: int, begin: Begin, results: Any) -> Any:
@@ -212,29 +256,31 @@ class Lanes:
 
     @no_type_check
     def _step(
-        self, lane: _Lane, action: Any, before: Any, i: int, results: Any, collect: Any
+        self, lane: _Lane, action: Any, i: int, table: "_Table", collect: Any
     ) -> Any:
         """Make a step of an episode, and return the observation after it."""
         try:
             obs, reward, terminated, truncated, _ = lane.env.step(self._to(action))
         except (Exception, SystemExit) as error:
-            self._fail(lane, error, results)
+            self._fail(lane, error, table.results)
             return None
-        try:
-            reward = _one_number(reward, self._rules.name)
-        except TypeError as error:
-            self._fail(lane, error, results, fatal=True)
-            return None
+        if type(reward) is not float:
+            try:
+                reward = _one_number(reward, self._rules.name)
+            except TypeError as error:
+                self._fail(lane, error, table.results, fatal=True)
+                return None
         lane.total += reward
         lane.length += 1
-        truncated = bool(truncated) or lane.length >= self._rules.max_steps
+        if lane.length >= self._rules.max_steps:
+            truncated = True
         if collect is not None:
-            shown = jax.tree.map(lambda leaf: leaf[i].copy(), before)
-            collect(lane.job, shown, action, reward, bool(terminated), truncated)
+            shown = jax.tree.map(lambda leaf: leaf[i].copy(), table.obs)
+            collect(lane.job, shown, action, reward, bool(terminated), bool(truncated))
         if terminated or truncated:
             lane.over = True
             aux = {"length": np.int32(lane.length)}
-            results[lane.job] = Outcome(lane.total, aux)
+            table.results[lane.job] = Outcome(lane.total, aux)
         return self._from(obs)
 
     @no_type_check
@@ -246,17 +292,17 @@ class Lanes:
         lane.over, lane.env = True, None
 
     @no_type_check
-    def _keep_moments(self, lanes: Any, some: Any, moving: Any, results: Any) -> None:
+    def _keep_moments(self, table: "_Table", some: Any) -> None:
         """Add the sums over the observations to the results of episodes that ended."""
-        if moving is None or not self._rules.count:
+        if table.moving is None or not self._rules.count:
             return
-        arrays = [np.asarray(leaf) for leaf in moving]
-        moments = _with_arrays(self._rest[1], arrays).moments
+        arrays = [np.asarray(leaf) for leaf in table.moving]
+        moments = _rows(_with_arrays(self._rest[1], arrays).moments)
+        results = table.results
         for i in some:
-            job = lanes[i].job
+            job = table.lanes[i].job
             if job >= 0 and isinstance(results[job], Outcome):
-                own = _rows(moments)(i)
-                results[job] = results[job]._replace(moments=own)
+                results[job] = results[job]._replace(moments=moments(i))
 
     def _lane(self) -> _Lane:
         return _Lane(build(self._rules.env, self._rules.kws))
@@ -376,8 +422,6 @@ def _fill(buffers: Any, i: int, obs: Any) -> None:
 
 @no_type_check
 def _one_number(reward: Any, name: str) -> float:
-    if type(reward) is float:
-        return reward
     if isinstance(reward, dict) or np.ndim(reward) != 0:
         raise TypeError(
             f"the reward of {name} must be one number, but got {describe(reward)}, as "

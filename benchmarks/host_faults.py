@@ -1,0 +1,117 @@
+"""A campaign of faults for tasks on the host: does anything change a result?
+
+    pip install "realax[host,ray]"
+    python benchmarks/host_faults.py [--kills N] [--ray]
+
+Prints, each beside a run in this process without faults:
+- whether the bits are the same with 1, 2 and 3 processes, with threads, and with Ray;
+- the same while 2 % of the jobs kill their worker or hang, at random;
+- the same after N SIGKILLs of the process that trains, each resumed.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+import realax as rx
+
+
+STEPS = 60
+
+
+def loss(params: Any, seed: int, data: Any = None) -> Any:
+    noise = np.random.default_rng(seed).normal()
+    return np.sum((params["gains"] - 1) ** 2) + 0.1 * noise, {"seed": seed % 100}
+
+
+def faulty(params: Any, seed: int, data: Any = None) -> Any:
+    """As `loss`, but two in a hundred calls kill their process or hang."""
+    chance = random.SystemRandom().random()
+    if chance < 0.01:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while chance < 0.02:
+        time.sleep(0.01)
+    return loss(params, seed, data)
+
+
+def run(task: Any, **kws: Any) -> np.ndarray:
+    """Return the fitness of each individual in each generation."""
+    start = {"gains": jnp.zeros(8)}
+    _, _, data = rx.evolve(
+        start, task, jr.key(0), strategy="CMA_ES", steps=STEPS, popsize=32, **kws
+    )
+    return np.asarray(data["metrics"]["fitness"])
+
+
+def child(folder: str) -> None:
+    """Train with checkpoints, and write the result; it is killed and started again."""
+    with rx.HostTask(loss, workers=2) as task:
+        fitness = run(task, callbacks=rx.Checkpointer(f"{folder}/run", every=1))
+    np.save(f"{folder}/fitness.npy", fitness)
+
+
+def kills(number: int, expected: np.ndarray) -> None:
+    """Kill a run at random moments, and compare what the last one computed."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--child", folder]
+        killed = 0
+        while killed < number:
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            runs, end = pathlib.Path(folder) / "run", time.monotonic() + 120
+            before = sorted(runs.glob("*.ckpt"))
+            while sorted(runs.glob("*.ckpt")) == before and process.poll() is None:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            time.sleep(random.random() * 0.05)
+            if process.poll() is not None:
+                break
+            process.kill()
+            process.wait()
+            killed += 1
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        rest = np.load(f"{folder}/fitness.npy")
+        same = np.array_equal(rest, expected[len(expected) - len(rest) :])
+        print(f"{killed} kills: the last {len(rest)} generations are the same: {same}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(given.child)
+        return
+    warnings.simplefilter("ignore", RuntimeWarning)
+    expected = run(rx.HostTask(loss))
+    cases: list[dict[str, Any]] = [{"workers": n} for n in (1, 2, 3)]
+    cases += [{"workers": 3, "backend": "threads"}]
+    if given.ray:
+        cases += [{"workers": 2, "backend": "ray"}]
+    for kws in cases:
+        with rx.HostTask(loss, **kws) as task:
+            print(kws, "the same:", np.array_equal(run(task), expected))
+    for kws in [{"workers": 2}, *(cases[4:] if given.ray else [])]:
+        start = time.monotonic()
+        with rx.HostTask(faulty, timeout=0.5, retries=9, **kws) as task:
+            same = np.array_equal(run(task), expected)
+        seconds = time.monotonic() - start
+        print(f"{kws} 2 % of {STEPS * 32} jobs fail: the same: {same}, {seconds:.0f} s")
+    kills(given.kills, expected)
+
+
+if __name__ == "__main__":
+    main()
