@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from typing import Any
@@ -86,6 +87,31 @@ def kills(number: int, expected: np.ndarray) -> None:
         print(f"{killed} kills: the last {len(rest)} generations are the same: {same}")
 
 
+def node_lost(expected: np.ndarray) -> None:
+    """Remove one of two nodes of a cluster of Ray while a run is in progress."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address)
+    with rx.HostTask(slow, workers=2, backend="ray", retries=9) as task:
+        remove = threading.Timer(20.0, lambda: cluster.remove_node(node))
+        remove.start()
+        start = time.monotonic()
+        same = np.array_equal(run(task), expected)
+        remove.join()
+    seconds = time.monotonic() - start
+    print(f"a node of Ray is removed: the same: {same}, {seconds:.0f} s", flush=True)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def slow(params: Any, seed: int, data: Any = None) -> Any:
+    time.sleep(0.02)
+    return loss(params, seed, data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
@@ -103,13 +129,19 @@ def main() -> None:
         cases += [{"workers": 2, "backend": "ray"}]
     for kws in cases:
         with rx.HostTask(loss, **kws) as task:
-            print(kws, "the same:", np.array_equal(run(task), expected))
+            print(kws, "the same:", np.array_equal(run(task), expected), flush=True)
     for kws in [{"workers": 2}, *(cases[4:] if given.ray else [])]:
         start = time.monotonic()
         with rx.HostTask(faulty, timeout=0.5, retries=9, **kws) as task:
             same = np.array_equal(run(task), expected)
         seconds = time.monotonic() - start
-        print(f"{kws} 2 % of {STEPS * 32} jobs fail: the same: {same}, {seconds:.0f} s")
+        share = f"{kws} 2 % of {STEPS * 32} jobs fail"
+        print(f"{share}: the same: {same}, {seconds:.0f} s", flush=True)
+    if given.ray:
+        import ray
+
+        ray.shutdown()
+        node_lost(expected)
     kills(given.kills, expected)
 
 

@@ -30,6 +30,26 @@ def test_cartpole(tmp_path: pathlib.Path) -> None:
     assert mean is not None and float(mean[1]) >= 475
 
 
+def test_gymnasium(tmp_path: pathlib.Path) -> None:
+    """A short run: the whole one takes three minutes."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'examples')!r})\n"
+        "from evolve_gymnasium import main; main(8, 10, 'runs/lander')"
+    )
+    result = python("-c", code, cwd=tmp_path, timeout=300)
+    assert "over 10 fresh episodes" in result.stdout, result.stderr
+    means = re.search(r"generation 1: (-\d+), of the last: (-\d+)", result.stdout)
+    assert means is not None and int(means[2]) > int(means[1])
+    assert (tmp_path / "runs" / "lander").exists()
+
+
+def test_subprocess(tmp_path: pathlib.Path) -> None:
+    output = run("evolve_subprocess.py", tmp_path)
+    found = re.findall(r"mean cost ([\d.]+)  (\d+) of 12 crashed", output)
+    costs, crashes = [float(cost) for cost, _ in found], [int(n) for _, n in found]
+    assert costs[-1] < 0.2 < costs[0] and crashes[-1] <= 1 < crashes[0]
+
+
 def test_memory(tmp_path: pathlib.Path) -> None:
     output = run("evolve_memory.py", tmp_path)
     scores = [float(score) for score in re.findall(r"mean return (\S+) of 1", output)]

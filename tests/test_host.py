@@ -6,6 +6,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -511,6 +513,55 @@ def test_a_kill_changes_nothing(tmp_path: pathlib.Path) -> None:
     assert [process.wait(120) for process in both] == [0, 0]
     first, second = (np.load(folder / "fitness.npy") for folder in (whole, killed))
     assert 0 < len(second) < 150 and np.array_equal(first[-len(second) :], second)
+
+
+def test_workers_outlive_the_thread_that_started_them() -> None:
+    """On Linux, a process is told of the end of the thread that started it."""
+
+    def who(params: Any, seed: int, data: Any = None) -> Any:
+        return 0.0, os.getpid()
+
+    with rx.HostTask(who, workers=1) as task:
+        first: list[Any] = []
+        thread = threading.Thread(target=lambda: first.append(task.evaluate(POP, KEYS)))
+        thread.start()
+        thread.join()
+        time.sleep(0.5)
+        _, again = task.evaluate(POP, KEYS)
+    assert np.array_equal(again, first[0][1]) and len(np.unique(again)) == 1
+
+
+def test_a_pipe_tells_of_the_death_of_a_parent() -> None:
+    """Where there is no signal for it, as on other systems than Linux."""
+    code = (
+        "import multiprocessing, os, sys, time\n"
+        "def child(reader):\n"
+        "    from realax._workers import _worker\n"
+        "    sys.platform = 'another'\n"
+        "    _worker._end_with(os.getppid(), reader)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('forkserver')\n"
+        "    reader, writer = context.Pipe(duplex=False)\n"
+        "    context.Process(target=child, args=(reader,)).start()\n"
+        "    time.sleep(60)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "script.py"
+        file.write_text(code)
+        process = subprocess.Popen(
+            [sys.executable, str(file)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert _runs(child)
+        process.kill()
+        process.communicate()
+        _wait(lambda: not _runs(child), 10)
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:

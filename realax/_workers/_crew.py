@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Literal, final
 
@@ -65,6 +66,7 @@ class Crew:
         self._seconds: float | None = None  # of one job
         self._warned = False
         self._stillborn = 0
+        self._lock = threading.Lock()  # two threads may train on one task
 
     @no_type_check
     def evaluate(self, setup: Setup, jobs: Jobs) -> list[Outcome | None]:
@@ -73,6 +75,11 @@ class Crew:
         **Raises:** the exception of a job, with a note of its individual and seed;
         `RuntimeError` if all jobs fail, or if workers do not start.
         """
+        with self._lock:
+            return self._evaluate(setup, jobs)
+
+    @no_type_check
+    def _evaluate(self, setup: Setup, jobs: Jobs) -> list[Outcome | None]:
         if self._engine is None:
             self._engine = self._build()
         engine, number = self._engine, len(jobs)

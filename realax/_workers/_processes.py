@@ -1,6 +1,7 @@
 """Workers that are processes, by pebble over the context of loky."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import os
 import pathlib
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+_DAY = 24 * 3600
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -199,26 +201,42 @@ class Processes(AbstractEngine):
 
 
 def _remove_old_folders() -> None:
-    """Remove the files of processes that were killed before they could do so."""
+    """Remove the files of processes that were killed before they could do so.
+
+    Those of the last day stay, because a container may not see their processes.
+    """
     for folder in pathlib.Path(tempfile.gettempdir()).glob("realax-*-*"):
-        owner = folder.name.split("-")[1]
-        if owner.isdigit() and not pathlib.Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError, ValueError):
+            old = time.time() - folder.stat().st_mtime > _DAY
+            if old and not _is_alive(int(folder.name.split("-")[1])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # on Windows, `os.kill` would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _context(context: Any) -> Any:
     """Return loky's context, whose processes get the environment of workers."""
-    plain = context.Process
+    made = context.Process
     flags = os.environ.get("XLA_FLAGS", "")
     if _ONE_THREAD not in flags:
         flags = f"{flags} {_ONE_THREAD}".strip()
     environment = {**ENVIRONMENT, "XLA_FLAGS": flags}
 
     def process(*args: Any, **kwargs: Any) -> Any:
-        return plain(*args, env=environment, **kwargs)
+        return made(*args, env=environment, **kwargs)
 
-    context = type("Context", (type(context),), {"Process": staticmethod(process)})()
-    return context
+    kind = type("Context", (type(context),), {"Process": staticmethod(process)})
+    return kind()
 
 
 def _ending_of(code: int | None) -> str:

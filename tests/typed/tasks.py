@@ -143,3 +143,22 @@ assert_type(streams, rx.tasks.Stream)
 streams, experience = pole.advance_streams(policy, streams, 4)
 assert_type(experience, rx.tasks.Experience)
 assert experience.reward.shape == (4, 3)
+
+
+def simulated(gains: dict[str, Any], seed: int, data: Any = None) -> tuple[float, None]:
+    return float(gains["p"].sum()) + seed % 2, None
+
+
+host = rx.HostTask(simulated, workers=0, errors="nan", maximize=True)
+gains, _, _ = rx.evolve({"p": jnp.zeros(2)}, host, jr.key(0), steps=2, popsize=4)
+assert_type(gains, dict[str, Array])
+lander = rx.GymnasiumTask("CartPole-v1", 5, lanes=2)
+walker, _, record = rx.evolve(
+    rx.MLPPolicy(*lander.space[:2], 4, 1, key=jr.key(0)), lander, jr.key(0), steps=2
+)
+assert_type(walker, rx.MLPPolicy)
+refused = (
+    lambda: rx.HostTask(simulated, backend="mpi"),  # pyright: ignore[reportArgumentType]
+    lambda: rx.HostTask(simulated, worker=2),  # pyright: ignore[reportCallIssue]
+    lambda: rx.GymnasiumTask("CartPole-v1", lane=2),  # pyright: ignore[reportCallIssue]
+)
