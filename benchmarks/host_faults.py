@@ -1,12 +1,13 @@
 """A campaign of faults for tasks on the host: does anything change a result?
 
     pip install "realax[host,ray]"
-    python benchmarks/host_faults.py [--kills N] [--ray]
+    python benchmarks/host_faults.py [--case NAME] [--kills N] [--ray]
 
 Prints, each beside a run in this process without faults:
 - whether the bits are the same with 1, 2 and 3 processes, with threads, and with Ray;
 - the same while 2 % of the jobs kill their worker or hang, at random;
-- the same after N SIGKILLs of the process that trains, each resumed.
+- the same after N SIGKILLs of the process that trains, each resumed;
+- the same while one of two nodes of a cluster of Ray is removed.
 """
 
 import argparse
@@ -112,37 +113,50 @@ def slow(params: Any, seed: int, data: Any = None) -> Any:
     return loss(params, seed, data)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(given.child)
-        return
-    warnings.simplefilter("ignore", RuntimeWarning)
-    expected = run(rx.HostTask(loss))
+def workers(ray: bool, expected: np.ndarray) -> None:
+    """Compare the bits of all kinds of workers."""
     cases: list[dict[str, Any]] = [{"workers": n} for n in (1, 2, 3)]
     cases += [{"workers": 3, "backend": "threads"}]
-    if given.ray:
-        cases += [{"workers": 2, "backend": "ray"}]
+    cases += [{"workers": 2, "backend": "ray"}] * ray
     for kws in cases:
         with rx.HostTask(loss, **kws) as task:
             print(kws, "the same:", np.array_equal(run(task), expected), flush=True)
-    for kws in [{"workers": 2}, *(cases[4:] if given.ray else [])]:
+
+
+def faults(ray: bool, expected: np.ndarray) -> None:
+    """Compare the bits while two in a hundred jobs kill their worker or hang."""
+    for kws in [{"workers": 2}, *[{"workers": 2, "backend": "ray"}] * ray]:
         start = time.monotonic()
         with rx.HostTask(faulty, timeout=0.5, retries=9, **kws) as task:
             same = np.array_equal(run(task), expected)
         seconds = time.monotonic() - start
         share = f"{kws} 2 % of {STEPS * 32} jobs fail"
         print(f"{share}: the same: {same}, {seconds:.0f} s", flush=True)
-    if given.ray:
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--case", choices=["workers", "faults", "node", "kills"])
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(given.child)
+        return
+    warnings.simplefilter("ignore", RuntimeWarning)
+    expected, case = run(rx.HostTask(loss)), given.case
+    if case in (None, "workers"):
+        workers(given.ray, expected)
+    if case in (None, "faults"):
+        faults(given.ray, expected)
+    if case in (None, "kills"):
+        kills(given.kills, expected)
+    if given.ray and case in (None, "node"):
         import ray
 
         ray.shutdown()
         node_lost(expected)
-    kills(given.kills, expected)
 
 
 if __name__ == "__main__":

@@ -115,10 +115,12 @@ class Ray(AbstractEngine):
     @no_type_check
     def _answer(self, actor: Any, answer: Any) -> Reply | Lost:
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             reply: Any = ray.get(answer)
+        except RayTaskError:  # outside of the jobs, such as a module that it lacks
+            raise
         except RayError as error:
             ray.kill(actor)
             self._wake()
