@@ -102,6 +102,22 @@ class Images(Walk):
         return np.full((96, 96, 3), 7, np.uint8), *others
 
 
+class Whole(Walk):
+    """Begins with whole numbers, of another type than its space."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.array([0, 0]), {}
+
+
+class Shapes(Walk):
+    """Returns an observation of another shape in some of its episodes."""
+
+    def step(self, action: Any) -> Any:
+        obs, *others = super().step(action)
+        return (obs[:1] if self.left == 4 else obs), *others
+
+
 class Breaks(Walk):
     """Fails in some of its episodes."""
 

@@ -12,7 +12,7 @@ import pytest
 
 import realax as rx
 
-from .gym_envs import Breaks, Images, Leaky, Mixed, Pair, Walk
+from .gym_envs import Breaks, Images, Leaky, Mixed, Pair, Shapes, Walk, Whole
 
 
 def policies(task: Any, number: int, seed: int = 0) -> Any:
@@ -134,7 +134,7 @@ def test_spaces_of_many_parts() -> None:
     assert np.isfinite(values).all()  # the environment checks its actions
     steps = task.rollout(one_of(policies(task, 1), 0), jr.key(0))
     lamp = np.asarray(steps.obs)[np.asarray(steps.valid)]
-    assert (lamp.sum(1) - lamp[:, -2:].sum(1) == 2 + 1).all()  # bits, lamp: one-hot
+    assert np.allclose(lamp[:, :-2].sum(1), 2 + 1)  # bits and lamp are one-hot
     tree = rx.GymnasiumTask(Mixed, 6, flatten_obs=False)
     assert tree.obs_shape["walk"] == jax.ShapeDtypeStruct((2,), jnp.float32)
 
@@ -194,6 +194,38 @@ def test_errors_of_an_environment() -> None:
         rx.GymnasiumTask(Walk, 9)(policy, jr.key(0))
 
 
+def test_observations_that_are_not_of_their_space() -> None:
+    task = rx.GymnasiumTask(Whole, 9)
+    steps = task.rollout(one_of(policies(task, 1), 0), jr.key(0))
+    seen = np.asarray(steps.obs)[np.asarray(steps.valid)]
+    assert (seen[0] == 0).all() and (seen[1:, 0] % 1 != 0).any()
+    task = rx.GymnasiumTask(Shapes, 9, errors="nan")
+    with pytest.warns(RuntimeWarning, match=r"must have the shape \(2,\)"):
+        values, _ = task.evaluate(policies(task, 6), jr.split(jr.key(1), (6, 2)))
+    assert 0 < np.isfinite(values).sum() < 12
+
+
+def test_environments_are_closed() -> None:
+    built: list[Any] = []
+
+    class Counts(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            built.append(self)
+
+        def close(self) -> None:
+            built.remove(self)
+
+    with rx.GymnasiumTask(Counts, 9) as task:
+        population, keys = policies(task, 3), jr.split(jr.key(1), (3, 1))
+        task.evaluate(population, keys)
+        assert len(built) == 3
+        task.rollout(one_of(population, 0), keys[0, 0])
+        task.check(2)
+        assert len(built) == 3
+    assert not built
+
+
 def test_a_run_and_a_name() -> None:
     task = rx.make("gymnasium::CartPole-v1", max_steps=20)
     assert isinstance(task, rx.GymnasiumTask) and task.max_steps == 20
@@ -219,6 +251,12 @@ def test_a_run_and_a_name() -> None:
         (Walk, {"max_steps": 0}, ValueError, "`max_steps`.*at least 1"),
         (Walk, {"max_steps": 3, "env_kwargs": {"a": 1}}, ValueError, "given by name"),
         (Walk, {"max_steps": 3, "lanes": 0}, ValueError, "`lanes`.*at least 1"),
+        (
+            Walk,
+            {"max_steps": 3, "workers": 1, "backend": "ray", "timeout": 1},
+            ValueError,
+            "an actor of Ray does not tell",
+        ),
         (Walk, {"max_steps": 3, "worker": 1}, TypeError, "no argument `worker`"),
         (
             lambda: gymnasium.make_vec("CartPole-v1", 2),
@@ -227,7 +265,6 @@ def test_a_run_and_a_name() -> None:
             "`VectorEnv`",
         ),
     ],
-    ids=str,
 )
 def test_wrong_arguments(env: Any, kws: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):

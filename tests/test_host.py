@@ -9,8 +9,9 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -336,6 +337,101 @@ def test_an_exception_ends_the_run(workers: int) -> None:
         assert task.evaluate(POP, KEYS)[0].shape == (8, 1)  # it can be used again
 
 
+def test_a_worker_dies_between_generations(processes: Any) -> None:
+    """And one that has no batch breaks pebble's pool."""
+    values, aux = processes.evaluate(POP, KEYS)
+    for process in np.unique(np.asarray(aux["process"])).tolist():
+        os.kill(process, signal.SIGKILL)
+    time.sleep(0.5)
+    again, _ = processes.evaluate(POP, KEYS)
+    assert np.array_equal(values, again)
+
+
+def test_what_a_job_started_ends_with_it(tmp_path: pathlib.Path) -> None:
+    """A simulator in a process of its own, beyond the timeout."""
+    file = tmp_path / "pid"
+
+    def waits(params: Any, seed: int, data: Any = None) -> Any:
+        simulator = subprocess.Popen(["sleep", "60"])
+        file.write_text(str(simulator.pid))
+        simulator.wait()
+        return 0.0, None
+
+    with rx.HostTask(waits, workers=1, timeout=0.5, retries=0) as task:
+        with pytest.raises(RuntimeError, match="all 1 evaluations.*took more than"):
+            task.evaluate(POP[:1], KEYS[:1])
+    _wait(lambda: not _runs(int(file.read_text())), 5)
+
+
+class Pair(NamedTuple):
+    one: Any
+    two: Any
+
+
+def test_classes_of_a_script(tmp_path: pathlib.Path) -> None:
+    class Aux(NamedTuple):
+        seed: int
+
+    def own(params: Any, seed: int, data: Any = None) -> Any:
+        return 0.0, Pair(Aux(seed), np.zeros(2))
+
+    with rx.HostTask(own, workers=1) as task:
+        _, aux = task.evaluate(POP, KEYS)
+    assert type(aux) is Pair and type(aux.one).__name__ == "Aux"
+    assert aux.two.shape == (8, 1, 2)
+
+
+def test_data_that_change(tmp_path: pathlib.Path) -> None:
+    def reads(params: Any, seed: int, data: Any = None) -> Any:
+        return float(data["x"][0] + data["n"]), None
+
+    with rx.HostTask(reads, workers=1, backend="threads") as task:
+        data = {"x": np.zeros(1), "n": 0}
+        for step in range(3):
+            data["x"][0], data["n"] = step, 10 * step
+            assert (task.evaluate(POP, KEYS, data)[0] == 11 * step).all()
+
+
+def test_threads_end() -> None:
+    def slow(params: Any, seed: int, data: Any = None) -> Any:
+        time.sleep(0.3 if params[0] % 2 else 0)
+        return 0.0, None
+
+    before = threading.active_count()
+    for _ in range(2):
+        with rx.HostTask(
+            slow, workers=2, backend="threads", timeout=0.1, retries=0
+        ) as task:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                values, _ = task.evaluate(POP, KEYS)
+            assert np.isnan(values).ravel().tolist() == [False, True] * 4
+    _wait(lambda: threading.active_count() <= before, 5)
+
+
+def test_numbers_of_several_types() -> None:
+    calls = iter(range(1000))
+
+    def mixed(params: Any, seed: int, data: Any = None) -> Any:
+        return 0.0, {"hits": 0.5 if next(calls) < 12 else 1}
+
+    _, _, data = evolved(rx.HostTask(mixed))
+    assert data["metrics"]["eval_data"]["hits"][:, 0, 0].tolist() == [0.5, 1, 1, 1]
+
+
+def test_no_jobs_and_the_own_task() -> None:
+    task = rx.HostTask(noisy)
+    nobody = {"gains": jnp.zeros((0, 3))}
+    assert task.evaluate(nobody, jr.split(jr.key(0), (0, 2)))[0].shape == (0, 2)
+
+    def recursive(params: Any, seed: int, data: Any = None) -> Any:
+        return again.evaluate(POP, KEYS)[0][0, 0], None
+
+    again = rx.HostTask(recursive)
+    with pytest.raises(RuntimeError, match="cannot evaluate the task that it belongs"):
+        again.evaluate(POP, KEYS)
+
+
 def test_all_fail() -> None:
     task = rx.HostTask(lambda p, seed, data=None: (1 / 0, None), errors="nan")
     with pytest.raises(RuntimeError, match="all 8 evaluations failed.*ZeroDivision"):
@@ -408,7 +504,6 @@ def test_an_aux_that_does_not_fit() -> None:
             "cannot be pickled.*backend='threads'",
         ),
     ],
-    ids=str,
 )
 def test_wrong_arguments(kws: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
@@ -470,9 +565,12 @@ def test_other_uses_that_are_refused() -> None:
         rx.optimize(params, task, jr.key(0), steps=1)
     with pytest.raises(ValueError, match="`n_devices`.*on the host.*`workers`"):
         evolved(task, n_devices=2)
-    trainer = rx.EvosaxTrainer(2, "CMA_ES", task, params, popsize=4)
-    with pytest.raises(ValueError, match="`batches` cannot be streamed"):
-        trainer.fit_stream(jr.key(0), [np.zeros(3)])
+    with pytest.raises(ValueError, match="`n_devices`.*on the host.*`workers`"):
+        evolved(task, n_devices=2, strategy="SimpleGA")
+    for strategy in "CMA_ES", "SimpleGA":
+        trainer = rx.EvosaxTrainer(2, strategy, task, params, popsize=4)
+        with pytest.raises(ValueError, match="`batches` cannot be streamed"):
+            trainer.fit_stream(jr.key(0), [np.zeros(3)])
     with pytest.raises(TypeError, match="runs on the host, where policies can be evol"):
         rx.PPO("gymnasium::CartPole-v1", total_timesteps=10)
 
@@ -565,7 +663,7 @@ def test_a_pipe_tells_of_the_death_of_a_parent() -> None:
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
-    names = ["gymnasium", "ray", "pebble", "loky", "cloudpickle"]
+    names = ["gymnasium", "ray", "pebble", "loky"]  # jax imports cloudpickle
     code = f"import sys, realax; print([m for m in {names} if m in sys.modules])"
     assert python("-c", code).stdout == "[]\n"
 

@@ -2,12 +2,13 @@
 
 from ._crew import Crew as Crew
 from ._jobs import (
+    BETWEEN as BETWEEN,
+    AbstractPlayer as AbstractPlayer,
     AbstractWork as AbstractWork,
     Batch as Batch,
     Begin as Begin,
     Failure as Failure,
     Jobs as Jobs,
     Outcome as Outcome,
-    Play as Play,
     Setup as Setup,
 )

@@ -1,18 +1,43 @@
 """A small table in shared memory, where workers write which job is in progress."""
 
 import mmap
+import os
 import pathlib
 import struct
 import time
-from typing import final
+from typing import NamedTuple, final
 
 from .._check import no_type_check
+from ._jobs import BETWEEN
 
 
-_ENTRY = struct.Struct("=qd")
+_ENTRY = struct.Struct("=qqd")
 # More entries than batches run at a time, so that a worker that is being ended writes
 # into one that no one reads.
 _ENTRIES = 8
+
+
+class Entry(NamedTuple):
+    """What a worker wrote about a batch.
+
+    - `process`: the worker, 0 if none has begun.
+    - `job`: the job in progress, or `BETWEEN`.
+    - `since`: when it began.
+    """
+
+    process: int
+    job: int
+    since: float
+
+    @property
+    def begun(self) -> bool:
+        """True if a worker has begun the batch."""
+        return self.process != 0
+
+    @property
+    def culprit(self) -> int | None:
+        """The job in progress, if there is one."""
+        return self.job if self.begun and self.job != BETWEEN else None
 
 
 @final
@@ -39,8 +64,8 @@ class Board:
 
     @no_type_check
     def clear(self, batch: int) -> None:
-        """Record that no job of a batch has begun."""
-        _ENTRY.pack_into(self._memory, self._offset(batch), 0, 0.0)
+        """Record that no worker has begun a batch."""
+        _ENTRY.pack_into(self._memory, self._offset(batch), 0, BETWEEN, 0.0)
 
     @no_type_check
     def begin(self, batch: int, job: int) -> None:
@@ -49,17 +74,19 @@ class Board:
         **Arguments:**
 
         - `batch`: the number of the batch.
-        - `job`: the number of the job in it; -1 if none is in progress.
+        - `job`: the number of the job in it, or `BETWEEN`.
         """
-        if job < 0:
-            self.clear(batch)
-            return
-        _ENTRY.pack_into(self._memory, self._offset(batch), job, time.monotonic())
+        entry = os.getpid(), job, time.monotonic()
+        _ENTRY.pack_into(self._memory, self._offset(batch), *entry)
 
     @no_type_check
-    def read(self, batch: int) -> tuple[int, float]:
-        """Return the job in progress, and the time when it began; 0 if none did."""
-        return _ENTRY.unpack_from(self._memory, self._offset(batch))
+    def read(self, batch: int) -> Entry:
+        """Return what was written last about a batch."""
+        place = self._offset(batch)
+        entry = _ENTRY.unpack_from(self._memory, place)
+        while entry != (again := _ENTRY.unpack_from(self._memory, place)):
+            entry = again  # it was being written
+        return Entry(*entry)
 
     @no_type_check
     def _offset(self, batch: int) -> int:

@@ -1,6 +1,7 @@
 """The distribution of jobs over workers, and what is done when one of them fails."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import threading
@@ -11,7 +12,6 @@ from .._check import no_type_check
 from .._errors import warn_user
 from ._engine import AbstractEngine, Lost, Reply
 from ._jobs import Failure, Jobs, Outcome, Setup
-from ._worker import received
 
 
 # Jobs are put into one batch if they take no longer than this together.
@@ -67,6 +67,7 @@ class Crew:
         self._warned = False
         self._stillborn = 0
         self._lock = threading.Lock()  # two threads may train on one task
+        self._owner: int | None = None
 
     @no_type_check
     def evaluate(self, setup: Setup, jobs: Jobs) -> list[Outcome | None]:
@@ -75,8 +76,17 @@ class Crew:
         **Raises:** the exception of a job, with a note of its individual and seed;
         `RuntimeError` if all jobs fail, or if workers do not start.
         """
+        if self._owner == threading.get_ident():
+            raise RuntimeError(
+                "a job cannot evaluate the task that it belongs to. Make another task "
+                "for it."
+            )
         with self._lock:
-            return self._evaluate(setup, jobs)
+            self._owner = threading.get_ident()
+            try:
+                return self._evaluate(setup, jobs) if len(jobs) else []
+            finally:
+                self._owner = None
 
     @no_type_check
     def _evaluate(self, setup: Setup, jobs: Jobs) -> list[Outcome | None]:
@@ -101,7 +111,8 @@ class Crew:
                     self._take(progress, progress.running.pop(name), answer)
                 self._end_late(progress, engine)
         except BaseException:
-            engine.close()
+            with contextlib.suppress(Exception):  # the first error says more
+                engine.close()
             raise
         self._report(progress)
         return progress.results
@@ -152,9 +163,9 @@ class Crew:
             elif result.left:
                 self._strike(progress, job, "it called `sys.exit`")
             elif self._errors == "raise" or result.fatal:
-                raise _noted(received(result), progress.jobs.name(job))
+                raise _noted(result, progress.jobs.name(job))
             else:
-                text = repr(received(result).error)
+                text = repr(result.error)
                 shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
                 progress.lost[job] = f"it raised {shown}"
 
@@ -198,12 +209,12 @@ class Crew:
         """End the workers whose jobs take too long."""
         if self._timeout == math.inf:
             return
-        for name, jobs in list(progress.running.items()):
-            # Without more knowledge, a batch may take as long as its jobs together.
-            limit = self._timeout * (1 if engine.exact else len(jobs))
-            if engine.running_for(name) > limit:
-                del progress.running[name]
-                self._put_back(progress, jobs, engine.kill(name))
+        for name in list(progress.running):
+            lost = engine.overdue(name, self._timeout)
+            if lost is not None:
+                reply = engine.kill(name)
+                jobs = progress.running.pop(name)
+                self._take(progress, jobs, lost if reply is None else reply)
 
     @no_type_check
     def _report(self, progress: _Progress) -> None:
@@ -228,7 +239,8 @@ class Crew:
 def _noted(failure: Failure, name: str) -> BaseException:
     """Return the exception of a job, with a note of where it came from."""
     error = failure.error
-    error.add_note(f"It was raised by the evaluation of {name}.")
+    if not failure.outside:
+        error.add_note(f"It was raised by the evaluation of {name}.")
     if error.__traceback__ is None:  # it comes from another process
         error.add_note(f"In the worker:\n{failure.text.rstrip()}")
     return error

@@ -54,15 +54,20 @@ class AbstractEngine(abc.ABC):
         """Return the batches that are over, or wait for one for some seconds."""
 
     @abc.abstractmethod
-    def running_for(self, number: int) -> float:
-        """Return for how many seconds the current job of a batch has been running.
+    def overdue(self, number: int, limit: float) -> Lost | None:
+        """Return what is lost if the current job of a batch takes too long, or `None`.
 
-        Or the batch, if the engine is not `exact`. It is 0 for one that has not begun.
+        If the engine is not `exact`, the time is that of the batch.
+
+        **Arguments:**
+
+        - `number`: the number of the batch.
+        - `limit`: the longest time of a job, in seconds.
         """
 
     @abc.abstractmethod
-    def kill(self, number: int) -> Lost:
-        """End the worker of a batch."""
+    def kill(self, number: int) -> Reply | None:
+        """End the worker of a batch; return the reply if it is over all the same."""
 
     @abc.abstractmethod
     def close(self) -> None:

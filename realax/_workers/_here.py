@@ -6,7 +6,7 @@ from typing import final
 
 from .._check import no_type_check
 from ._engine import AbstractEngine, Lost, Reply
-from ._jobs import Batch, Play, Setup
+from ._jobs import AbstractPlayer, Batch, Setup
 
 
 @final
@@ -14,8 +14,7 @@ class Here(AbstractEngine):
     """Runs each batch at once, in the thread that submits it."""
 
     def __init__(self) -> None:
-        self._setup: Setup | None = None
-        self._play: Play | None = None
+        self._opened: tuple[Setup, AbstractPlayer] | None = None
         self._replies = collections.deque[tuple[int, Reply | Lost]]()
         self._count = 0
 
@@ -32,11 +31,12 @@ class Here(AbstractEngine):
     @no_type_check
     def submit(self, setup: Setup, batch: Batch) -> int:
         """Run a batch."""
-        if self._play is None or self._setup is not setup:
-            self._setup, self._play = setup, setup.work.open(setup)
+        if self._opened is None or self._opened[0] is not setup:
+            self.close()
+            self._opened = setup, setup.work.open(setup)
         self._count += 1
         start = time.perf_counter()
-        results = self._play(batch, lambda job: None)
+        results = self._opened[1].play(batch, _ignore)
         seconds = time.perf_counter() - start
         self._replies.append((self._count, Reply(results, seconds)))
         return self._count
@@ -49,17 +49,22 @@ class Here(AbstractEngine):
         self._replies.clear()
         return found
 
-    def running_for(self, number: int) -> float:
-        """0, because nothing runs when it is asked."""
-        del number
-        return 0.0
+    def overdue(self, number: int, limit: float) -> Lost | None:
+        """Return `None`, because nothing runs when it is asked."""
+        del number, limit
 
-    def kill(self, number: int) -> Lost:
-        """Do nothing, because nothing runs when it is called."""
+    def kill(self, number: int) -> Reply | None:
+        """Return `None`, because nothing runs when it is called."""
         del number
-        return Lost("it was ended")
 
     def close(self) -> None:
-        """Forget what was opened."""
-        self._setup = self._play = None
+        """Release what was opened."""
+        opened, self._opened = self._opened, None
         self._replies.clear()
+        if opened is not None:
+            opened[1].close()
+
+
+@no_type_check
+def _ignore(job: int) -> None:
+    del job

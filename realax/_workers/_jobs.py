@@ -114,25 +114,40 @@ class Failure:
     - `text`: its traceback.
     - `fatal`: whether it ends the run even if errors are counted.
     - `left`: whether the job called `sys.exit`, as if its worker had died.
+    - `outside`: whether it came from no job, such as one where environments are made.
     """
 
     error: BaseException
     text: str
     fatal: bool = False
     left: bool = False
+    outside: bool = False
 
     @classmethod
-    def of(cls, error: BaseException, fatal: bool = False) -> "Failure":
+    def of(
+        cls, error: BaseException, fatal: bool = False, outside: bool = False
+    ) -> "Failure":
         """Return an exception that is being handled, as a failure."""
-        text = traceback.format_exc()
-        return cls(error, text, fatal, isinstance(error, SystemExit))
+        left = isinstance(error, SystemExit) and not outside
+        return cls(error, traceback.format_exc(), fatal, left, outside)
 
 
 # Called with the number of a job in its batch before the user's code runs for it, and
-# with -1 where none is in progress.
+# with `BETWEEN` where none is in progress.
 type Begin = Callable[[int], None]
-# Evaluates a batch.
-type Play = Callable[[Batch, Begin], list[Outcome | Failure]]
+BETWEEN = -1
+
+
+class AbstractPlayer(abc.ABC):
+    """Evaluates batches in one worker."""
+
+    @abc.abstractmethod
+    def play(self, batch: Batch, begin: Begin) -> list[Outcome | Failure]:
+        """Return the result of each job of a batch."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release what it holds, such as environments."""
 
 
 class AbstractWork(abc.ABC):
@@ -145,8 +160,8 @@ class AbstractWork(abc.ABC):
     together: bool = False
 
     @abc.abstractmethod
-    def open(self, setup: Setup) -> Play:
-        """Return the function that evaluates batches in one worker."""
+    def open(self, setup: Setup) -> AbstractPlayer:
+        """Return what evaluates batches in one worker."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,8 @@ import contextlib
 import itertools
 import os
 import pathlib
-import shutil
+import pickle
 import signal
-import tempfile
 import threading
 import time
 import weakref
@@ -18,8 +17,9 @@ import jax
 from .._check import no_type_check
 from ._board import Board
 from ._engine import AbstractEngine, Lost, Reply
+from ._folder import Folder
 from ._jobs import Batch, Setup
-from ._worker import begin_worker, work
+from ._worker import begin_worker, settings, work
 
 
 # One thread for each worker, and no accelerator, which several processes cannot share.
@@ -32,7 +32,6 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-_DAY = 24 * 3600
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -54,10 +53,10 @@ class Processes(AbstractEngine):
     def __init__(self, workers: int):
         self._workers = workers
         self._pool: Any = None
-        self._done = threading.Event()
         self._counter = itertools.count()
         self._setups = list[tuple[Setup, pathlib.Path]]()
         self._futures = dict[int, Any]()
+        self._groups = set[int]()  # of workers that are gone or are being ended
 
     @property
     def workers(self) -> int:
@@ -72,16 +71,8 @@ class Processes(AbstractEngine):
     @no_type_check
     def submit(self, setup: Setup, batch: Batch) -> int:
         """Hand a batch to the next free process."""
-        pool = self._pool or self._start()
         number = next(self._counter)
-        self._board.clear(number)
-        arguments = (
-            str(self._file_of(setup)),
-            number,
-            batch,
-            bool(jax.config.jax_enable_x64),
-        )
-        self._futures[number] = pool.schedule(work, args=arguments)
+        self._futures[number] = self._scheduled(setup, number, batch)
         return number
 
     @no_type_check
@@ -91,27 +82,32 @@ class Processes(AbstractEngine):
         concurrent.futures.wait(
             futures.values(), seconds, concurrent.futures.FIRST_COMPLETED
         )
+        self._groups = {group for group in self._groups if not _ended(group)}
         over = [number for number, future in futures.items() if future.done()]
-        answers = [
-            (number, self._answer(number, futures.pop(number))) for number in over
-        ]
+        answers = [(one, self._answer(one, futures.pop(one))) for one in over]
         if any(answer is _BROKEN for _, answer in answers):
+            # pebble gives up all of them, but not at once.
+            answers += [(number, _BROKEN) for number in futures]
             self.close()  # it starts again with the next batch
         return answers
 
     @no_type_check
-    def running_for(self, number: int) -> float:
-        """Return for how long the current job of a batch has been running."""
-        _, since = self._board.read(number)
-        return 0.0 if since == 0.0 else time.monotonic() - since
+    def overdue(self, number: int, limit: float) -> Lost | None:
+        """Return the job that is lost if it takes too long."""
+        entry = self._board.read(number)
+        seconds = time.monotonic() - entry.since
+        if entry.culprit is None or seconds <= limit:
+            return None
+        return Lost(f"it took more than {seconds:.3g} s", True, entry.culprit)
 
     @no_type_check
-    def kill(self, number: int) -> Lost:
-        """End the process of a batch."""
-        job, since = self._board.read(number)
-        seconds = time.monotonic() - since
-        self._futures.pop(number).cancel()
-        return Lost(f"it took more than {seconds:.3g} s", True, job)
+    def kill(self, number: int) -> Reply | None:
+        """End the process of a batch, and those that it has started."""
+        future = self._futures.pop(number)
+        if not future.cancel():
+            answer = self._answer(number, future)
+            return answer if isinstance(answer, Reply) else None
+        self._groups.add(self._board.read(number).process)
 
     def close(self) -> None:
         """End all processes, and wait until they are gone."""
@@ -127,8 +123,8 @@ class Processes(AbstractEngine):
 
         error = None if future.cancelled() else future.exception()
         if error is None and not future.cancelled():
-            return future.result()
-        job, since = self._board.read(number)
+            return pickle.loads(future.result())
+        entry = self._board.read(number)
         reason = "its worker was ended"
         if isinstance(error, ProcessExpired):
             reason = f"its worker died, {_ending_of(error.exitcode)}"
@@ -136,9 +132,24 @@ class Processes(AbstractEngine):
             return _BROKEN
         elif error is not None:
             raise error
-        return Lost(reason, since != 0.0, job if since != 0.0 else None)
+        if entry.begun:
+            self._groups.add(entry.process)
+        return Lost(reason, entry.begun, entry.culprit)
 
-    def _start(self) -> Any:
+    @no_type_check
+    def _scheduled(self, setup: Setup, number: int, batch: Batch) -> Any:
+        for again in True, False:
+            file = self._file_of(setup)
+            self._board.clear(number)
+            try:
+                given = str(file), number, batch, settings()
+                return self._pool.schedule(work, args=given)
+            except RuntimeError:  # the pool broke when a worker died that had no batch
+                if not again or self._futures:
+                    raise
+                self.close()
+
+    def _start(self) -> None:
         """Start the processes, in a thread that lives as long as they do.
 
         On Linux, the processes of a thread that ends get the signal of a parent's
@@ -147,21 +158,24 @@ class Processes(AbstractEngine):
         import loky.backend
         import pebble
 
-        _remove_old_folders()
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"realax-{os.getpid()}-"))
-        self._folder = folder
-        self._board = Board.new(folder / "board", self._workers)
+        folder = Folder()
+        self._board = Board.new(folder.path / "board", self._workers)
         context: Any = _context(loky.backend.get_context("loky"))
         reader, writer = context.Pipe(duplex=False)
         cache = jax.config.jax_compilation_cache_dir
         pool = pebble.ProcessPool(
             self._workers,
             initializer=begin_worker,
-            initargs=(str(folder / "board"), os.getpid(), reader, cache),
+            initargs=(str(folder.path / "board"), os.getpid(), reader, cache),
             context=context,
         )
         started, done = threading.Event(), threading.Event()
         problem = list[BaseException]()
+        self._folder, self._pool = folder, pool
+        pipe = reader, writer
+        self._ending = weakref.finalize(
+            self, _end, pool, started, done, folder, pipe, self._groups
+        )
 
         def keep() -> None:
             # Ctrl-C must not reach a process that is still starting.
@@ -176,52 +190,53 @@ class Processes(AbstractEngine):
 
         threading.Thread(target=keep, name="realax workers", daemon=True).start()
         started.wait()
-        self._pool = pool
-        pipe = reader, writer
-        self._ending = weakref.finalize(self, _end, pool, done, folder, pipe)
         if problem:
             self.close()
             raise problem[0]
-        return pool
 
     @no_type_check
     def _file_of(self, setup: Setup) -> pathlib.Path:
-        """Return the file from which workers read a setup."""
+        """Return the file from which workers read a setup, and start the workers."""
         for known, file in self._setups:
             if known is setup:
                 return file
         import cloudpickle
 
-        file = self._folder / f"setup{next(self._counter)}"
-        file.write_bytes(cloudpickle.dumps(setup))
+        try:
+            content = cloudpickle.dumps(setup)
+        except Exception as error:  # pickling runs code of any package
+            raise TypeError(
+                f"the parameters and the data must be sent to workers, but cannot be "
+                f"pickled: {error}. Leave out what holds a file or a connection, or "
+                "pass `workers=0` or `backend='threads'`."
+            ) from error
+        if self._pool is None:
+            self._start()
+        file = self._folder.path / f"setup{next(self._counter)}"
+        file.write_bytes(content)
         self._setups.append((setup, file))
         if len(self._setups) > 2:
             self._setups.pop(0)[1].unlink()
         return file
 
 
-def _remove_old_folders() -> None:
-    """Remove the files of processes that were killed before they could do so.
+@no_type_check
+def _ended(group: int) -> bool:
+    """End what a worker has started, if the worker is gone; return whether it was.
 
-    Those of the last day stay, because a container may not see their processes.
+    A worker has a session of its own, whose number is that of the worker.
     """
-    for folder in pathlib.Path(tempfile.gettempdir()).glob("realax-*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            old = time.time() - folder.stat().st_mtime > _DAY
-            if old and not _is_alive(int(folder.name.split("-")[1])):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    if os.name != "posix":
-        return True  # on Windows, `os.kill` would end it
+    if not hasattr(os, "killpg"):
+        return True
     try:
-        os.kill(process, 0)
+        os.kill(group, 0)
     except ProcessLookupError:
-        return False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        return True
     except PermissionError:
         return True
-    return True
+    return False
 
 
 def _context(context: Any) -> Any:
@@ -248,11 +263,37 @@ def _ending_of(code: int | None) -> str:
         return f"by signal {-code}"
 
 
-def _end(pool: Any, done: threading.Event, folder: Any, pipe: Any) -> None:
-    """End the processes of a pool at once, and remove their files."""
-    pool.stop()
-    pool.join()
-    done.set()
-    for end in pipe:
-        end.close()
-    shutil.rmtree(folder, ignore_errors=True)
+def _end(pool: Any, *others: Any) -> None:
+    """End the processes of a pool at once, and remove their files.
+
+    Garbage may be collected in a thread of the pool, which cannot wait for itself.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _end_now(pool, *others)
+    else:
+        thread = threading.Thread(target=_end_now, args=(pool, *others))
+        thread.start()
+        if not threading.current_thread().daemon:
+            thread.join()
+
+
+def _end_now(
+    pool: Any,
+    started: threading.Event,
+    done: threading.Event,
+    folder: Folder,
+    pipe: Any,
+    groups: set[int],
+) -> None:
+    try:
+        started.wait()
+        groups |= {*pool._pool_manager.worker_manager.workers}
+        pool.stop()
+        pool.join()
+    finally:
+        done.set()
+        for end in pipe:
+            end.close()
+        for group in groups:
+            _ended(group)
+        folder.remove()

@@ -1,19 +1,26 @@
 """Workers that are actors of Ray, on whatever cluster `ray.init` reaches."""
 
+import contextlib
 import itertools
+import pickle
 import signal
 import threading
 import time
 import warnings
 from typing import Any, final
 
-import jax
-
 from .._check import no_type_check
+from .._errors import warn_user
 from ._engine import AbstractEngine, Lost, Reply
-from ._jobs import Batch, Play, Setup
+from ._jobs import AbstractPlayer, Batch, Setup
 from ._processes import ENVIRONMENT
-from ._worker import played, sendable
+from ._worker import Settings, pickled, played, settings, use_settings
+
+
+# So many actors for each worker may fail to start in a row.
+_MOST_STILLBORN = 3
+# A warning is given if there is no actor for so many seconds.
+_PATIENCE = 60.0
 
 
 @final
@@ -38,6 +45,9 @@ class Ray(AbstractEngine):
         self._setup: tuple[Setup, Any] | None = None
         self._counter = itertools.count()
         self._started = False
+        self._stillborn = 0
+        self._patience = 0.0  # since when no actor is there
+        self._warned = False
 
     @property
     def workers(self) -> int:
@@ -49,6 +59,14 @@ class Ray(AbstractEngine):
         """Return whether an actor waits for a batch."""
         if not self._started:
             self._start()
+        if self._idle or self._running:
+            self._patience = time.monotonic()
+        elif not self._warned and time.monotonic() - self._patience > _PATIENCE:
+            self._warned = True
+            warn_user(
+                f"no actor of Ray has started for {_PATIENCE:.0f} s. Each needs one "
+                "core: does the cluster have one that is free?"
+            )
         return bool(self._idle)
 
     @no_type_check
@@ -59,9 +77,8 @@ class Ray(AbstractEngine):
         if self._setup is None or self._setup[0] is not setup:
             self._setup = setup, ray.put(setup)
         actor, number = self._idle.pop(), next(self._counter)
-        x64 = bool(jax.config.jax_enable_x64)
         # In a list, Ray hands over the reference and not what it stands for.
-        answer = actor.work.remote([self._setup[1]], batch, x64)
+        answer = actor.work.remote([self._setup[1]], batch, settings())
         self._running[number] = actor, answer, time.monotonic()
         return number
 
@@ -85,19 +102,18 @@ class Ray(AbstractEngine):
         return found
 
     @no_type_check
-    def running_for(self, number: int) -> float:
-        """Return how long ago a batch was handed to its actor."""
-        return time.monotonic() - self._running[number][2]
+    def overdue(self, number: int, limit: float) -> Lost | None:
+        """Return that a batch is lost if it was handed over too long ago."""
+        seconds = time.monotonic() - self._running[number][2]
+        return Lost(f"it took more than {limit:.3g} s") if seconds > limit else None
 
     @no_type_check
-    def kill(self, number: int) -> Lost:
+    def kill(self, number: int) -> Reply | None:
         """End the actor of a batch; another takes its place."""
         import ray
 
-        actor, _, since = self._running.pop(number)
-        ray.kill(actor)
+        ray.kill(self._running.pop(number)[0])
         self._wake()
-        return Lost(f"it took more than {time.monotonic() - since:.3g} s")
 
     def close(self) -> None:
         """End all actors."""
@@ -105,12 +121,13 @@ class Ray(AbstractEngine):
 
         actors = [*self._idle, *self._waking.values()]
         actors += [actor for actor, _, _ in self._running.values()]
-        for actor in actors:
-            ray.kill(actor)
         self._idle.clear()
         self._waking.clear()
         self._running.clear()
         self._setup, self._started = None, False
+        for actor in actors:
+            with contextlib.suppress(Exception):  # Ray may have been shut down
+                ray.kill(actor)
 
     @no_type_check
     def _answer(self, actor: Any, answer: Any) -> Reply | Lost:
@@ -118,7 +135,7 @@ class Ray(AbstractEngine):
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            reply: Any = ray.get(answer)
+            reply: Any = pickle.loads(ray.get(answer))
         except RayTaskError:  # outside of the jobs, such as a module that it lacks
             raise
         except RayError as error:
@@ -135,9 +152,16 @@ class Ray(AbstractEngine):
 
         try:
             ray.get(answer)
-        except RayError:
-            self._wake()  # its node was lost while it started
+        except RayError as error:  # its node may have been lost while it started
+            self._stillborn += 1
+            if self._stillborn > _MOST_STILLBORN * self._workers:
+                raise RuntimeError(
+                    f"{self._stillborn} actors in a row did not start. Install realax "
+                    "on each node of the cluster, and look at Ray's logs."
+                ) from error
+            self._wake()
         else:
+            self._stillborn = 0
             self._idle.append(actor)
 
     def _start(self) -> None:
@@ -145,7 +169,7 @@ class Ray(AbstractEngine):
 
         if not ray.is_initialized():
             _begin(ray)
-        self._started = True
+        self._started, self._patience = True, time.monotonic()
         for _ in range(self._workers):
             self._wake()
 
@@ -176,29 +200,33 @@ class _Actor:
     """The code of an actor."""
 
     def __init__(self) -> None:
-        self._opened: tuple[Any, Play] | None = None
+        self._opened: tuple[Any, AbstractPlayer] | None = None
 
     def ready(self) -> bool:
         """Return True."""
         return True
 
-    def work(self, setup: list[Any], batch: Batch, x64: bool) -> Reply:
-        """Evaluate a batch.
+    def work(self, setup: list[Any], batch: Batch, given: Settings) -> bytes:
+        """Evaluate a batch, and return the pickled `Reply`.
 
         **Arguments:**
 
         - `setup`: the reference of the setup.
         - `batch`: the batch.
-        - `x64`: whether jax uses double precision.
+        - `given`: the settings of jax in the parent.
         """
-        import ray
+        changed = use_settings(given)
 
-        reference = setup[0]
-        if self._opened is None or self._opened[0] != (reference, x64):
-            jax.config.update("jax_enable_x64", x64)
-            loaded: Any = ray.get(reference)
-            self._opened = (reference, x64), loaded.work.open(loaded)
+        def player() -> AbstractPlayer:
+            import ray
+
+            if changed or self._opened is None or self._opened[0] != setup[0]:
+                if self._opened is not None:
+                    self._opened[1].close()
+                loaded: Any = ray.get(setup[0])
+                self._opened = setup[0], loaded.work.open(loaded)
+            return self._opened[1]
+
         start = time.perf_counter()
-        results = played(self._opened[1], batch, lambda job: None)
-        seconds = time.perf_counter() - start
-        return Reply([sendable(one) for one in results], seconds)
+        results = played(player, batch, lambda job: None)
+        return pickled(Reply(results, time.perf_counter() - start))

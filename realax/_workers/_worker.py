@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,14 +16,25 @@ import jax
 from .._check import no_type_check
 from ._board import Board
 from ._engine import Reply
-from ._jobs import Batch, Begin, Failure, Outcome, Play
+from ._jobs import AbstractPlayer, Batch, Begin, Failure, Outcome
 
 
-# The setup that was used last, by its file, and the function that was opened for it.
-_opened: list[tuple[str, Play]] = []
+# The setup that was used last, by its file, and the player that was opened for it.
+_opened: list[tuple[str, AbstractPlayer]] = []
 _boards: list[Board] = []
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl
+
+# Settings of jax that change results. Workers take those of the parent.
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+)
+
+type Settings = tuple[Any, ...]
 
 
 def begin_worker(board: str, parent: int, pipe: Any, cache: str | None) -> None:
@@ -35,9 +47,12 @@ def begin_worker(board: str, parent: int, pipe: Any, cache: str | None) -> None:
     - `pipe`: the end of a pipe whose other end only that process holds.
     - `cache`: the folder of jax's persistent cache, if there is one.
     """
-    # Ctrl-C is for the parent, which ends its workers. At its request, they end at once
-    # even if they are busy outside of Python.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C is for the parent, which ends its workers, and with each the processes of
+    # its own session. At the parent's request a worker ends at once, even if it is busy
+    # outside of Python.
+    if hasattr(os, "setsid"):
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -66,72 +81,103 @@ def _end_with(parent: int, pipe: Any) -> None:
 
 
 @no_type_check
-def work(setup: str, number: int, batch: Batch, x64: bool) -> Reply:
-    """Evaluate a batch.
+def settings() -> Settings:
+    """Return the settings of jax in this process."""
+    return tuple(getattr(jax.config, name) for name in _SETTINGS)
+
+
+@no_type_check
+def use_settings(given: Settings) -> bool:
+    """Set those of another process, and return whether some differed."""
+    if given == settings():
+        return False
+    for name, value in zip(_SETTINGS, given, strict=True):
+        jax.config.update(name, value)
+    return True
+
+
+@no_type_check
+def work(setup: str, number: int, batch: Batch, given: Settings) -> bytes:
+    """Evaluate a batch, and return the pickled `Reply`.
 
     **Arguments:**
 
     - `setup`: the file of the setup.
     - `number`: the number of the batch.
     - `batch`: the batch.
-    - `x64`: whether jax uses double precision.
+    - `given`: the settings of jax in the parent.
     """
-    if bool(jax.config.jax_enable_x64) != x64:
-        jax.config.update("jax_enable_x64", x64)
-        _opened.clear()
-    if not _opened or _opened[0][0] != setup:
-        _opened.clear()
-        loaded = pickle.loads(pathlib.Path(setup).read_bytes())
-        _opened.append((setup, loaded.work.open(loaded)))
+    if use_settings(given):
+        _close()
     board = _boards[0]
+
+    @no_type_check
+    def player() -> AbstractPlayer:
+        if not _opened or _opened[0][0] != setup:
+            _close()
+            loaded = pickle.loads(pathlib.Path(setup).read_bytes())
+            _opened.append((setup, loaded.work.open(loaded)))
+        return _opened[0][1]
+
     start = time.perf_counter()
-    results = played(_opened[0][1], batch, lambda job: board.begin(number, job))
-    seconds = time.perf_counter() - start
-    return Reply([sendable(one) for one in results], seconds)
+    results = played(player, batch, lambda job: board.begin(number, job))
+    return pickled(Reply(results, time.perf_counter() - start))
 
 
 @no_type_check
-def played(play: Play, batch: Batch, begin: Begin) -> list[Outcome | Failure]:
-    """Return the results of a batch; an error outside of its jobs is that of the first.
+def _close() -> None:
+    while _opened:
+        _opened.pop()[1].close()
 
+
+@no_type_check
+def played(
+    player: Callable[[], AbstractPlayer], batch: Batch, begin: Begin
+) -> list[Outcome | Failure]:
+    """Return the results of a batch.
+
+    An error outside of its jobs, such as one in a policy, is given as that of each job.
     It ends the run.
     """
     try:
-        return play(batch, begin)
-    except Exception as error:  # of any kind, and raised by the parent
-        return [Failure.of(error, fatal=True)] * len(batch.jobs)
-
-
-class Sent(Exception):
-    """An exception, as the bytes that cloudpickle made of it.
-
-    Classes of exceptions that a script defines cannot be pickled in any other way.
-    """
-
-    def __init__(self, pickled: bytes):
-        super().__init__(pickled)
-        self.pickled = pickled
+        return player().play(batch, begin)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        return [Failure.of(error, fatal=True, outside=True)] * len(batch.jobs)
+    except SystemExit as error:
+        failure = RuntimeError(
+            f"`sys.exit({error.code!r})` was called outside of a job"
+        )
+        return [Failure.of(failure, fatal=True, outside=True)] * len(batch.jobs)
 
 
 @no_type_check
-def sendable(result: Outcome | Failure) -> Outcome | Failure:
-    """Return the result of a job in a form that can be pickled."""
-    if isinstance(result, Outcome):
-        return result
+def pickled(reply: Reply) -> bytes:
+    """Return a reply as bytes, with classes that only a script has.
+
+    An exception that cannot be sent is replaced by a `RuntimeError` with its text.
+    """
     import cloudpickle
 
+    results = [
+        one if isinstance(one, Outcome) else _without_frames(one)
+        for one in reply.results
+    ]
+    reply = Reply(results, reply.seconds)
     try:
-        pickled = cloudpickle.dumps(result.error.with_traceback(None))
-        pickle.loads(pickled)
-    except Exception:  # noqa: BLE001, whatever an exception does when it is pickled
-        kind = type(result.error).__qualname__
-        pickled = cloudpickle.dumps(RuntimeError(f"{kind}: {result.error}"))
-    return Failure(Sent(pickled), result.text, result.fatal, result.left)
+        return pickle.dumps(reply)
+    except Exception:  # of any package, and of classes that a script defines
+        return cloudpickle.dumps(reply)
 
 
-def received(failure: Failure) -> Failure:
-    """Return a failure from another process with its own exception."""
-    if not isinstance(failure.error, Sent):
-        return failure
-    error = pickle.loads(failure.error.pickled)
-    return Failure(error, failure.text, failure.fatal, failure.left)
+@no_type_check
+def _without_frames(failure: Failure) -> Failure:
+    import cloudpickle
+
+    error = failure.error.with_traceback(None)
+    try:
+        pickle.loads(cloudpickle.dumps(error))
+    except Exception:  # whatever an exception does when it is pickled
+        error = RuntimeError(f"{type(error).__qualname__}: {error}")
+    return Failure(error, failure.text, failure.fatal, failure.left, failure.outside)

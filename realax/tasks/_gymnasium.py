@@ -1,5 +1,6 @@
 """gymnasium's environments as tasks."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, SupportsIndex, Unpack, cast, final
 
@@ -140,6 +141,12 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
         **options: Unpack[HostOptions],
     ):
         super().__init__(options)
+        if self.backend == "ray" and self.workers > 0 and self.timeout is not None:
+            raise ValueError(
+                "`timeout` of `GymnasiumTask` is that of one step, and an actor of Ray "
+                f"does not tell when a step begins, but got {self.timeout} with "
+                "`backend='ray'`. Leave it out, or use processes."
+            )
         if env_kwargs and not isinstance(env, str):
             raise ValueError(
                 "`env_kwargs` of `GymnasiumTask` are for an environment given by name, "
@@ -236,11 +243,14 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
         words = np.asarray(jr.key_data(key))[None]
         rows = list[tuple[Any, ...]]()
         lanes = Lanes(self._rules, setup)
-        (result,) = lanes.play(
-            Jobs(arrays, words, 1).batch((0,)),
-            lambda job: None,
-            lambda job, *row: rows.append(row),
-        )
+        try:
+            (result,) = lanes.play(
+                Jobs(arrays, words, 1).batch((0,)),
+                lambda job: None,
+                lambda job, *row: rows.append(row),
+            )
+        finally:
+            lanes.close()
         if isinstance(result, Failure):
             raise result.error
         return self._trajectory(rows)
@@ -259,14 +269,13 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
         - `episodes`: the number of seeds.
         """
         seeds = range(cast(int, episodes))
-        used = self._built()
         differing = list[int]()
-        for seed in seeds:
-            new = self._built()
-            if self._played(new, seed) != self._played(used, seed):
-                differing.append(seed)
-            new.close()
-        used.close()
+        with contextlib.closing(self._built()) as used:
+            for seed in seeds:
+                with contextlib.closing(self._built()) as new:
+                    first, again = self._played(new, seed), self._played(used, seed)
+                if not _same(first, again):
+                    differing.append(seed)
         if differing and not self.fresh:
             warn_user(
                 f"{len(differing)} of {len(seeds)} episodes of {self.display_name} "
@@ -293,17 +302,17 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
     def _built(self) -> Any:
         return build(self.env, self.env_kwargs.thaw())
 
-    def _played(self, env: Any, seed: int) -> list[float]:
-        """Return the rewards of an episode with actions drawn by the seed."""
-        env.reset(seed=seed)
+    def _played(self, env: Any, seed: int) -> list[Any]:
+        """Return what an episode shows, with actions drawn by the seed."""
+        shown = from_gymnasium(env.observation_space)
+        steps = [shown(env.reset(seed=seed)[0])]
         env.action_space.seed(seed)
-        rewards = list[float]()
         for _ in range(self.max_steps):
-            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            rewards.append(float(reward))
-            if terminated or truncated:
+            obs, reward, *ends, _ = env.step(env.action_space.sample())
+            steps.append((shown(obs), float(reward), *map(bool, ends)))
+            if any(ends):
                 break
-        return rewards
+        return steps
 
     def _trajectory(self, rows: list[tuple[Any, ...]]) -> Trajectory:
         """Return the steps of an episode, with zeros up to `max_steps`."""
@@ -324,6 +333,14 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
             terminated=stacked(*terminated),
             truncated=stacked(*truncated),
         )
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    """Return whether two episodes are equal, bit for bit."""
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def _layouts(env: Any, name: str) -> Layouts:

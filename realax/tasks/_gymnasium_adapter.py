@@ -136,7 +136,19 @@ def from_gymnasium(space: Any) -> Convert:
         return lambda value: np.asarray(value - start, np.int32)
     if isinstance(space, spaces.MultiBinary):
         return lambda value: np.asarray(value, np.int32)
-    return np.asarray
+    shape, dtype = space.shape, space.dtype
+
+    @no_type_check
+    def array(value: Any) -> np.ndarray:
+        found = np.asarray(value, dtype)
+        if found.shape != shape:
+            raise ValueError(
+                f"an observation of the space {space} must have the shape {shape}, but "
+                f"the environment returned one of shape {found.shape}."
+            )
+        return found
+
+    return array
 
 
 def to_gymnasium(space: Any) -> Convert:
@@ -159,4 +171,4 @@ def to_gymnasium(space: Any) -> Convert:
     if isinstance(space, spaces.MultiDiscrete):
         first, dtype = space.start, space.dtype
         return lambda value: np.asarray(value + first, dtype)
-    return lambda value: np.asarray(value, space.dtype)
+    return lambda value: np.array(value, space.dtype)  # which may be written to

@@ -1,6 +1,7 @@
 """Episodes of gymnasium's environments, several side by side in one process."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,7 +17,16 @@ from .._check import no_type_check
 from .._compile import readable_errors
 from .._errors import describe
 from .._trees import where
-from .._workers import AbstractWork, Batch, Begin, Failure, Outcome, Play, Setup
+from .._workers import (
+    BETWEEN,
+    AbstractPlayer,
+    AbstractWork,
+    Batch,
+    Begin,
+    Failure,
+    Outcome,
+    Setup,
+)
 from ..policies import Moments
 from ._checks import policy_from
 from ._gymnasium_adapter import build, envelope_space, from_gymnasium, to_gymnasium
@@ -71,13 +81,15 @@ class Episodes(AbstractWork):
     def __init__(self, rules: Rules):
         self.rules = rules
 
-    def open(self, setup: Setup) -> Play:
-        """Return a function that plays the episodes of a batch."""
-        return Lanes(self.rules, setup).play
+    def open(self, setup: Setup) -> AbstractPlayer:
+        """Return what plays the episodes of a batch."""
+        return Lanes(self.rules, setup)
 
 
 class _Lane:
     """An environment, and the episode that it plays."""
+
+    env: Any
 
     def __init__(self, env: Any):
         self.env = env
@@ -85,6 +97,13 @@ class _Lane:
         self.total = 0.0
         self.length = 0
         self.over = True
+
+    def close(self) -> None:
+        """Close the environment, which may have failed before."""
+        env, self.env = self.env, None
+        if env is not None:
+            with contextlib.suppress(Exception):
+                env.close()
 
 
 class _Cast(eqx.Module):
@@ -131,7 +150,7 @@ type Collect = Callable[[int, Any, Any, float, bool, bool], None]
 
 
 @final
-class Lanes:
+class Lanes(AbstractPlayer):
     """Plays batches of episodes with environments that are used again.
 
     **Arguments:**
@@ -149,7 +168,7 @@ class Lanes:
         self._from = from_gymnasium(first.env.observation_space)
         self._to = to_gymnasium(first.env.action_space)
         self._lanes.append(first)
-        self._device = jax.devices("cpu")[0]
+        self._device = _cpu()
         # One lane as it was traced: its structure, and its leaves that are no arrays.
         self._rest: Any = None
 
@@ -162,11 +181,17 @@ class Lanes:
         **Arguments:**
 
         - `batch`: the jobs.
-        - `begin`: called before each call of an environment, and with -1 after them.
+        - `begin`: called before each call of an environment, and after them.
         - `collect`: called after each step of an episode.
         """
         with jax.default_device(self._device), readable_errors():
             return self._play(batch, begin, collect)
+
+    def close(self) -> None:
+        """Close all environments."""
+        for lane in self._lanes:
+            lane.close()
+        self._lanes.clear()
 
     @no_type_check
     def _play(self, batch: Batch, begin: Begin, collect: Any) -> Any:
@@ -196,7 +221,7 @@ class Lanes:
                     _fill(table.obs, i, shown)
                 changed |= lane.over
             table.steps[live] += 1
-            begin(-1)
+            begin(BETWEEN)
         self._keep_moments(table, range(len(lanes)))
         return table.results
 
@@ -238,7 +263,7 @@ class Lanes:
             shown = self._reset(lanes[i], seeds[i], begin, table.results)
             table.obs = _filled(table.obs, i, shown, size)
             table.steps[i] = 0
-        begin(-1)
+        begin(BETWEEN)
 
     @no_type_check
     def _reset(self, lane: _Lane, seed: int, begin: Begin, results: Any) -> Any:
@@ -247,41 +272,45 @@ class Lanes:
         begin(lane.job)
         try:
             if self._rules.fresh or lane.env is None:
-                lane.env = self._replaced(lane.env)
+                lane.close()
+                lane.env = build(self._rules.env, self._rules.kws)
             obs, _ = lane.env.reset(seed=seed)
-        except (Exception, SystemExit) as error:
+            return self._from(obs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of any package; some derive from it
             self._fail(lane, error, results)
             return None
-        return self._from(obs)
 
     @no_type_check
     def _step(
         self, lane: _Lane, action: Any, i: int, table: "_Table", collect: Any
     ) -> Any:
         """Make a step of an episode, and return the observation after it."""
+        fatal = False
         try:
             obs, reward, terminated, truncated, _ = lane.env.step(self._to(action))
-        except (Exception, SystemExit) as error:
-            self._fail(lane, error, table.results)
-            return None
-        if type(reward) is not float:
-            try:
+            if type(reward) is not float:
+                fatal = np.ndim(reward) != 0
                 reward = _one_number(reward, self._rules.name)
-            except TypeError as error:
-                self._fail(lane, error, table.results, fatal=True)
-                return None
+            shown = self._from(obs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of any package; some derive from it
+            self._fail(lane, error, table.results, fatal)
+            return None
         lane.total += reward
         lane.length += 1
         if lane.length >= self._rules.max_steps:
             truncated = True
         if collect is not None:
-            shown = jax.tree.map(lambda leaf: leaf[i].copy(), table.obs)
-            collect(lane.job, shown, action, reward, bool(terminated), bool(truncated))
+            before = jax.tree.map(lambda leaf: leaf[i].copy(), table.obs)
+            collect(lane.job, before, action, reward, bool(terminated), bool(truncated))
         if terminated or truncated:
             lane.over = True
             aux = {"length": np.int32(lane.length)}
             table.results[lane.job] = Outcome(lane.total, aux)
-        return self._from(obs)
+        return shown
 
     @no_type_check
     def _fail(
@@ -289,7 +318,8 @@ class Lanes:
     ) -> None:
         """End an episode by an exception; its environment is not used again."""
         results[lane.job] = Failure.of(error, fatal)
-        lane.over, lane.env = True, None
+        lane.over = True
+        lane.close()
 
     @no_type_check
     def _keep_moments(self, table: "_Table", some: Any) -> None:
@@ -306,12 +336,6 @@ class Lanes:
 
     def _lane(self) -> _Lane:
         return _Lane(build(self._rules.env, self._rules.kws))
-
-    @no_type_check
-    def _replaced(self, env: Any) -> Any:
-        if env is not None:
-            env.close()
-        return build(self._rules.env, self._rules.kws)
 
     @functools.cached_property
     def _begun(self) -> Any:
@@ -418,6 +442,14 @@ def _fill(buffers: Any, i: int, obs: Any) -> None:
     pairs = zip(jax.tree.leaves(buffers), jax.tree.leaves(obs), strict=True)
     for buffer, leaf in pairs:
         buffer[i] = leaf
+
+
+def _cpu() -> Any:
+    """Return a CPU, or what there is if jax is kept from using one."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        return jax.devices()[0]
 
 
 @no_type_check

@@ -12,7 +12,16 @@ from .._arguments import arguments, flag
 from .._callables import name_of, unwrapped
 from .._check import no_type_check
 from .._errors import describe
-from .._workers import AbstractWork, Batch, Begin, Failure, Outcome, Play, Setup
+from .._workers import (
+    BETWEEN,
+    AbstractPlayer,
+    AbstractWork,
+    Batch,
+    Begin,
+    Failure,
+    Outcome,
+    Setup,
+)
 from ._randomness import uses_argument
 from ._workers_task import (
     HOST_CHECKS,
@@ -119,27 +128,42 @@ class _Calls(AbstractWork):
         self.function = function
         self.name = name
 
-    def open(self, setup: Setup) -> Play:
-        """Return a function that makes the calls of a batch."""
+    def open(self, setup: Setup) -> AbstractPlayer:
+        """Return what makes the calls of a batch."""
+        return _Caller(self.function, self.name, setup)
 
-        @no_type_check
-        def play(batch: Batch, begin: Begin) -> list[Outcome | Failure]:
-            results = list[Outcome | Failure]()
-            for i, (row, seed) in enumerate(zip(batch.rows, batch.seeds, strict=True)):
-                params = setup.params(batch.arrays, row)
-                begin(i)
-                try:
-                    found = self.function(params, seed, setup.data)
-                except (Exception, SystemExit) as error:
-                    results.append(Failure.of(error))
-                    continue
-                try:
-                    results.append(_checked(found, self.name))
-                except TypeError as error:
-                    results.append(Failure.of(error, fatal=True))
-            return results
 
-        return play
+@final
+class _Caller(AbstractPlayer):
+    def __init__(self, function: Callable[..., Any], name: str, setup: Setup):
+        self._function = function
+        self._name = name
+        self._setup = setup
+
+    @no_type_check
+    def play(self, batch: Batch, begin: Begin) -> list[Outcome | Failure]:
+        """Return what the function returned for each job."""
+        results = list[Outcome | Failure]()
+        data, name = self._setup.data, self._name
+        for i, (row, seed) in enumerate(zip(batch.rows, batch.seeds, strict=True)):
+            params = self._setup.params(batch.arrays, row)
+            begin(i)
+            try:
+                found = self._function(params, seed, data)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # of any package; some derive from it
+                results.append(Failure.of(error))
+                continue
+            try:
+                results.append(_checked(found, name))
+            except TypeError as error:
+                results.append(Failure.of(error, fatal=True))
+        begin(BETWEEN)
+        return results
+
+    def close(self) -> None:
+        """Do nothing, because it holds nothing."""
 
 
 @no_type_check

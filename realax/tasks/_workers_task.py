@@ -1,18 +1,19 @@
 """Tasks on the host whose jobs are given to workers."""
 
 import abc
+import functools
 import importlib.util
 from typing import Any, Literal, Self, SupportsIndex, TypedDict, cast
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Key
 
 from .._arguments import Check, number, one_of, optional, whole
 from .._check import no_type_check
-from .._errors import describe
 from .._types import EXECUTION, Tree
 from .._workers import AbstractWork, Crew, Jobs, Outcome, Setup
 from .._workers._engine import AbstractEngine
@@ -28,7 +29,7 @@ type Errors = Literal["raise", "nan"]
 # The packages that a backend needs, and the extra that brings them.
 _NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "processes": (("pebble", "loky", "cloudpickle"), "host"),
-    "threads": (("pebble",), "host"),
+    "threads": ((), "host"),
     "ray": (("ray", "cloudpickle"), "ray"),
 }
 
@@ -91,7 +92,7 @@ class Workers:
         last = self._setup
         if (
             last is None
-            or self._data is not data
+            or not _unchanged(self._data, data)
             or last.structure != structure
             or last.leaves != leaves
         ):
@@ -160,9 +161,13 @@ class AbstractWorkersTask[P](AbstractHostTask[P]):
         handle = self.handle
         if handle.crew is None or handle.work is None:
             handle.work = self.work()
-            handle.crew = Crew(self._engine, self.timeout, self.retries, self.errors)
+            # Without a reference to the task, with which the workers end.
+            build = functools.partial(_engine_of, self.workers, self.backend)
+            handle.crew = Crew(build, self.timeout, self.retries, self.errors)
         setup = handle.setup(handle.work, leaves, structure, data)
         words = np.asarray(jr.key_data(keys))
+        if keys.size == 0:
+            return Evaluation(jnp.zeros(keys.shape))
         jobs = Jobs(arrays, words.reshape(keys.size, -1), keys.shape[1])
         outcomes = handle.crew.evaluate(setup, jobs)
         return _gathered(outcomes, keys.shape, type(self).__name__)
@@ -178,23 +183,6 @@ class AbstractWorkersTask[P](AbstractHostTask[P]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _engine(self) -> AbstractEngine:
-        if self.workers == 0:
-            return Here()
-        match self.backend:
-            case "processes":
-                from .._workers._processes import Processes
-
-                return Processes(self.workers)
-            case "threads":
-                from .._workers._threads import Threads
-
-                return Threads(self.workers)
-            case "ray":
-                from .._workers._ray import Ray
-
-                return Ray(self.workers)
 
     def _check_backend(self) -> None:
         packages, extra = _NEEDED[self.backend]
@@ -231,6 +219,62 @@ def _as_numpy(data: Any) -> Any:
 
 
 @no_type_check
+def _unchanged(before: Any, data: Any) -> bool:
+    """Return whether data are known to be those of before.
+
+    Arrays that can be written to, and unknown objects, may have changed.
+    """
+    if before is None and data is None:
+        return True
+    old, structure = jax.tree.flatten(before)
+    new, same = jax.tree.flatten(data)
+    return structure == same and all(
+        a is b and _is_constant(a) for a, b in zip(old, new, strict=True)
+    )
+
+
+@no_type_check
+def _is_constant(leaf: Any) -> bool:
+    if isinstance(leaf, np.ndarray):
+        return not leaf.flags.writeable
+    return isinstance(leaf, jax.Array | np.generic | int | float | str | bytes)
+
+
+def constant(data: Any) -> Any:
+    """Return data with copies of numpy arrays that cannot be written to.
+
+    They are then sent to workers only once.
+    """
+
+    def copy(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        leaf = leaf.copy()
+        leaf.flags.writeable = False
+        return leaf
+
+    return jax.tree.map(copy, data)
+
+
+def _engine_of(workers: int, backend: Backend) -> AbstractEngine:
+    if workers == 0:
+        return Here()
+    match backend:
+        case "processes":
+            from .._workers._processes import Processes
+
+            return Processes(workers)
+        case "threads":
+            from .._workers._threads import Threads
+
+            return Threads(workers)
+        case "ray":
+            from .._workers._ray import Ray
+
+            return Ray(workers)
+
+
+@no_type_check
 def _gathered(
     outcomes: list[Outcome | None], shape: tuple[int, ...], name: str
 ) -> Evaluation:
@@ -258,7 +302,7 @@ def _stacked(trees: list[Any], shape: tuple[int, ...], name: str) -> Any:
         if found != structure or (i and shapes != [array.shape for array in rows[0]]):
             raise TypeError(
                 f"the aux of {name} must have the same structure and shapes in each "
-                f"evaluation, but got {describe(known)} and {describe(tree)}."
+                f"evaluation, but got {_outline(known)} and {_outline(tree)}."
             )
         rows.append(arrays)
     columns = [
@@ -266,6 +310,11 @@ def _stacked(trees: list[Any], shape: tuple[int, ...], name: str) -> Any:
         for column in zip(*rows, strict=True)
     ]
     return jax.tree.unflatten(structure, _on_device(columns))
+
+
+def _outline(pair: Any) -> str:
+    """Return the shapes of an aux, for a message."""
+    return str(jax.tree.map(lambda leaf: f"{np.shape(leaf)}", pair[0]))
 
 
 @jax.jit

@@ -50,6 +50,8 @@ def drive(
     **Returns:** The final state, and the `Record` or `None`.
     """
     check_data(data)
+    if asks_host(trainer):
+        _check_host(trainer, batches)
     with _claims(trainer, state, key, data):
         if state is None:
             first = data
@@ -149,7 +151,6 @@ def _run(
     check_placement(trainer=program.trainer, state=state, key=key, data=data)
     feed: AbstractFeed = Constant(data)
     if asks_host(trainer):
-        _check_host(trainer, batches)
         feed = HostFeed(trainer, program.trainer, key, data)
     elif batches is not None:
         feed = Stream(batches, trainer.placed, one_by_one=bool(rules))

@@ -10,6 +10,7 @@ from .._check import no_type_check
 from .._compile import compiled
 from .._types import PRNGKeyArray, Tree
 from ..tasks import AbstractTask
+from ..tasks._workers_task import constant
 from ._callbacks import plain
 from ._feed import AbstractData, AbstractFeed
 from ._pace import Pace
@@ -86,6 +87,12 @@ def _ask(trainer: Any, state: Any, key: PRNGKeyArray) -> Any:
     return trainer.ask(state, trainer.step_key(trainer.run_key(key), state))
 
 
+@no_type_check
+def _fits(dtype: Any, other: Any) -> bool:
+    """Return whether numbers can take another type; whole ones that of floats too."""
+    return dtype == other or (dtype.kind in "biu" and other.kind in "iuf")
+
+
 def _shapes(results: Any) -> str:
     """Return the shapes of an aux, for a message."""
     shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", results.aux)
@@ -126,8 +133,8 @@ class HostFeed(AbstractFeed):
         self._ask = compiled(_ask, {}, wait=False)
         self._outline = outline
         self._key = key
-        self._data = data
-        self._first: Any = None
+        self._data = constant(data)
+        self._first: Any = None  # results
 
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
         """Keep the pace, in whose context signals act at once."""
@@ -154,22 +161,33 @@ class HostFeed(AbstractFeed):
         asked = self._ask(self._outline, state, self._key)
         with self._pace.user_code():
             results = self._evaluate(state, asked, self._data)
-        self._check(results)
-        return _Answered(Answer(asked, results))
+        return _Answered(Answer(asked, self._like_the_first(results)))
 
     @no_type_check
-    def _check(self, results: Any) -> None:
-        """Refuse results of other shapes than those of the first step."""
+    def _like_the_first(self, results: Any) -> Any:
+        """Return results with the types of those of the first step.
+
+        **Raises:** `TypeError` for other shapes, and for types that would lose digits.
+        """
         leaves, structure = jax.tree.flatten(results)
-        found = structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
         if self._first is None:
-            self._first = found, results
-        elif found != self._first[0]:
+            self._first = results
+            self._types = structure, [leaf.shape for leaf in leaves], leaves
+        expected, shapes, firsts = self._types
+        same = structure == expected and [leaf.shape for leaf in leaves] == shapes
+        if same and all(
+            a.dtype == b.dtype for a, b in zip(leaves, firsts, strict=True)
+        ):
+            return results
+        pairs = zip(leaves, firsts, strict=True) if same else ()
+        if not same or not all(_fits(a.dtype, b.dtype) for a, b in pairs):
             raise TypeError(
                 f"the aux of {self._outline.task.display_name} must be the same in each"
                 f" generation, with arrays of the same shapes and types, but got "
-                f"{_shapes(results)} after {_shapes(self._first[1])}."
+                f"{_shapes(results)} after {_shapes(self._first)}."
             )
+        pairs = zip(leaves, firsts, strict=True)
+        return jax.tree.unflatten(structure, [a.astype(b.dtype) for a, b in pairs])
 
     @no_type_check
     def used(self, steps: int) -> None:

@@ -56,7 +56,9 @@ def acting_at_once() -> contextlib.AbstractContextManager[None]:
 
     For code on the host that may take long, or hang.
     """
-    return _open[-1].user_code() if _open else contextlib.nullcontext()
+    if _open and threading.current_thread() is threading.main_thread():
+        return _open[-1].user_code()
+    return contextlib.nullcontext()
 
 
 class Signals:
