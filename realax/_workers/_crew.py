@@ -20,7 +20,7 @@ _BATCH_SECONDS = 0.02
 _LOOK_SECONDS = 0.2
 # The length of an exception in a warning.
 _SHOWN = 120
-# So many workers in a row may end before any of them has begun a job.
+# So many times in a row may workers end before any of them has begun a job.
 _MOST_STILLBORN = 3
 
 
@@ -107,7 +107,9 @@ class Crew:
                     some = progress.waiting.popleft()
                     name = engine.submit(setup, jobs.batch(some))
                     progress.running[name] = some
-                for name, answer in engine.finished(self._patience(progress)):
+                answers = engine.finished(self._patience(progress))
+                self._count_stillborn([answer for _, answer in answers])
+                for name, answer in answers:
                     self._take(progress, progress.running.pop(name), answer)
                 self._end_late(progress, engine)
         except BaseException:
@@ -154,7 +156,6 @@ class Crew:
         if isinstance(answer, Lost):
             self._put_back(progress, jobs, answer)
             return
-        self._stillborn = 0
         each = answer.seconds / len(jobs)
         self._seconds = each if self._seconds is None else (self._seconds + each) / 2
         for job, result in zip(jobs, answer.results, strict=True):
@@ -170,22 +171,33 @@ class Crew:
                 progress.lost[job] = f"it raised {shown}"
 
     @no_type_check
+    def _count_stillborn(self, answers: list[Reply | Lost]) -> None:
+        """Count how often in a row workers ended before any of them began a job.
+
+        **Raises:** `RuntimeError` if that is too often.
+        """
+        lost = [one for one in answers if isinstance(one, Lost) and not one.begun]
+        if len(lost) < len(answers):
+            self._stillborn = 0
+        elif lost:
+            self._stillborn += 1
+        if self._stillborn >= _MOST_STILLBORN:
+            self._stillborn = 0
+            raise RuntimeError(
+                f"workers ended {_MOST_STILLBORN} times in a row before they began a "
+                f"job: {lost[0].reason}. Look at what they printed, and try "
+                "`workers=0`, which evaluates in this process."
+            )
+
+    @no_type_check
     def _put_back(self, progress: _Progress, jobs: tuple[int, ...], lost: Lost) -> None:
         """Do the jobs of a lost batch again, and charge the one that was in progress.
 
         If it is not known which one that was, they are done again one by one.
         """
         if not lost.begun:
-            self._stillborn += 1
-            if self._stillborn >= _MOST_STILLBORN:
-                raise RuntimeError(
-                    f"{self._stillborn} workers in a row ended before they began a "
-                    f"job: {lost.reason}. Look at what they printed, and try "
-                    "`workers=0`, which evaluates in this process."
-                )
             progress.waiting.appendleft(jobs)
             return
-        self._stillborn = 0
         culprit = lost.culprit
         if culprit is None and len(jobs) > 1:
             progress.waiting.extendleft((job,) for job in reversed(jobs))

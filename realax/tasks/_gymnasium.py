@@ -19,7 +19,8 @@ from .._workers import AbstractWork, Failure, Jobs, Setup
 from .._workers._jobs import split
 from ..policies import ObsStats, no_obs
 from ._gymnasium_adapter import build, check_size, envelope_space, from_gymnasium
-from ._gymnasium_lanes import Episodes, Lanes, Rules
+from ._gymnasium_lanes import Episodes, Lanes
+from ._gymnasium_policies import Rules
 from ._on_host import check_concrete
 from ._rollout import Trajectory
 from ._spaces import EnvSpace, Layout, Layouts, layout_of

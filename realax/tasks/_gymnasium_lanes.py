@@ -3,20 +3,15 @@
 import collections
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, final
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from .._check import no_type_check
 from .._compile import readable_errors
 from .._errors import describe
-from .._trees import where
 from .._workers import (
     BETWEEN,
     AbstractPlayer,
@@ -27,41 +22,14 @@ from .._workers import (
     Outcome,
     Setup,
 )
-from ..policies import Moments
-from ._checks import policy_from
 from ._gymnasium_adapter import build, envelope_space, from_gymnasium, to_gymnasium
-from ._rollout import job_keys
-from ._spaces import Layouts
+from ._gymnasium_policies import Policies, Rules, rows_of
 
 
 # The number of episodes side by side, if there are as many jobs.
 _LANES = 64
 # New episodes begin when one lane in this many is free, because a refill costs a call.
 _FREE = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """What a worker knows of a task on gymnasium's environments.
-
-    - `env`, `kws`: a name and the arguments of its constructor, or a function that
-        makes an environment.
-    - `max_steps`, `lanes`, `fresh`, `flatten_obs`, `model_factory`: those of the task.
-    - `count`: whether to sum up the observations.
-    - `name`: the name of the environment in messages.
-    - `layouts`: those of its observations and actions.
-    """
-
-    env: Any
-    kws: dict[str, Any]
-    max_steps: int
-    lanes: int | None
-    fresh: bool
-    flatten_obs: bool
-    model_factory: Any
-    count: bool
-    name: str
-    layouts: Layouts
 
 
 @final
@@ -106,20 +74,6 @@ class _Lane:
                 env.close()
 
 
-class _Cast(eqx.Module):
-    """Who plays in the lanes: what changes only when lanes take new jobs."""
-
-    policies: Any
-    keys: Any
-
-
-class _Moving(eqx.Module):
-    """What each step changes."""
-
-    memory: Any
-    moments: Moments | None
-
-
 @dataclasses.dataclass
 class _Table:
     """The lanes of a batch while it is played.
@@ -161,16 +115,14 @@ class Lanes(AbstractPlayer):
 
     def __init__(self, rules: Rules, setup: Setup):
         self._rules = rules
-        self._setup = setup
         self._lanes = list[_Lane]()
         first = self._lane()
-        self._space = envelope_space(first.env.action_space, rules.name)
+        space = envelope_space(first.env.action_space, rules.name)
+        self._policies = Policies(rules, setup, space)
         self._from = from_gymnasium(first.env.observation_space)
         self._to = to_gymnasium(first.env.action_space)
         self._lanes.append(first)
         self._device = _cpu()
-        # One lane as it was traced: its structure, and its leaves that are no arrays.
-        self._rest: Any = None
 
     @no_type_check
     def play(
@@ -209,10 +161,10 @@ class Lanes(AbstractPlayer):
                     break
                 changed = True
                 continue
-            actions, table.moving = self._decided(
+            actions, table.moving = self._policies.decided(
                 table.cast, table.moving, table.obs, table.steps, table.alive
             )
-            action_of = _rows(actions)
+            action_of = rows_of(actions)
             for i in live:
                 lane = lanes[i]
                 begin(lane.job)
@@ -255,7 +207,7 @@ class Lanes(AbstractPlayer):
         fresh = np.zeros(size, bool)
         fresh[new] = True
         rows = np.asarray(batch.rows, np.int32)[mine]
-        table.cast, table.moving, words = self._begun(
+        table.cast, table.moving, words = self._policies.begun(
             table.arrays, rows, batch.keys[mine], fresh, table.moving
         )
         seeds = (np.asarray(words)[:, -1] & np.uint32(0x7FFFFFFF)).tolist()
@@ -326,8 +278,7 @@ class Lanes(AbstractPlayer):
         """Add the sums over the observations to the results of episodes that ended."""
         if table.moving is None or not self._rules.count:
             return
-        arrays = [np.asarray(leaf) for leaf in table.moving]
-        moments = _rows(_with_arrays(self._rest[1], arrays).moments)
+        moments = self._policies.moments_of(table.moving)
         results = table.results
         for i in some:
             job = table.lanes[i].job
@@ -336,90 +287,6 @@ class Lanes(AbstractPlayer):
 
     def _lane(self) -> _Lane:
         return _Lane(build(self._rules.env, self._rules.kws))
-
-    @functools.cached_property
-    def _begun(self) -> Any:
-        """The compiled start of new episodes in some of the lanes.
-
-        It returns lists of the arrays of the `_Cast` and of the `_Moving`, which jax
-        takes faster than modules, and the raw keys of the environments.
-        """
-        setup, rules = self._setup, self._rules
-
-        def begin(arrays: Any, row: Any, words: Any) -> Any:
-            one = setup.population([leaf[row] for leaf in arrays])
-            policy = policy_from(one, rules.model_factory)
-            env_key, init_key, key = job_keys(jr.wrap_key_data(words))
-            moments = self._no_moments() if rules.count else None
-            memory = policy.initialize(init_key)
-            cast, moving = _Cast(policy, key), _Moving(memory, moments)
-            self._rest = jax.tree.map(_without_array, (cast, moving))
-            return _arrays_of(cast), _arrays_of(moving), jr.key_data(env_key)
-
-        def begun(arrays: Any, rows: Any, keys: Any, fresh: Any, before: Any) -> Any:
-            cast, moving, words = jax.vmap(begin, (None, 0, 0))(arrays, rows, keys)
-            if before is not None:
-                moving = jax.vmap(where)(fresh, moving, before)
-            return cast, moving, words
-
-        return jax.jit(begun)
-
-    def _no_moments(self) -> Moments:
-        zeros = jnp.zeros((self._rules.layouts.obs.size,))
-        return Moments(jnp.zeros(()), zeros, zeros, zeros)
-
-    @functools.cached_property
-    def _decided(self) -> Any:
-        """The compiled choice of an action in each lane."""
-        rules, space = self._rules, self._space
-
-        def decide(cast: Any, moving: Any, obs: Any, t: Any, live: Any) -> Any:
-            before = cast, moving
-            cast, moving = map(_with_arrays, self._rest, before)
-            shown = rules.layouts.obs.flatten(obs) if rules.flatten_obs else obs
-            policy, memory = cast.policies, moving.memory
-            noise = policy.noise_for(jr.fold_in(cast.keys, t), shown, memory)
-            decision = policy.decide(shown, memory, noise)
-            action = rules.layouts.action.to_action(decision.output, space, live)
-            moments = moving.moments
-            if moments is not None:
-                first = Moments.before(shown).with_obs(shown)
-                counted = where(t == 0, first, moments.with_obs(shown))
-                moments = where(live, counted, moments)
-            return action, _arrays_of(_Moving(decision.state, moments))
-
-        return jax.jit(jax.vmap(decide))
-
-
-def _without_array(leaf: Any) -> Any:
-    """Return something in the place of a traced array, which is invalid later."""
-    return np.zeros(()) if eqx.is_array_like(leaf) else leaf
-
-
-def _arrays_of(tree: Any) -> list[Any]:
-    return [jnp.asarray(x) for x in jax.tree.leaves(tree) if eqx.is_array_like(x)]
-
-
-def _with_arrays(tree: Any, arrays: list[Any]) -> Any:
-    """Return a tree with other arrays in the places of its own."""
-    leaves, structure = jax.tree.flatten(tree)
-    found = iter(arrays)
-    return jax.tree.unflatten(
-        structure, [next(found) if eqx.is_array_like(x) else x for x in leaves]
-    )
-
-
-@no_type_check
-def _rows(tree: Any) -> Callable[[int], Any]:
-    """Return a function from a lane to its part of a tree of arrays."""
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    if len(arrays) == 1 and structure == _ONE:
-        return arrays[0].__getitem__
-    return lambda i: jax.tree.unflatten(structure, [array[i] for array in arrays])
-
-
-_ONE = jax.tree.structure(0)
 
 
 @no_type_check

@@ -44,7 +44,8 @@ class HostOptions(TypedDict, total=False):
         that wait for something outside of Python, such as `subprocess.run`. `"ray"`: an
         actor on the cluster that `ray.init` reaches.
     - `timeout`: the longest time of a job in seconds, from its start; `None`, the
-        default, for no limit. It needs workers.
+        default, for no limit. It needs workers. A process is then ended, with what it
+        has started; a thread ends after the job.
     - `retries`: how often a job is done again whose worker died, which called
         `sys.exit`, or which took longer than `timeout`. After that it counts as failed:
         its value is NaN. 2 by default.
