@@ -5,6 +5,7 @@ a file `hang`, each evaluation takes for ever.
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -15,6 +16,8 @@ import numpy as np
 import realax as rx
 
 
+# A shell starts what it puts into the background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder, backend, steps = sys.argv[1:4]
 hang = os.path.join(folder, "hang")
 

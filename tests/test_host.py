@@ -591,12 +591,16 @@ def test_the_end_of_a_run_that_hangs(tmp_path: pathlib.Path, number: int) -> Non
     assert len(children) >= 2
     start, before = time.monotonic(), _latest(tmp_path)
     process.send_signal(number)
-    process.wait(20)
+    try:
+        process.wait(20)
+    finally:
+        process.kill()
     assert time.monotonic() - start < 2
     _wait(lambda: not any(map(_runs, children)))
     assert _latest(tmp_path) >= before
 
 
+@pytest.mark.slow
 def test_a_kill_changes_nothing(tmp_path: pathlib.Path) -> None:
     """`benchmarks/host_faults.py` kills twenty times."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
