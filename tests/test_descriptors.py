@@ -204,6 +204,9 @@ def test_bad_descriptors() -> None:
 
     with pytest.raises(TypeError, match="`Nothing.end` must return a number or a vec"):
         _task(Nothing())(_policy(jr.key(0)), jr.key(0))
+    empty = rx.LastOf(lambda env_state, info: jnp.zeros(0))
+    with pytest.raises(TypeError, match="a number or a vector of numbers"):
+        _task(empty)(_policy(jr.key(0)), jr.key(0))
 
 
 class Fold(rx.AbstractDescriptor):

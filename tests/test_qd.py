@@ -515,6 +515,12 @@ def test_a_descriptor_function_of_ones_own() -> None:
     assert same(state.archive.extras["hand"], usual.descriptor)
 
 
+def test_a_descriptor_function_that_finds_nothing() -> None:
+    own = trainer(descriptor_fn=lambda aux: aux["hand"])
+    with pytest.raises(ValueError, match="`descriptor_fn` looks for 'hand' in the aux"):
+        own.init_and_train(jr.key(0))
+
+
 def test_an_initializer_draws_each_individual() -> None:
     make = lambda key: {"w": jr.normal(key, (6,)), "n": jnp.arange(2)}
     task = lambda p, key, data: arm(p["w"])

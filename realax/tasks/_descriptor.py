@@ -231,7 +231,7 @@ def _vector(found: Any, phrase: str) -> Float[Array, " dims"]:
     real = _storable(found) and any(
         jnp.issubdtype(jnp.result_type(found), kind) for kind in kinds
     )
-    if not real or jnp.ndim(found) > 1:
+    if not real or jnp.ndim(found) > 1 or jnp.size(found) == 0:
         raise TypeError(
             f"{phrase} must return a number or a vector of numbers, but got "
             f"{describe(found)}. Join several: `jnp.stack([a, b])`, "

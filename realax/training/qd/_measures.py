@@ -44,7 +44,7 @@ def descriptors_of(
                 "of the aux."
             )
     else:
-        found = jax.vmap(jax.vmap(descriptor_fn))(aux)
+        found = _made_of(aux, descriptor_fn, name)
         phrase = "the result of `descriptor_fn`"
     if not eqx.is_array_like(found) or not jnp.issubdtype(
         jnp.result_type(found), jnp.floating
@@ -66,6 +66,17 @@ def descriptors_of(
             "descriptor has."
         )
     return jnp.mean(found, axis=1)
+
+
+def _made_of(aux: Tree, descriptor_fn: Callable[[Tree], Any], name: str) -> Any:
+    """Return what a user's function makes of the aux of each evaluation."""
+    try:
+        return jax.vmap(jax.vmap(descriptor_fn))(aux)
+    except KeyError as error:
+        raise ValueError(
+            f"`descriptor_fn` looks for {error} in the aux of {name}, but got "
+            f"{_summary(aux)}."
+        ) from error
 
 
 def kept_of(aux: Tree, keep: tuple[str, ...], name: str) -> dict[str, Tree]:
