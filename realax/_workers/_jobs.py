@@ -89,8 +89,14 @@ class Batch:
     @property
     @no_type_check
     def seeds(self) -> list[int]:
-        """The seed of each job: the last 31 bits of its key."""
-        return [int(word) & 0x7FFFFFFF for word in self.keys[:, -1]]
+        """The seed of each job."""
+        return seeds_of(self.keys)
+
+
+@no_type_check
+def seeds_of(keys: np.ndarray) -> list[int]:
+    """Return the seed of each raw key: its last 31 bits, which fit every generator."""
+    return (keys[:, -1] & np.uint32(0x7FFFFFFF)).tolist()
 
 
 class Outcome(NamedTuple):

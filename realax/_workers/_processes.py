@@ -82,7 +82,8 @@ class Processes(AbstractEngine):
         concurrent.futures.wait(
             futures.values(), seconds, concurrent.futures.FIRST_COMPLETED
         )
-        self._groups = {group for group in self._groups if not _ended(group)}
+        # In place, because the finalizer holds this set.
+        self._groups -= {group for group in self._groups if _ended(group)}
         over = [number for number, future in futures.items() if future.done()]
         answers = [(one, self._answer(one, futures.pop(one))) for one in over]
         if any(answer is _BROKEN for _, answer in answers):

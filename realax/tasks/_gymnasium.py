@@ -1,6 +1,5 @@
 """gymnasium's environments as tasks."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, SupportsIndex, Unpack, cast, final
 
@@ -12,68 +11,33 @@ import numpy as np
 
 from .._arguments import arguments, flag, function, keywords, optional, whole
 from .._callables import name_of
-from .._errors import describe, warn_user
+from .._errors import warn_user
 from .._frozen import Frozen, freeze, identity
 from .._types import EXECUTION, PRNGKeyArray, Tree
 from .._workers import AbstractWork, Failure, Jobs, Setup
 from .._workers._jobs import split
 from ..policies import ObsStats, no_obs
-from ._gymnasium_adapter import build, check_size, envelope_space, from_gymnasium
+from ._gymnasium_adapter import build, check_size
+from ._gymnasium_checks import (
+    an_env,
+    check_step,
+    horizon,
+    layouts_of,
+    not_repeated,
+)
 from ._gymnasium_lanes import Episodes, Lanes
 from ._gymnasium_policies import Rules
+from ._host_options import HOST_CHECKS, HostOptions, check_sendable
 from ._on_host import check_concrete
 from ._rollout import Trajectory
-from ._spaces import EnvSpace, Layout, Layouts, layout_of
-from ._workers_task import (
-    HOST_CHECKS,
-    AbstractWorkersTask,
-    HostOptions,
-    check_sendable,
-)
+from ._spaces import EnvSpace, Layout, Layouts
+from ._workers_task import AbstractWorkersTask
 
 
 _MISSING = (
     "`GymnasiumTask` needs gymnasium, which cannot be imported: "
     '`pip install "realax[host]"` brings it.'
 )
-
-
-class GymnasiumOptions(HostOptions, total=False):
-    """Keywords of `GymnasiumTask`, beside those of every task on the host.
-
-    - `max_steps`, `model_factory`, `env_kwargs`, `normalize_obs`, `flatten_obs`: as for
-        every environment task.
-    - `lanes`: the number of episodes that a worker plays side by side; `None`, the
-        default, for 64.
-    - `fresh`: whether each episode gets a new environment. `task.check()` says whether
-        that is needed. False by default.
-    """
-
-    max_steps: SupportsIndex | None
-    model_factory: Callable[[Any], Any]
-    env_kwargs: Mapping[str, Any] | None
-    lanes: SupportsIndex | None
-    normalize_obs: bool
-    flatten_obs: bool
-    fresh: bool
-
-
-def _an_env(phrase: str, value: Any) -> Any:
-    """Check a name, or a function that makes an environment."""
-    if isinstance(value, str):
-        return value
-    if hasattr(value, "reset") and hasattr(value, "step") and not callable(value):
-        raise TypeError(
-            f"{phrase} must be a name or a function that makes an environment, but got "
-            f"one instance, {describe(value)}. A task plays many side by side: pass "
-            f"`lambda: {type(value).__name__}(...)`."
-        )
-    if not callable(value):
-        raise TypeError(
-            f"{phrase} must be a name or a function that makes an environment, but got "
-            f"{describe(value)}."
-        )
-    return value
 
 
 @final
@@ -95,10 +59,14 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
     - `max_steps`: the longest episode, in steps; the environment's own limit if `None`.
     - `model_factory`: makes a `BasePolicy` from the parameters; by default the
         parameters are the policy.
-    - `options`: keywords, which `GymnasiumOptions` and `HostOptions` describe: `lanes`,
-        `fresh`, `env_kwargs`, `normalize_obs`, `flatten_obs`, `workers`, `backend`,
-        `timeout`, `retries`, `errors`. Here `timeout` is the longest time of one
-        `reset` or `step` of an environment.
+    - `env_kwargs`, `normalize_obs`, `flatten_obs`: as for every environment task.
+    - `lanes`: the number of episodes that a worker plays side by side; `None`, the
+        default, for 64.
+    - `fresh`: whether each episode gets a new environment. `task.check()` says whether
+        that is needed. False by default.
+    - `workers`, `backend`, `timeout`, `retries`, `errors`: keywords, which
+        `HostOptions` describes. Here `timeout` is the longest time of one `reset` or
+        `step` of an environment, in seconds.
 
     **Raises:** `ValueError` with the closest matches for an unknown name, for an
     environment without a limit of steps, and for images that are to be flattened;
@@ -118,7 +86,7 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
     action_layout: Layout = eqx.field(static=True, init=False)
 
     @arguments(
-        env=_an_env,
+        env=an_env,
         max_steps=optional(whole()),
         model_factory=function("(params) -> policy"),
         env_kwargs=keywords,
@@ -174,9 +142,9 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
         try:
             if flatten_obs:
                 check_size(example.observation_space, self.display_name)
-            self.obs_layout, self.action_layout = _layouts(example, self.display_name)
-            self.max_steps = _horizon(example, max_steps, self.display_name)
-            _check_step(example, self.display_name)
+            self.obs_layout, self.action_layout = layouts_of(example, self.display_name)
+            self.max_steps = horizon(example, max_steps, self.display_name)
+            check_step(example, self.display_name)
         finally:
             example.close()
         if self.workers > 0 and self.backend != "threads":
@@ -234,6 +202,12 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
 
         It is played in this process.
 
+        **Arguments:**
+
+        - `params`, `key`: as for a call of the task.
+
+        **Returns:** The steps, with a leading axis of `max_steps`.
+
         **Raises:** the exception of the environment; `RuntimeError` under `jit`, `vmap`
         and `grad`.
         """
@@ -269,17 +243,11 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
 
         - `episodes`: the number of seeds.
         """
-        seeds = range(cast(int, episodes))
-        differing = list[int]()
-        with contextlib.closing(self._built()) as used:
-            for seed in seeds:
-                with contextlib.closing(self._built()) as new:
-                    first, again = self._played(new, seed), self._played(used, seed)
-                if not _same(first, again):
-                    differing.append(seed)
+        build_one = lambda: build(self.env, self.env_kwargs.thaw())
+        differing = not_repeated(build_one, cast(int, episodes), self.max_steps)
         if differing and not self.fresh:
             warn_user(
-                f"{len(differing)} of {len(seeds)} episodes of {self.display_name} "
+                f"{len(differing)} of {episodes} episodes of {self.display_name} "
                 "differ in an environment that has played others before. Pass "
                 "`fresh=True`, so that results depend on the seeds alone."
             )
@@ -300,21 +268,6 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
             Layouts(self.obs_layout, self.action_layout),
         )
 
-    def _built(self) -> Any:
-        return build(self.env, self.env_kwargs.thaw())
-
-    def _played(self, env: Any, seed: int) -> list[Any]:
-        """Return what an episode shows, with actions drawn by the seed."""
-        shown = from_gymnasium(env.observation_space)
-        steps = [shown(env.reset(seed=seed)[0])]
-        env.action_space.seed(seed)
-        for _ in range(self.max_steps):
-            obs, reward, *ends, _ = env.step(env.action_space.sample())
-            steps.append((shown(obs), float(reward), *map(bool, ends)))
-            if any(ends):
-                break
-        return steps
-
     def _trajectory(self, rows: list[tuple[Any, ...]]) -> Trajectory:
         """Return the steps of an episode, with zeros up to `max_steps`."""
         obs, actions, rewards, terminated, truncated = zip(*rows, strict=True)
@@ -333,56 +286,4 @@ class GymnasiumTask[P](AbstractWorkersTask[P]):
             valid=stacked(*[True] * len(rows)),
             terminated=stacked(*terminated),
             truncated=stacked(*truncated),
-        )
-
-
-def _same(one: list[Any], other: list[Any]) -> bool:
-    """Return whether two episodes are equal, bit for bit."""
-    if jax.tree.structure(one) != jax.tree.structure(other):
-        return False
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
-
-
-def _layouts(env: Any, name: str) -> Layouts:
-    return Layouts(
-        layout_of(envelope_space(env.observation_space, name)),
-        layout_of(envelope_space(env.action_space, name)),
-    )
-
-
-def _horizon(env: Any, max_steps: SupportsIndex | None, name: str) -> int:
-    own = getattr(env.spec, "max_episode_steps", None)
-    if max_steps is not None:
-        return cast(int, max_steps)
-    if own is None:
-        raise ValueError(
-            f"{name} has no limit of steps, and an episode might never end. Pass "
-            "`max_steps`."
-        )
-    return int(own)
-
-
-def _check_step(env: Any, name: str) -> None:
-    """Make one step, to refuse environments that do not fit before workers start.
-
-    **Raises:** `TypeError` for rewards of several agents, and for observations that are
-    not of their space.
-    """
-    obs, _ = env.reset(seed=0)
-    expected = layout_of(envelope_space(env.observation_space, name))
-    found = jax.tree.leaves(from_gymnasium(env.observation_space)(obs))
-    for leaf, array in zip(expected.leaves, found, strict=True):
-        if np.shape(array) != leaf.shape:
-            raise TypeError(
-                f"the observations of {name} must be of its space, with shape "
-                f"{leaf.shape}, but got {describe(array)} from `reset`."
-            )
-    env.action_space.seed(0)
-    result = env.step(env.action_space.sample())
-    reward = result[1]
-    if isinstance(reward, dict) or np.ndim(reward) != 0:
-        raise TypeError(
-            f"the reward of {name} must be one number, but got {describe(reward)}, as "
-            "several agents get them. Wrap the environment in one that adds them up."
         )

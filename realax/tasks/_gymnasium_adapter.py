@@ -117,54 +117,57 @@ def _tree(space: Any, name: str) -> Any:
 def from_gymnasium(space: Any) -> Convert:
     """Return a function that converts values of a space to trees of numpy arrays.
 
-    Choices count from 0.
+    Choices count from 0. The function raises `ValueError` for another shape.
     """
+    return _converter(space, _from_leaf)
+
+
+def to_gymnasium(space: Any) -> Convert:
+    """Return a function that converts trees of numpy arrays to values of a space."""
+    return _converter(space, _to_leaf)
+
+
+def _converter(space: Any, of_leaf: Callable[[Any], Convert]) -> Convert:
+    """Return a function that converts each part of a value."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
-        parts = {key: from_gymnasium(one) for key, one in space.spaces.items()}
+        named = {key: _converter(one, of_leaf) for key, one in space.spaces.items()}
         return no_type_check(
-            lambda value: {key: part(value[key]) for key, part in parts.items()}
+            lambda value: {key: part(value[key]) for key, part in named.items()}
         )
     if isinstance(space, spaces.Tuple):
-        convert = tuple(map(from_gymnasium, space.spaces))
+        parts = tuple(_converter(one, of_leaf) for one in space.spaces)
         return no_type_check(
-            lambda value: tuple(f(x) for f, x in zip(convert, value, strict=True))
+            lambda value: tuple(f(x) for f, x in zip(parts, value, strict=True))
         )
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start = space.start
-        return lambda value: np.asarray(value - start, np.int32)
-    if isinstance(space, spaces.MultiBinary):
-        return lambda value: np.asarray(value, np.int32)
-    shape, dtype = space.shape, space.dtype
+    return of_leaf(space)
+
+
+def _from_leaf(space: Any) -> Convert:
+    from gymnasium import spaces
+
+    counts = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+    first = np.asarray(space.start, np.int32) if counts else None
+    dtype = space.dtype if isinstance(space, spaces.Box) else np.int32
+    shape = space.shape
 
     @no_type_check
-    def array(value: Any) -> np.ndarray:
+    def convert(value: Any) -> np.ndarray:
         found = np.asarray(value, dtype)
         if found.shape != shape:
             raise ValueError(
                 f"an observation of the space {space} must have the shape {shape}, but "
                 f"the environment returned one of shape {found.shape}."
             )
-        return found
+        return found if first is None else np.asarray(found - first)
 
-    return array
+    return convert
 
 
-def to_gymnasium(space: Any) -> Convert:
-    """Return a function that converts trees of numpy arrays to values of a space."""
+def _to_leaf(space: Any) -> Convert:
     from gymnasium import spaces
 
-    if isinstance(space, spaces.Dict):
-        parts = {key: to_gymnasium(one) for key, one in space.spaces.items()}
-        return no_type_check(
-            lambda value: {key: part(value[key]) for key, part in parts.items()}
-        )
-    if isinstance(space, spaces.Tuple):
-        convert = tuple(map(to_gymnasium, space.spaces))
-        return no_type_check(
-            lambda value: tuple(f(x) for f, x in zip(convert, value, strict=True))
-        )
     if isinstance(space, spaces.Discrete):
         start = int(space.start)
         return lambda value: int(value) + start
@@ -172,3 +175,17 @@ def to_gymnasium(space: Any) -> Convert:
         first, dtype = space.start, space.dtype
         return lambda value: np.asarray(value + first, dtype)
     return lambda value: np.array(value, space.dtype)  # which may be written to
+
+
+@no_type_check
+def one_number(reward: Any, name: str) -> float:
+    """Return a reward as a number.
+
+    **Raises:** `TypeError` for the rewards of several agents.
+    """
+    if isinstance(reward, dict) or np.ndim(reward) != 0:
+        raise TypeError(
+            f"the reward of {name} must be one number, but got {describe(reward)}, as "
+            "several agents get them. Wrap the environment in one that adds them up."
+        )
+    return float(reward)

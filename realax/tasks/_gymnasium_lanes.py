@@ -11,7 +11,6 @@ import numpy as np
 
 from .._check import no_type_check
 from .._compile import readable_errors
-from .._errors import describe
 from .._workers import (
     BETWEEN,
     AbstractPlayer,
@@ -22,7 +21,14 @@ from .._workers import (
     Outcome,
     Setup,
 )
-from ._gymnasium_adapter import build, envelope_space, from_gymnasium, to_gymnasium
+from .._workers._jobs import seeds_of
+from ._gymnasium_adapter import (
+    build,
+    envelope_space,
+    from_gymnasium,
+    one_number,
+    to_gymnasium,
+)
 from ._gymnasium_policies import Policies, Rules, rows_of
 
 
@@ -210,7 +216,7 @@ class Lanes(AbstractPlayer):
         table.cast, table.moving, words = self._policies.begun(
             table.arrays, rows, batch.keys[mine], fresh, table.moving
         )
-        seeds = (np.asarray(words)[:, -1] & np.uint32(0x7FFFFFFF)).tolist()
+        seeds = seeds_of(np.asarray(words))
         for i in new:
             shown = self._reset(lanes[i], seeds[i], begin, table.results)
             table.obs = _filled(table.obs, i, shown, size)
@@ -244,7 +250,7 @@ class Lanes(AbstractPlayer):
             obs, reward, terminated, truncated, _ = lane.env.step(self._to(action))
             if type(reward) is not float:
                 fatal = np.ndim(reward) != 0
-                reward = _one_number(reward, self._rules.name)
+                reward = one_number(reward, self._rules.name)
             shown = self._from(obs)
         except KeyboardInterrupt:
             raise
@@ -317,13 +323,3 @@ def _cpu() -> Any:
         return jax.devices("cpu")[0]
     except RuntimeError:
         return jax.devices()[0]
-
-
-@no_type_check
-def _one_number(reward: Any, name: str) -> float:
-    if isinstance(reward, dict) or np.ndim(reward) != 0:
-        raise TypeError(
-            f"the reward of {name} must be one number, but got {describe(reward)}, as "
-            "several agents get them. Wrap the environment in one that adds them up."
-        )
-    return float(reward)

@@ -22,13 +22,9 @@ from .._workers import (
     Outcome,
     Setup,
 )
+from ._host_options import HOST_CHECKS, HostOptions, check_sendable
 from ._randomness import uses_argument
-from ._workers_task import (
-    HOST_CHECKS,
-    AbstractWorkersTask,
-    HostOptions,
-    check_sendable,
-)
+from ._workers_task import AbstractWorkersTask
 
 
 _SIGNATURE = "(params, seed, data) -> (value, aux)"

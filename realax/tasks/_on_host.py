@@ -49,7 +49,15 @@ class AbstractHostTask[P](AbstractObservingTask[P]):
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> Evaluation:
-        """Evaluate a population on the host, and sum up the observations."""
+        """Evaluate a population on the host, and sum up the observations.
+
+        **Arguments:**
+
+        - `population`, `keys`, `data`: as for `evaluate`.
+
+        **Returns:** The values, of shape `(pop, reps)`, the aux, and the moments of
+        the observations if the task has `obs_stats`.
+        """
 
     def __call__(
         self, params: P, key: PRNGKeyArray, data: Tree = None

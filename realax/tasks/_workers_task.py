@@ -2,8 +2,7 @@
 
 import abc
 import functools
-import importlib.util
-from typing import Any, Literal, Self, SupportsIndex, TypedDict, cast
+from typing import Any, Self, cast
 
 import equinox as eqx
 import jax
@@ -12,61 +11,16 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Key
 
-from .._arguments import Check, number, one_of, optional, whole
 from .._check import no_type_check
 from .._types import EXECUTION, Tree
-from .._workers import AbstractWork, Crew, Jobs, Outcome, Setup
+from .._workers import AbstractWork, Crew, Jobs, Setup
 from .._workers._engine import AbstractEngine
 from .._workers._here import Here
 from .._workers._jobs import split
+from ._gathered import gathered
+from ._host_options import Backend, Errors, HostOptions, check_backend
 from ._observing import Evaluation
 from ._on_host import AbstractHostTask, check_concrete
-
-
-type Backend = Literal["processes", "threads", "ray"]
-type Errors = Literal["raise", "nan"]
-
-# The packages that a backend needs, and the extra that brings them.
-_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
-    "processes": (("pebble", "loky", "cloudpickle"), "host"),
-    "threads": ((), "host"),
-    "ray": (("ray", "cloudpickle"), "ray"),
-}
-
-
-class HostOptions(TypedDict, total=False):
-    """Keywords of every task on the host.
-
-    - `workers`: the number of workers, among which the jobs of a generation are
-        divided. 0, the default, evaluates in this process.
-    - `backend`: what a worker is. `"processes"`, the default: a process of its own on
-        this machine, for any Python. `"threads"`: a thread of this process, for jobs
-        that wait for something outside of Python, such as `subprocess.run`. `"ray"`: an
-        actor on the cluster that `ray.init` reaches.
-    - `timeout`: the longest time of a job in seconds, from its start; `None`, the
-        default, for no limit. It needs workers. A process is then ended, with what it
-        has started; a thread ends after the job.
-    - `retries`: how often a job is done again whose worker died, which called
-        `sys.exit`, or which took longer than `timeout`. After that it counts as failed:
-        its value is NaN. 2 by default.
-    - `errors`: `"raise"`, the default: an exception in a job ends the run, with a note
-        of the individual and the seed. `"nan"`: the job counts as failed.
-    """
-
-    workers: SupportsIndex
-    backend: Backend
-    timeout: float | None
-    retries: SupportsIndex
-    errors: Errors
-
-
-HOST_CHECKS: dict[str, Check] = {
-    "workers": whole(0),
-    "backend": one_of("processes", "threads", "ray"),
-    "timeout": optional(number(above=0.0)),
-    "retries": whole(0),
-    "errors": one_of("raise", "nan"),
-}
 
 
 class Workers:
@@ -133,7 +87,7 @@ class AbstractWorkersTask[P](AbstractHostTask[P]):
         self.errors = options.get("errors", "raise")
         self.handle = Workers()
         if self.workers > 0:
-            self._check_backend()
+            check_backend(self.backend, type(self).__name__)
         elif self.timeout is not None:
             raise ValueError(
                 f"`timeout` of `{type(self).__name__}` needs workers, because nothing "
@@ -171,7 +125,7 @@ class AbstractWorkersTask[P](AbstractHostTask[P]):
             return Evaluation(jnp.zeros(keys.shape))
         jobs = Jobs(arrays, words.reshape(keys.size, -1), keys.shape[1])
         outcomes = handle.crew.evaluate(setup, jobs)
-        return _gathered(outcomes, keys.shape, type(self).__name__)
+        return gathered(outcomes, keys.shape, type(self).__name__)
 
     def close(self) -> None:
         """End the workers. They start again when they are needed."""
@@ -184,33 +138,6 @@ class AbstractWorkersTask[P](AbstractHostTask[P]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _check_backend(self) -> None:
-        packages, extra = _NEEDED[self.backend]
-        for package in packages:
-            if importlib.util.find_spec(package) is None:
-                raise ImportError(
-                    f"the backend {self.backend!r} of `{type(self).__name__}` needs "
-                    f"{package}: `pip install 'realax[{extra}]'` brings it. "
-                    "`workers=0` evaluates in this process and needs nothing."
-                )
-
-
-def check_sendable(phrase: str, value: Any) -> None:
-    """Refuse what cannot be sent to another process.
-
-    **Raises:** `TypeError` with the remedy.
-    """
-    import cloudpickle
-
-    try:
-        cloudpickle.dumps(value)
-    except Exception as error:  # pickling runs code of any package
-        raise TypeError(
-            f"{phrase} must be something that can be sent to a worker, but it cannot be"
-            f" pickled: {error}. Make what it holds inside of the function, such as a "
-            "file or a connection, or pass `workers=0` or `backend='threads'`."
-        ) from error
 
 
 def _as_numpy(data: Any) -> Any:
@@ -273,62 +200,3 @@ def _engine_of(workers: int, backend: Backend) -> AbstractEngine:
             from .._workers._ray import Ray
 
             return Ray(workers)
-
-
-@no_type_check
-def _gathered(
-    outcomes: list[Outcome | None], shape: tuple[int, ...], name: str
-) -> Evaluation:
-    """Return the outcomes of all jobs, stacked; NaN and 0 for those that failed."""
-    values = np.array([np.nan if one is None else one.value for one in outcomes])
-    values = _on_device(_canonical(values.reshape(shape)))
-    pairs = [None if one is None else one[1:] for one in outcomes]
-    if all(pair is None or (pair[0] is None and pair[1] is None) for pair in pairs):
-        return Evaluation(values)
-    return Evaluation(values, *_stacked(pairs, shape, name))
-
-
-@no_type_check
-def _stacked(trees: list[Any], shape: tuple[int, ...], name: str) -> Any:
-    """Return trees of equal structure as one, with the axes `shape` in front."""
-    known = next(tree for tree in trees if tree is not None)
-    _, structure = jax.tree.flatten(known)
-    rows = list[list[np.ndarray]]()
-    for i, tree in enumerate(trees):
-        leaves, found = jax.tree.flatten(known if tree is None else tree)
-        arrays = [np.asarray(leaf) for leaf in leaves]
-        if tree is None:
-            arrays = [np.full_like(array, _missing(array)) for array in arrays]
-        shapes = [array.shape for array in arrays]
-        if found != structure or (i and shapes != [array.shape for array in rows[0]]):
-            raise TypeError(
-                f"the aux of {name} must have the same structure and shapes in each "
-                f"evaluation, but got {_outline(known)} and {_outline(tree)}."
-            )
-        rows.append(arrays)
-    columns = [
-        _canonical(np.stack(column)).reshape(*shape, *column[0].shape)
-        for column in zip(*rows, strict=True)
-    ]
-    return jax.tree.unflatten(structure, _on_device(columns))
-
-
-def _outline(pair: Any) -> str:
-    """Return the shapes of an aux, for a message."""
-    return str(jax.tree.map(lambda leaf: f"{np.shape(leaf)}", pair[0]))
-
-
-@jax.jit
-def _on_device(arrays: Any) -> Any:
-    """Return numpy arrays as those of jax, several times faster than `device_put`."""
-    return arrays
-
-
-@no_type_check
-def _missing(array: np.ndarray) -> float:
-    return np.nan if array.dtype.kind in "fc" else 0
-
-
-@no_type_check
-def _canonical(array: np.ndarray) -> np.ndarray:
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
