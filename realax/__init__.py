@@ -15,6 +15,10 @@ with _install_import_hook("realax", "realax._check.lazily"):
         training as training,
     )
     from ._compile import enable_compilation_cache as enable_compilation_cache
+    from ._hosts import (
+        PeerError as PeerError,
+        initialize_hosts as initialize_hosts,
+    )
     from ._storage._files import (
         CorruptFileError as CorruptFileError,
         MisfitError as MisfitError,

@@ -2,11 +2,14 @@
 
 import pathlib
 import re
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from .helpers import ROOT, python
+from .helpers import ROOT, environment, python
 
 
 def run(name: str, folder: pathlib.Path, *arguments: str) -> str:
@@ -48,6 +51,32 @@ def test_subprocess(tmp_path: pathlib.Path) -> None:
     found = re.findall(r"mean cost ([\d.]+)  (\d+) of 12 crashed", output)
     costs, crashes = [float(cost) for cost, _ in found], [int(n) for _, n in found]
     assert costs[-1] < 0.2 < costs[0] and crashes[-1] <= 1 < crashes[0]
+
+
+def test_on_hosts(tmp_path: pathlib.Path) -> None:
+    """Two processes print the same, and one of them writes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    script = str(ROOT / "examples" / "evolve_on_hosts.py")
+    arguments = [sys.executable, script, address, "2"]
+    processes = [
+        subprocess.Popen(
+            [*arguments, str(number)],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    pattern = r"process (\d) of 2, 2 devices: (step 60, best mean return .*)"
+    found = [re.search(pattern, output) for output in outputs]
+    assert [one[1] for one in found if one is not None] == ["0", "1"]
+    assert len({one[2] for one in found if one is not None}) == 1
+    rows = (tmp_path / "runs" / "hosts.jsonl").read_text().splitlines()
+    assert len(rows) == 60
 
 
 def test_memory(tmp_path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
 from ..tasks._function import as_task
 from ..training import AbstractState, AbstractTrainer
-from ..training._devices import device_mesh
+from ..training._devices import device_mesh, devices_of
 from ._each_lane import MeanOfLanes
 from ._lanes import (
     LanesState,
@@ -224,10 +224,11 @@ def check_devices(name: str, n: int, n_devices: int, trainer: Any) -> None:
 
     **Raises:** `ValueError` with numbers that would do.
     """
-    if n_devices > 1 and _devices_of(trainer) > 1:
+    inside = devices_of(trainer) or 1
+    if n_devices > 1 and inside > 1:
         raise ValueError(
             f"`n_devices` of `{name}` and that of its `trainer` cannot both be more "
-            f"than 1, but got {n_devices} and {_devices_of(trainer)}. Divide the "
+            f"than 1, but got {n_devices} and {inside}. Divide the "
             "lanes, and let each of them run on one device."
         )
     if n % n_devices:
@@ -238,13 +239,6 @@ def check_devices(name: str, n: int, n_devices: int, trainer: Any) -> None:
             "another number of devices."
         )
     device_mesh(n_devices)
-
-
-def _devices_of(trainer: Any) -> int:
-    """Return over how many devices a trainer, or one inside of it, divides its work."""
-    inside = getattr(trainer, "trainer", None)
-    most = 1 if inside is None else _devices_of(inside)
-    return max(int(getattr(trainer, "n_devices", 1)), most)
 
 
 def with_values(trainer: Any, places: tuple[Finder, ...], values: Any) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from .._check import no_type_check
+from .._hosts._arrays import spread
 from .._types import Tree
 
 
@@ -73,6 +74,8 @@ def _put(tree: Tree, sharding: jax.sharding.NamedSharding) -> Tree:
             return leaf
         if leaf.committed and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             return leaf
+        if not sharding.is_fully_addressable:
+            return spread(leaf, sharding)
         return jax.device_put(leaf, sharding)
 
     return jax.tree.map(put, tree)
@@ -134,6 +137,17 @@ def summed(
 
     parts = divided(one, split, shared, n_devices)
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
+
+
+def devices_of(trainer: Any) -> int | None:
+    """Return over how many devices a trainer, or one inside of it, divides its work.
+
+    `None` for a trainer that cannot divide it.
+    """
+    inside = getattr(trainer, "trainer", None)
+    own = getattr(trainer, "n_devices", None)
+    found = own, None if inside is None else devices_of(inside)
+    return max((int(count) for count in found if count is not None), default=None)
 
 
 @no_type_check

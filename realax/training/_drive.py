@@ -19,6 +19,8 @@ from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
 from ._host import HostFeed, asks_host, first_answer
 from ._loop import Program, bare_run, initialize, observed_run, reused_by_run
+from ._processes import AbstractProcesses
+from ._several_processes import processes_of
 from ._state import AbstractState
 from ._stream import Stream, peek
 from ._tracing import check_no_observers, check_traced, holds_tracer, is_traced
@@ -49,27 +51,37 @@ def drive(
 
     **Returns:** The final state, and the `Record` or `None`.
     """
-    check_data(data)
-    if asks_host(trainer):
-        _check_host(trainer, batches)
-    with _claims(trainer, state, key, data):
+    processes = processes_of(trainer, state, key, data)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.watched())
+        inputs = {"state": state, "key": key, "data": data}
+        about = {"train_steps": trainer.train_steps, "collect": collect}
+        inputs = processes.agree(trainer, inputs, about, batches is not None)
+        state, key, data = inputs["state"], inputs["key"], inputs["data"]
+        check_data(data)
+        if asks_host(trainer):
+            _check_host(trainer, batches)
+        stack.enter_context(_claims(trainer, processes, state, key, data))
         if state is None:
             first = data
             if batches is not None:
                 first, batches = peek(batches)
-            state, key = _new_state(trainer, key, first)
+            state, key = _new_state(trainer, key, first, processes)
         else:
             state = _own(state)
-        return _run(trainer, state, key, data, batches, collect)
+        return _run(trainer, state, key, data, batches, collect, processes)
 
 
 @contextlib.contextmanager
-def _claims(trainer: Any, *inputs: Any) -> Generator[None]:
+def _claims(
+    trainer: Any, processes: AbstractProcesses, *inputs: Any
+) -> Generator[None]:
     """Hold what the observers claim, and refuse them in a run that is traced.
 
     **Arguments:**
 
     - `trainer`: the trainer.
+    - `processes`: the processes of the run.
     - `inputs`: the state, the key and the data of the run.
 
     **Raises:** `RuntimeError` for observers in a run that is traced.
@@ -79,13 +91,19 @@ def _claims(trainer: Any, *inputs: Any) -> Generator[None]:
         if observers:
             if is_traced(plain(trainer), rules, *inputs):
                 check_no_observers(trainer)
-            for observer in reversed(observers):  # first those that save
-                observer.claim()
-                stack.callback(observer.release)
+
+            def claim() -> None:
+                for observer in reversed(observers):  # first those that save
+                    observer.claim()
+                    stack.callback(observer.release)
+
+            processes.by_first(claim)
         yield
 
 
-def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKeyArray]:
+def _new_state(
+    trainer: Any, key: PRNGKeyArray, data: Tree, processes: AbstractProcesses
+) -> tuple[Any, PRNGKeyArray]:
     """Return the state before the first step, and the key of the run.
 
     **Arguments:**
@@ -93,13 +111,15 @@ def _new_state(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKe
     - `trainer`: the trainer.
     - `key`: the key that is split into the state's and the run's.
     - `data`: the data of the run, or the first batch of a stream.
+    - `processes`: the processes of the run.
     """
     check_data(data)
     init_key, run_key = jr.split(key)
     data = first_answer(trainer, init_key, data)
     bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
     check_placement(trainer=bare, key=init_key, data=data)
-    state = compiled(initialize, {})(bare, init_key, data)
+    with processes.computing():
+        state = processes.readable(compiled(initialize, {})(bare, init_key, data))
     if not isinstance(state, AbstractState):
         raise TypeError(
             f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
@@ -138,6 +158,7 @@ def _run(
     data: Tree,
     batches: Iterable[Tree] | None,
     collect: bool,
+    processes: AbstractProcesses,
 ) -> tuple[Any, Any]:
     check_one(state)
     callbacks, steps = trainer.callbacks, int(trainer.train_steps)
@@ -161,11 +182,17 @@ def _run(
     elif callbacks or feed.needs_host:
         start = int(state.step)
         end, streamed = start + steps, batches is not None
-        run = Run(trainer, program.trainer, key, start, end, data, streamed)
-        state, rows, first = observed_run(program, run, callbacks, state, feed)
+        seen = processes.readable((program.trainer, key, data, state))
+        bare, key, data, state = seen
+        run = Run(trainer, bare, key, start, end, data, streamed)
+        state, rows, first = observed_run(
+            program, run, callbacks, state, feed, processes
+        )
     else:
         run = compiled(bare_run, trainer.xla_options, reused=reused_by_run)
-        state, rows = run(program, state, key, data, steps)
+        with processes.computing(whole=True):
+            state, rows = run(program, state, key, data, steps)
+        state, rows = processes.readable((state, rows))
         # The state is traced if a global variable of the task holds a traced array.
         if not holds_tracer(state) and (text := trainer.warning(state)) is not None:
             warn_user(text)

@@ -14,6 +14,7 @@ from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
 from ._checks import check_record
 from ._feed import AbstractData, AbstractFeed
+from ._processes import AbstractProcesses
 from ._rows import buffers_for, write_row
 from ._session import open_session
 from ._state_check import check_state, check_step
@@ -154,6 +155,7 @@ def observed_run(
     callbacks: Callbacks,
     state: Any,
     feed: AbstractFeed,
+    processes: AbstractProcesses,
 ) -> tuple[Any, Tree, Any]:
     """Make the steps of a run in chunks, and act on the host between them.
 
@@ -161,6 +163,7 @@ def observed_run(
 
     - `state`: the state from which the run starts, unless an observer restores one.
     - `feed`: the data of its steps.
+    - `processes`: the processes of the run.
 
     **Returns:** The state after the last step, the kept values of each, stacked, and
     the `steps` of the state before the first one.
@@ -168,21 +171,22 @@ def observed_run(
     run_chunk = compiled(
         chunk, run.trainer.xla_options, wait=False, reused=reused_by_chunk
     )
-    with open_session(run, callbacks, state, feed) as session:
+    key = run.trainer.placed(run.key)
+    with open_session(run, callbacks, state, feed, processes) as session:
         session.restore()
         first = session.state.steps
         program = with_fields(program, selected=session.start())
         while session.unfinished:
             batch, count = session.next_chunk()
-            with readable_errors():
-                carry, rows = run_chunk(program, session.carry, run.key, batch, count)
+            with processes.computing(), readable_errors():
+                carry, rows = run_chunk(program, session.carry, key, batch, count)
                 session.wait_for(carry)
             session.show(carry, rows)
     if not program.collect:
         return session.state, None, first
     if session.kept:
         return session.state, session.rows(), first
-    rows = _no_rows(program, session.carry, run.key, feed)
+    rows = _no_rows(program, session.carry, key, feed)
     return session.state, rows, first
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from .._check import no_type_check
+from ._processes import AbstractProcesses
 from ._signals import Signals
 from .observers import AbstractObserver
 
@@ -25,17 +26,25 @@ _GATHER_SECONDS = 0.05
 class Pace:
     """Decides whether a chunk begins, how many steps it makes, and what is fetched.
 
-    All of it depends on the signals and the clock of the process. Nothing of it changes
-    a result, because the length of a chunk is an argument of the compiled program.
+    All of it depends on the signals and the clock of the process, of several processes
+    on the clock of the first. Nothing of it changes a result, because the length of a
+    chunk is an argument of the compiled program.
 
     **Arguments:**
 
     - `observers`: the observers, at the multiples of whose `every` chunks end.
     - `signals`: the pending signals.
+    - `processes`: the processes of the run, which decide together.
     """
 
-    def __init__(self, observers: Iterable[AbstractObserver], signals: Signals):
+    def __init__(
+        self,
+        observers: Iterable[AbstractObserver],
+        signals: Signals,
+        processes: AbstractProcesses,
+    ):
         self._signals = signals
+        self._processes = processes
         self._periods = [one.every for one in observers if one.every is not None]
         self._fits = 1
         self._began = self._asked = 0.0
@@ -49,11 +58,12 @@ class Pace:
         - `done`: the number of steps so far.
         - `most`: the largest possible length.
 
-        **Raises:** `KeyboardInterrupt` or `SystemExit` if a signal is pending.
+        **Raises:** `KeyboardInterrupt` or `SystemExit` if a signal is pending, here or
+        on another process.
         """
-        self._signals.raise_pending()
         to_boundary = (every - done % every for every in self._periods)
         length = min((self._fits, most, MAX_STEPS, *to_boundary))
+        length = self._processes.decide(done, length, self._signals)
         self._began = time.perf_counter()
         return length
 

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._check import no_type_check
@@ -15,6 +16,7 @@ from ._carry import Carry, Row, Selected
 from ._feed import AbstractData, AbstractFeed
 from ._measured import measured_by
 from ._pace import Pace
+from ._processes import AbstractProcesses
 from ._rows import concatenate, host_rows
 from ._signals import deferred_signals
 from .observers import AbstractObserver, Run
@@ -30,6 +32,7 @@ class Session:
     - `state`: the state from which it starts, unless an observer restores one.
     - `feed`: the data of its steps.
     - `pace`: decides the lengths of chunks.
+    - `processes`: the processes of the run. Observers are run by the one that leads.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Session:
         state: Any,
         feed: AbstractFeed,
         pace: Pace,
+        processes: AbstractProcesses,
     ):
         self.run = run
         self.state = state
         self._callbacks = callbacks
         self.feed = feed
         self._pace = pace
+        self._processes = processes
         self._started = list[AbstractObserver]()
         self._done = 0
         # Bound once, because a module makes a new module for each access of a method.
@@ -52,38 +57,48 @@ class Session:
         self._lanes = len(run.trainer.lanes)
         self._on_chunk = [one.on_chunk for one in callbacks.observers]
         self._warned = False
+        self._over = False
         self._buffers: Tree = None  # of the last chunk, for their types
         self.kept = list[Tree]()
 
     def restore(self) -> None:
         """Replace the state by that of an observer which saves, if it has one."""
+        self.state = self._processes.from_first(self._restored, self.state)
+
+    def _restored(self) -> Any:
+        state = self.state
         for observer in self._callbacks.observers:
             if observer.saves:
                 self._started.append(observer)
-                restored = observer.restore(self.run, self.state)
-                self.state = _checked(observer, restored, self.state)
+                state = _checked(observer, observer.restore(self.run, state), state)
+        return state
 
     def start(self) -> tuple[Selected, ...]:
         """Start the observers and the data, and return the observers' selections."""
-        observers = self._callbacks.observers
-        for observer in observers:
+        self._processes.by_first(self._start_observers)
+        self._done = int(self.state.step)
+        carry = Carry.of(self.state, self._callbacks.rules)
+        self._over = bool(carry.over)
+        self.carry = self.run.trainer.placed(carry)
+        # No batch is fetched for a run that was over before.
+        steps = 0 if self._over else self.run.end - self._done
+        self.feed.prepare(self._pace, skip=self._done - self.run.start, steps=steps)
+        selected = tuple(
+            Selected(type(one).__name__, one.select(self.run))
+            for one in self._callbacks.observers
+        )
+        return self.run.trainer.placed(selected)
+
+    def _start_observers(self) -> None:
+        for observer in self._callbacks.observers:
             if not observer.saves:
                 self._started.append(observer)
             _check_start(observer, observer.on_start(self.run, self.state))
-        self._done = int(self.state.step)
-        rules = self._callbacks.rules
-        self.carry = self.run.trainer.placed(Carry.of(self.state, rules))
-        # No batch is fetched for a run that was over before.
-        steps = 0 if bool(self.carry.over) else self.run.end - self._done
-        self.feed.prepare(self._pace, skip=self._done - self.run.start, steps=steps)
-        return tuple(
-            Selected(type(one).__name__, one.select(self.run)) for one in observers
-        )
 
     @property
     def unfinished(self) -> bool:
         """True if there are steps left, and data for the next one."""
-        if self._done >= self.run.end or bool(self.carry.over):
+        if self._done >= self.run.end or self._over:
             return False
         return self.feed.ready()
 
@@ -103,22 +118,27 @@ class Session:
 
         Only after all of them have seen it can its state be saved at the end.
         """
-        steps = np.arange(self._done, int(carry.state.step)) + 1
+        seen, buffers = self._processes.readable((carry, buffers))
+        self._over = bool(seen.over)
+        steps = np.arange(self._done, int(seen.state.step)) + 1
         rows = host_rows(buffers, len(steps))
         self._pace.stop(len(steps))
         self.feed.used(len(steps))
         self._done += len(steps)
         self._buffers = buffers.kept
         self.kept.append(rows.kept)
-        self._warn(carry.state)
+        if self._processes.leads:
+            self._observe(steps, rows, seen.state)
+        self.carry, self.state = carry, seen.state
+
+    def _observe(self, steps: np.ndarray, rows: Row, state: Any) -> None:
+        self._warn(state)
         observers, lanes = self._callbacks.observers, self._lanes
-        measured = measured_by(observers, steps, carry.state, lanes)
+        measured = measured_by(observers, steps, state, lanes)
         self.run.measured.clear()
         self.run.measured.update(measured)
-        selected = rows.selected
-        for on_chunk, seen in zip(self._on_chunk, selected, strict=True):
-            on_chunk(steps, seen, carry.state)
-        self.carry, self.state = carry, carry.state
+        for on_chunk, selected in zip(self._on_chunk, rows.selected, strict=True):
+            on_chunk(steps, selected, state)
 
     def rows(self) -> Tree:
         """Return the kept values of all steps, of which there is at least one."""
@@ -137,18 +157,22 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    run: Run, callbacks: Callbacks, state: Any, feed: AbstractFeed
+    run: Run,
+    callbacks: Callbacks,
+    state: Any,
+    feed: AbstractFeed,
+    processes: AbstractProcesses,
 ) -> Generator[Session]:
     """Open a session, which holds back signals until it is closed.
 
     **Arguments:**
 
-    - `run`, `callbacks`, `state`, `feed`: the arguments of `Session`.
+    - `run`, `callbacks`, `state`, `feed`, `processes`: the arguments of `Session`.
     """
     error: BaseException | None = None
-    with deferred_signals() as signals:
-        pace = Pace(callbacks.observers, signals)
-        session = Session(run, callbacks, state, feed, pace)
+    with deferred_signals() as signals, processes.together(signals):
+        pace = Pace(callbacks.observers, signals, processes)
+        session = Session(run, callbacks, state, feed, pace, processes)
         try:
             yield session
             signals.finish()
@@ -165,12 +189,19 @@ def _is_busy(array: Any) -> bool:
 
 
 def _checked(observer: AbstractObserver, state: Any, before: Any) -> Any:
-    if jax.tree.structure(state) != jax.tree.structure(before):
+    if _types(state) != _types(before):
         raise TypeError(
             f"`{type(observer).__name__}.restore` must return the state from which to "
-            f"start, but got {describe(state)}. End it with `return state`."
+            f"start, of the same types and shapes as `state`, but got "
+            f"{describe(state)}. End it with `return state`."
         )
     return state
+
+
+def _types(state: Any) -> Any:
+    leaves = jax.tree.leaves(state)
+    types = [(jnp.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves]
+    return jax.tree.structure(state), types
 
 
 def _check_start(observer: AbstractObserver, result: Any) -> None:

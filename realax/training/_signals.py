@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator
 from types import FrameType
 from typing import Any
@@ -66,6 +67,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._pending: list[int] = []
+        self._since = 0.0  # when the first of them was received
         self._handlers: dict[int, Any] = {}
         self._listener: Listener | None = None
         self._raised = False
@@ -84,6 +86,30 @@ class Signals:
             raise KeyboardInterrupt
         if signal.SIGTERM in self._pending:
             raise SystemExit(128 + signal.SIGTERM)
+
+    def raise_as_if(self, number: int) -> None:
+        """Raise a signal that some process of the run has received.
+
+        **Arguments:**
+
+        - `number`: the number of the signal.
+
+        **Raises:** as `raise_pending`.
+        """
+        self._raised = True
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first pending signal, or `None`."""
+        return self._pending[0] if self._pending else None
+
+    @property
+    def pending_seconds(self) -> float:
+        """For how long a signal has been pending; 0 if none is."""
+        return time.monotonic() - self._since if self._pending else 0.0
 
     def finish(self) -> None:
         """Record that the run has its result, which Ctrl-C must not discard."""
@@ -134,11 +160,13 @@ class Signals:
             signal.raise_signal(self._pending[0])
             return
         if signal.SIGINT in self._pending:
-            _say(_COMPLETE)
+            say(_COMPLETE)
             self._pending = [n for n in self._pending if n != signal.SIGINT]
         self.raise_pending()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._pending:
+            self._since = time.monotonic()
         self._pending.append(number)
         if self._closing:
             return
@@ -155,16 +183,16 @@ class Signals:
 
     def _announce(self) -> None:
         if not (self._in_user_code or self._raised or self._closing):
-            _say(_ENDING if self._finished else _CHUNK)
+            say(_ENDING if self._finished else _CHUNK)
 
     def _stop(self) -> None:
         if self._closing:
             return
         # A shell or a notebook has other work to lose; IPython sets `ps1` in both.
         if hasattr(sys, "ps1") or sys.flags.interactive:
-            _say(_BUSY)
+            say(_BUSY)
             return
-        _say(_STOPPED)
+        say(_STOPPED)
         if sys.stdout:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -175,7 +203,7 @@ class Signals:
 _open: list[Signals] = []
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print a line to stderr, below a prompt or progress bar, and flush it."""
     if sys.stderr:
         with contextlib.suppress(OSError, ValueError):

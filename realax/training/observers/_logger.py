@@ -120,7 +120,7 @@ class Logger(AbstractObserver):
         self.handle = Handle(_Open())
 
     def init(self, **kws: Any) -> None:
-        """Begin a run of wandb.
+        """Begin a run of wandb; of several processes, on the first alone.
 
         **Arguments:**
 
@@ -129,7 +129,8 @@ class Logger(AbstractObserver):
 
         **Raises:** the errors of `wandb.init`, such as that of a missing login.
         """
-        if self.wandb_log:
+        first = not jax.distributed.is_initialized() or jax.process_index() == 0
+        if self.wandb_log and first:
             file, id_file = self.log_file or self.ckpt_file, None
             if file is not None:
                 id_file = file.with_name(f"{file.name}.wandb.json")

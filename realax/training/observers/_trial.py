@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ..._check import no_type_check
 from ..._compile import checked_options, compiled, readable_errors
+from ..._hosts._arrays import local
 from ..._storage._fingerprint import configuration
 from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask, as_task
@@ -144,4 +145,5 @@ def _task_of(run: Run) -> AbstractTask[Any]:
 
 
 def _given(run: Run, task: Any) -> AbstractTask[Any]:
-    return run.trainer.placed(run.compiled_trainer.evaluation_of(task))
+    # Of several processes, the first plays alone.
+    return local(run.trainer.placed(run.compiled_trainer.evaluation_of(task)))
