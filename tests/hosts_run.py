@@ -8,6 +8,7 @@ are names of the functions below, with commas between them. What each returns go
 last one ends the process.
 """
 
+import contextlib
 import pathlib
 import re
 import signal
@@ -77,6 +78,18 @@ def longer(folder: pathlib.Path) -> Any:
     """Goes on from the checkpoints of `observed`."""
     callbacks = rx.Checkpointer(folder / "checkpoints", every=7)
     return evolution(30, callbacks=callbacks).init_and_train(jr.key(0))
+
+
+def apart(folder: pathlib.Path) -> Any:
+    """Process 1 is in a folder of its own, without the files of process 0."""
+    own = folder / f"own.{jax.process_index()}"
+    own.mkdir()
+    with contextlib.chdir(own):
+        for steps in (10, 20):
+            callbacks = rx.Checkpointer("run", every=5), rx.Logger(log_file="log.jsonl")
+            trainer = evolution(steps, callbacks=callbacks)
+            result = trainer.init_and_train(jr.key(0))
+    return result
 
 
 def stopped(folder: pathlib.Path) -> Any:

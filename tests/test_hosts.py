@@ -31,6 +31,7 @@ LAWS = [
     "continued",
     "observed",
     "longer",
+    "apart",
     "stopped",
     "slow",
     "idle_devices",
@@ -143,6 +144,14 @@ def test_files_are_written_once(
     like = hosts_run.evolution(1).params_like
     best = [rx.load_params(folder / "best", like) for folder in (together, alone)]
     assert same(*best)
+
+
+@pytest.mark.slow
+def test_files_need_not_be_shared(together: pathlib.Path) -> None:
+    """The second run went on from a checkpoint that process 0 alone could read."""
+    names = {path.name for path in (together / "own.0").iterdir()}
+    assert {"run", "log.jsonl"} <= names  # and the lock of the log
+    assert not [*(together / "own.1").iterdir()]
 
 
 @pytest.mark.slow

@@ -61,7 +61,8 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `popsize`: the number of individuals in a generation.
     - `eval_reps`: the number of evaluations of each, whose values are averaged.
     - `n_devices`: the number of devices over which the evaluation of a generation is
-        divided; the algorithm runs on each. Results do not depend on it, except for the
+        divided; the algorithm runs on each. On several hosts, all of them:
+        `jax.device_count()`. Results do not depend on it, except for the
         last bits of a few algorithms. On CPU, call
         `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax. On
         CPU it switches off XLA's Shardy partitioner, which crashes on brax.

@@ -54,6 +54,9 @@ class AbstractObserver(eqx.Module):
     An observer never changes what a run computes; `restore` only changes where the run
     starts.
 
+    In a run on several processes the first one alone calls these methods, except for
+    `select`, which each of them calls: its result must not depend on another method.
+
     **Arguments:**
 
     - `every`: chunks end at multiples of this many steps; if `None`, anywhere.
