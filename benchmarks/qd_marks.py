@@ -35,7 +35,7 @@ def spheres(dims: int, side: int, steps: int, emitter: Any, size: int) -> Any:
         jnp.zeros(dims),
         archive=rx.GridArchive((side, side), -bound, bound),
         emitter=emitter,
-        popsize=emitter.emitters * size,
+        popsize=getattr(emitter, "emitters", 1) * size,
     )
 
 
@@ -70,6 +70,14 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "sphere of 100, CMA-MAE, 5000 x 540": (
         lambda: spheres(100, 100, 5000, rx.CMAMAEEmitter(0.01, 0, emitters=15), 36),
         "79.0 %, 61.2 a cell, pyribs",
+    ),
+    "sphere of 100, CMA-MEGA, 1000 x 37": (
+        lambda: spheres(100, 100, 1000, rx.CMAMEGAEmitter(sigma=10.0), 37),
+        "80 %; qdax 62 to 66 %",
+    ),
+    "sphere of 100, OMG-MEGA, 1000 x 36": (
+        lambda: spheres(100, 100, 1000, rx.OMGMEGAEmitter(10.0), 36),
+        "-",
     ),
     "Kheperax target, iso-line, 102,400 episodes": (maze, "40 %"),
 }

@@ -6,8 +6,14 @@ from ._cma_mae import CMAMAEEmitter as CMAMAEEmitter, CMAMAEState as CMAMAEState
 from ._cvt import CVTArchive as CVTArchive
 from ._elites import Elites as Elites, Told as Told
 from ._emitter import AbstractEmitter as AbstractEmitter
+from ._mega import (
+    CMAMEGAEmitter as CMAMEGAEmitter,
+    CMAMEGAState as CMAMEGAState,
+    OMGMEGAEmitter as OMGMEGAEmitter,
+)
 from ._qdax import QDaxEmitter as QDaxEmitter
 from ._several import MultiEmitter as MultiEmitter
+from ._slopes import Slopes as Slopes, SlopesAt as SlopesAt
 from ._state import (
     ArchiveOf as ArchiveOf,
     QDMetrics as QDMetrics,

@@ -9,6 +9,7 @@ from ...tasks._observing import obs_stats_of
 from .._checks import record, trainable
 from .._options import RUN_CHECKS
 from ._archive import AbstractArchive
+from ._emitter import AbstractEmitter
 from ._names import emitter_of
 
 
@@ -54,6 +55,18 @@ def check_start(params_like: Any, initializer: Any) -> None:
             "`QDTrainer` needs either `params_like`, around which the first population "
             f"is drawn, or `initializer`, a function of a key that draws each, but got "
             f"{got}."
+        )
+
+
+def check_derivatives(emitter: AbstractEmitter, task: AbstractTask[Any]) -> None:
+    """Refuse an emitter that asks for derivatives of a task on the host.
+
+    **Raises:** `ValueError` with the remedy.
+    """
+    if emitter.differentiates and task.on_host:
+        raise ValueError(
+            f"`emitter` of `QDTrainer` asks for derivatives, but {task.display_name} "
+            'runs on the host, where jax has none. Take "cma_me" or "cma_mae".'
         )
 
 

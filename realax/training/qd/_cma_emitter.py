@@ -13,6 +13,7 @@ from ..._types import PRNGKeyArray
 from ._cma import Distributions, updates_between_factors
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
+from ._slopes import SlopesAt
 
 
 class CMAState(eqx.Module):
@@ -92,7 +93,12 @@ class CMAEmitter(AbstractEmitter):
         )
 
     def ask(
-        self, key: PRNGKeyArray, state: CMAState, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: CMAState,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], CMAState]:
         """Return an equal number of samples of each distribution."""
         samples = state.distributions.draw(key, popsize // self.emitters)
@@ -143,7 +149,7 @@ class CMAEmitter(AbstractEmitter):
         return jr.normal(key, shape, descriptor.dtype)
 
 
-def check_shares(name: str, popsize: int, emitters: int) -> None:
+def check_shares(name: str, popsize: int, emitters: int, least: int = 2) -> None:
     """Refuse a population size that strategies cannot share equally.
 
     **Arguments:**
@@ -151,16 +157,17 @@ def check_shares(name: str, popsize: int, emitters: int) -> None:
     - `name`: that of the emitter's class, for the message.
     - `popsize`: the number of individuals in a generation.
     - `emitters`: the number of strategies.
+    - `least`: the smallest share.
 
     **Raises:** `ValueError` with the nearest ones that they can.
     """
-    least = 2 * emitters
-    if popsize % emitters or popsize < least:
+    smallest = least * emitters
+    if popsize % emitters or popsize < smallest:
         below = popsize - popsize % emitters
-        near = sorted({max(below, least), max(below + emitters, least)})
+        near = sorted({max(below, smallest), max(below + emitters, smallest)})
         raise ValueError(
             f"`popsize` must be a multiple of the {emitters} `emitters` of `{name}`, "
-            f"at least 2 for each, but got {popsize}. The nearest "
+            f"at least {least} for each, but got {popsize}. The nearest "
             f"{'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}."
         )
 

@@ -12,6 +12,7 @@ from ._cma import Distributions, updates_between_factors
 from ._cma_emitter import check_shares, ranks
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
+from ._slopes import SlopesAt
 
 
 class CMAMAEState(eqx.Module):
@@ -97,7 +98,12 @@ class CMAMAEEmitter(AbstractEmitter):
         )
 
     def ask(
-        self, key: PRNGKeyArray, state: CMAMAEState, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: CMAMAEState,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], CMAMAEState]:
         """Return an equal number of samples of each distribution."""
         samples = state.distributions.draw(key, popsize // self.emitters)

@@ -1,12 +1,14 @@
 """The contract of emitters."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
+from ._slopes import SlopesAt
 
 
 class AbstractEmitter(eqx.Module):
@@ -15,7 +17,11 @@ class AbstractEmitter(eqx.Module):
     A subclass defines `ask`, and `init` and `tell` if it has a state: a tree of arrays
     that keeps its types. Individuals are flat, and quality has the sign such that
     larger is better.
+
+    - `differentiates`: whether it asks for derivatives of the task.
     """
+
+    differentiates: ClassVar[bool] = False
 
     def init(self, key: PRNGKeyArray, told: Told, elites: Elites) -> Tree:
         """Return the state after the first population; by default there is none.
@@ -32,7 +38,12 @@ class AbstractEmitter(eqx.Module):
 
     @abc.abstractmethod
     def ask(
-        self, key: PRNGKeyArray, state: Tree, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation, one flat individual in each row, and the state with it.
 
@@ -42,6 +53,8 @@ class AbstractEmitter(eqx.Module):
         - `state`: the state so far.
         - `elites`: the archive so far.
         - `popsize`: the number of individuals.
+        - `slopes`: a function of points, one in each row, that returns the derivatives
+            of the task there.
         """
 
     def tell(self, key: PRNGKeyArray, state: Tree, told: Told, elites: Elites) -> Tree:

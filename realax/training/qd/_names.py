@@ -7,6 +7,7 @@ from ..._errors import closest, describe
 from ._cma_emitter import CMAEmitter
 from ._cma_mae import CMAMAEEmitter
 from ._emitter import AbstractEmitter
+from ._mega import CMAMEGAEmitter, OMGMEGAEmitter
 from ._qdax import MISSING, QDaxEmitter, is_of_qdax
 from ._several import MultiEmitter
 from ._variation import GaussianEmitter, IsoLineEmitter
@@ -19,6 +20,8 @@ EMITTERS: Mapping[str, Callable[[], AbstractEmitter]] = {
     "cma_me_opt": lambda: CMAEmitter("objective"),
     "cma_me_rnd": lambda: CMAEmitter("direction"),
     "cma_mae": CMAMAEEmitter,
+    "omg_mega": OMGMEGAEmitter,
+    "cma_mega": CMAMEGAEmitter,
 }
 
 

@@ -13,6 +13,7 @@ from ..._trees import strong
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
+from ._slopes import SlopesAt
 
 
 _BRAX = "it needs `brax.v1`, which today's brax no longer has."
@@ -63,7 +64,12 @@ class QDaxEmitter(AbstractEmitter):
         return strong(self.emitter.init(key, _repertoire(elites), *arguments, {}))
 
     def ask(
-        self, key: PRNGKeyArray, state: Tree, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return the individuals that the emitter makes."""
         made, extra = self.emitter.emit(_repertoire(elites), state, key)

@@ -14,6 +14,7 @@ from ..._errors import describe
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
+from ._slopes import SlopesAt
 
 
 def _emitters(phrase: str, value: Any) -> tuple[AbstractEmitter, ...]:
@@ -72,6 +73,11 @@ class MultiEmitter(AbstractEmitter):
                 f"{len(self.emitters)}, but got {self.sizes}."
             )
 
+    @property
+    def differentiates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether one of the emitters asks for derivatives."""
+        return any(one.differentiates for one in self.emitters)
+
     def check(self, popsize: int) -> None:
         """Refuse a population size that the emitters do not make together."""
         number = len(self.emitters)
@@ -95,13 +101,20 @@ class MultiEmitter(AbstractEmitter):
         return tuple(one.init(key, part, elites) for one, key, part in rows)
 
     def ask(
-        self, key: PRNGKeyArray, state: Tree, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return the individuals of all emitters, in their order."""
         keys = jr.split(key, len(self.emitters))
         sizes = self._parts(popsize)
         rows = zip(self.emitters, keys, state, sizes, strict=True)
-        asked = [one.ask(key, own, elites, size) for one, key, own, size in rows]
+        asked = [
+            one.ask(key, own, elites, size, slopes) for one, key, own, size in rows
+        ]
         populations, states = zip(*asked, strict=True)
         return jnp.concatenate(populations), states
 

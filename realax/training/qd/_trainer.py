@@ -1,5 +1,6 @@
 """Quality diversity: archives of elites."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -31,15 +32,18 @@ from .._usable import usable_of
 from ..evo._checks import check_devices
 from ..observers import Logger
 from ._archive import AbstractArchive
-from ._checks import QD_CHECKS, check_start, check_statistics
+from ._checks import QD_CHECKS, check_derivatives, check_start, check_statistics
 from ._elites import Elites, Told, inserted, no_elites
 from ._emitter import AbstractEmitter
 from ._first import first_asked, with_first_population
 from ._measures import descriptors_of, kept_of
 from ._names import emitter_of
+from ._slopes import Slopes, slopes_at
 from ._state import QDMetrics, QDState
 
 
+# Evaluations are numbered below 2**32 - 1, so that none has this key.
+_DOMAIN = 2**32 - 1
 # Archives are of little use if more than this share of descriptors is outside.
 _MOST_OUTSIDE = 0.5
 
@@ -67,9 +71,9 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         population is drawn; only its floating-point arrays are evolved.
     - `archive`: a `GridArchive`, a `CVTArchive`, or one of your own.
     - `emitter`: `"iso_line"`, `"gaussian"`, `"cma_me"`, `"cma_me_opt"`,
-        `"cma_me_rnd"`, `"cma_mae"`, an emitter such as `rx.CMAEmitter(emitters=15)`,
-        one of qdax, or a tuple of these, of which each makes an equal part of every
-        generation.
+        `"cma_me_rnd"`, `"cma_mae"`, `"omg_mega"`, `"cma_mega"`, an emitter such as
+        `rx.CMAEmitter(emitters=15)`, one of qdax, or a tuple of these, of which each
+        makes an equal part of every generation.
     - `popsize`: the number of individuals in a generation.
     - `eval_reps`: the number of evaluations of each, whose fitness and descriptors are
         averaged.
@@ -150,6 +154,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         self.popsize = int(popsize)
         self.eval_reps = int(eval_reps)
         self.emitter.check(self.popsize)
+        check_derivatives(self.emitter, self.task)
         self.qd_offset = jnp.asarray(qd_offset, jnp.result_type(float))
         self.initializer = initializer
         self.init_std = jnp.asarray(init_std, jnp.result_type(float))
@@ -238,11 +243,11 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         """
         if isinstance(data, Answer):
             return self.tell(state, data.asked, data.results)
-        asked = self.ask(state, key)
+        asked = self.ask(state, key, data)
         results = self.evaluate(state, asked, data)
         return self.tell(state, asked, results)
 
-    def ask(self, state: QDState[P], key: PRNGKeyArray) -> Asked:
+    def ask(self, state: QDState[P], key: PRNGKeyArray, data: Tree = None) -> Asked:
         """Ask the emitter for a generation.
 
         Compile it by `eqx.filter_jit(trainer.ask)`, because individuals may hold
@@ -252,12 +257,14 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
 
         - `state`: the state so far.
         - `key`: the step's own key.
+        - `data`: the data of the run, for an emitter that asks for derivatives.
 
         **Returns:** The generation, and the keys to evaluate it with.
         """
         ask_key, eval_key, tell_key = jr.split(key, 3)
+        slopes = functools.partial(self._slopes, state, eval_key, data)
         population, after = self.emitter.ask(
-            ask_key, state.emitter_state, state.elites, self.popsize
+            ask_key, state.emitter_state, state.elites, self.popsize, slopes
         )
         return generation(state, population, after, self.eval_reps, eval_key, tell_key)
 
@@ -339,6 +346,33 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
             failed=jnp.sum(~told.usable, dtype=jnp.int32),
             outside=jnp.sum(outside, dtype=jnp.int32),
         )
+
+    def _slopes(
+        self,
+        state: QDState[P],
+        key: PRNGKeyArray,
+        data: Tree,
+        points: Float[Array, "points dims"],
+    ) -> Slopes:
+        """Return the derivatives of the task at some points.
+
+        **Arguments:**
+
+        - `key`: the key of the generation's evaluations, which have others.
+        """
+        task, data = self.task.draw(data, state.shuffle_key, state.step)
+        keys = jr.split(jr.fold_in(key, _DOMAIN), (len(points), self.eval_reps))
+
+        def measured(aux: Tree) -> Array:
+            dims, jobs = state.elites.archive.dims, (1, self.eval_reps)
+            return descriptors_of(
+                aux, self.descriptor_fn, dims, jobs, self.task.display_name
+            )
+
+        def params_of(flat: Array) -> Any:
+            return state.template.unflatten(flat, state.rest)
+
+        return slopes_at(points, keys, task, data, params_of, measured)
 
     def params(self, state: QDState[P]) -> P:
         """Return the elite with the best fitness."""

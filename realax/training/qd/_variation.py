@@ -12,6 +12,7 @@ from ..._arguments import Check, arguments, number, optional
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites
 from ._emitter import AbstractEmitter
+from ._slopes import SlopesAt
 
 
 _BOUNDS: dict[str, Check] = {
@@ -59,7 +60,12 @@ class IsoLineEmitter(AbstractEmitter):
         self.lower, self.upper = _bounds("IsoLineEmitter", lower, upper)
 
     def ask(
-        self, key: PRNGKeyArray, state: Tree, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation of such individuals."""
         parent_key, iso_key, line_key = jr.split(key, 3)
@@ -98,7 +104,12 @@ class GaussianEmitter(AbstractEmitter):
         self.lower, self.upper = _bounds("GaussianEmitter", lower, upper)
 
     def ask(
-        self, key: PRNGKeyArray, state: Tree, elites: Elites, popsize: int
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation of such individuals."""
         parent_key, noise_key = jr.split(key)
