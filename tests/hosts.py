@@ -74,7 +74,7 @@ class Pair:
         """Send a signal to a process."""
         self.processes[number].send_signal(what)
 
-    def wait_for(self, pattern: str, count: int = 1, seconds: float = 60) -> None:
+    def wait_for(self, pattern: str, count: int = 1, seconds: float = 180) -> None:
         """Wait until the folder has so many files of a pattern."""
         until = time.monotonic() + seconds
         while len(list(self.folder.glob(pattern))) < count:
