@@ -262,12 +262,14 @@ def test_bad_input() -> None:
         trainer(rx.CMAMEGAEmitter(emitters=2), popsize=7)
     with pytest.raises(ValueError, match="at least 3 for each, but got 4"):
         trainer(rx.CMAMEGAEmitter(emitters=2), popsize=4)
-    task = rx.HostTask(lambda params, seed, data=None: (0.0, {"descriptor": params}))
-    for emitter in ("omg_mega", ("iso_line", "cma_mega")):
-        with pytest.raises(
-            ValueError, match="asks for derivatives, but .* on the host"
-        ):
-            trainer(emitter, task=task)
+    on_host = rx.HostTask(lambda params, seed, data=None: (0.0, {"descriptor": params}))
+    for task, reason in (
+        (on_host, "runs on the host, where jax takes no derivatives"),
+        (rx.GymnaxTask("CartPole-v1"), "its actions are discrete choices"),
+    ):
+        for emitter in ("omg_mega", ("iso_line", "cma_mega")):
+            with pytest.raises(ValueError, match=f'{reason}.* "cma_me" or'):
+                trainer(emitter, task=task)
     with pytest.raises(ValueError, match=r"`rate` of `CMAMEGAEmitter` must be"):
         rx.CMAMEGAEmitter(rate=0.0)
     with pytest.raises(ValueError, match="'cma_mega'"):

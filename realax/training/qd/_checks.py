@@ -59,14 +59,14 @@ def check_start(params_like: Any, initializer: Any) -> None:
 
 
 def check_derivatives(emitter: AbstractEmitter, task: AbstractTask[Any]) -> None:
-    """Refuse an emitter that asks for derivatives of a task on the host.
+    """Refuse an emitter that asks for derivatives of a task which has none.
 
-    **Raises:** `ValueError` with the remedy.
+    **Raises:** `ValueError` with the reason and the remedy.
     """
-    if emitter.differentiates and task.on_host:
+    if emitter.differentiates and (reason := task.obstacle) is not None:
         raise ValueError(
-            f"`emitter` of `QDTrainer` asks for derivatives, but {task.display_name} "
-            'runs on the host, where jax has none. Take "cma_me" or "cma_mae".'
+            f"`emitter` of `QDTrainer` asks for derivatives of {task.display_name}: "
+            f'{reason} Take "iso_line", "cma_me" or "cma_mae", which ask for none.'
         )
 
 
