@@ -121,6 +121,9 @@ def test_a_generation_of_cma_mega_by_hand() -> None:
     value, aux = jax.vmap(bowl, (0, None))(asked.population, None)
     cells = np.asarray(jax.vmap(ARCHIVE.cell)(aux["descriptor"]))[1:]
     quality, old = -np.asarray(value)[1:], elites[cells]
+    # One in the cell of the point has to be better than the point, too.
+    own = int(ARCHIVE.cell(aux["descriptor"][0]))
+    old = np.where(cells == own, np.maximum(old, -float(value[0])), old)
     new = old == -np.inf
     better = quality > old
     gain = np.where(new, quality, quality - np.where(new, 0, old))

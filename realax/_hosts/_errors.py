@@ -37,7 +37,7 @@ def lost_peer(error: BaseException) -> PeerError | None:
         return None
     return PeerError(
         f"process {jax.process_index()} cannot reach another process of this run, "
-        "which was killed, or has ended by an error of its own: see its output. Start "
+        "which probably was killed, or has ended by an error: see its output. Start "
         "all processes again with the same command; a run with a `Checkpointer` goes "
         f"on from its last checkpoint. jax says: {text.splitlines()[0][:200]}"
     )

@@ -27,6 +27,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._limit = math.inf
+        self._allowed = settings.stall
         self._closed = threading.Event()
 
     @contextlib.contextmanager
@@ -47,8 +48,8 @@ class Watchdog:
         - `seconds`: how long they may be without agreement from now on; by default the
             `stall` of `initialize_hosts`.
         """
-        allowed = settings.stall if seconds is None else seconds
-        self._limit = time.monotonic() + allowed
+        self._allowed = settings.stall if seconds is None else seconds
+        self._limit = time.monotonic() + self._allowed
 
     def pause(self) -> None:
         """Allow any time until the next agreement."""
@@ -64,9 +65,9 @@ class Watchdog:
         if output is not None:
             print(
                 f"process {jax.process_index()}: there was no agreement between the "
-                f"processes for too long ({settings.stall:g} seconds are allowed, the "
-                "`stall` of `rx.initialize_hosts`). One of them stands still. This one "
-                "ends, and these are its stacks.",
+                f"processes for {self._allowed:g} seconds. One of them stands still; "
+                "or a chunk takes longer, and needs a larger `stall` of "
+                "`rx.initialize_hosts`. This one ends, and these are its stacks.",
                 file=output,
                 flush=True,
             )

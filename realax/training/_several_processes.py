@@ -25,8 +25,8 @@ from ._tracing import is_traced
 # How long a process that has received a signal waits for others that do not answer. The
 # first one can save the run in that time; the others wait for it, which may be saving.
 _PATIENCE_OF_FIRST, _PATIENCE = 5.0, 60.0
-# After it has left without the others, what remains to do may hang as well.
-_LEAVING = 20.0
+# After it has left without the others, it may save for so long.
+_LEAVING = 300.0
 
 
 @final
@@ -111,6 +111,7 @@ class SeveralProcesses(AbstractProcesses):
                 # The run is complete, so that Ctrl-C comes too late.
                 late = signals.first if signals.first == signal.SIGTERM else None
                 self._exchange("the end", signal=late)
+                self._told = True
         finally:
             self._signals = None
 
@@ -140,7 +141,7 @@ class SeveralProcesses(AbstractProcesses):
             if not self._told:
                 self._told = True
                 with contextlib.suppress(PeerError):
-                    exchange(_farewell(error), self._waiting)
+                    exchange(_farewell(error), _briefly)
             raise
 
     def _exchange(self, place: str, **message: Any) -> list[Message]:
@@ -209,6 +210,12 @@ def processes_of(trainer: Any, *inputs: Any) -> AbstractProcesses:
     return SeveralProcesses()
 
 
+def _briefly(seconds: float) -> None:
+    """End the wait for processes that do not hear a farewell."""
+    if seconds > _PATIENCE:
+        raise PeerError("the other processes do not answer.")
+
+
 def _farewell(error: BaseException) -> Message:
     """Return what a process says that ends by an error."""
     if isinstance(error, KeyboardInterrupt):
@@ -216,4 +223,4 @@ def _farewell(error: BaseException) -> Message:
     if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
         return {"signal": int(signal.SIGTERM)}
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return {"error": text.encode()[:250].decode(errors="ignore")}
+    return {"error": text.encode(errors="replace")[:250].decode(errors="ignore")}

@@ -1,7 +1,7 @@
 """The contract of emitters."""
 
 import abc
-from typing import ClassVar
+from typing import ClassVar, final
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -54,8 +54,27 @@ class AbstractEmitter(eqx.Module):
         - `elites`: the archive so far.
         - `popsize`: the number of individuals.
         - `slopes`: a function of points, one in each row, that returns the derivatives
-            of the task there.
+            of the task there; passed if the class sets `differentiates`.
         """
+
+    @final
+    def asked(
+        self,
+        key: PRNGKeyArray,
+        state: Tree,
+        elites: Elites,
+        popsize: int,
+        slopes: SlopesAt | None,
+    ) -> tuple[Float[Array, "pop dims"], Tree]:
+        """Return the result of `ask`, which gets `slopes` only if it asks for them.
+
+        **Arguments:**
+
+        - `key`, `state`, `elites`, `popsize`, `slopes`: as for `ask`.
+        """
+        if self.differentiates:
+            return self.ask(key, state, elites, popsize, slopes)
+        return self.ask(key, state, elites, popsize)
 
     def tell(self, key: PRNGKeyArray, state: Tree, told: Told, elites: Elites) -> Tree:
         """Return the state after a generation; by default, as it was.

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..._arguments import arguments, number, whole
+from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Tree
 from ._cma import Distributions, updates_between_factors
 from ._cma_emitter import check_shares, ranks
@@ -25,8 +26,9 @@ class OMGMEGAEmitter(AbstractEmitter):
     direction in which its fitness improves, and `m_1, ...` those in which the entries
     of its descriptor grow, all of length 1; the `c` are normal with deviation `sigma`.
 
-    The task must be differentiable. Each individual costs one more evaluation with its
-    derivatives.
+    The task must be differentiable, by reverse mode. Each individual costs one more
+    evaluation, and a backward pass for the fitness and for each entry of the
+    descriptor, whose memory all individuals need at once.
 
     **Arguments:**
 
@@ -90,9 +92,9 @@ class CMAMEGAEmitter(AbstractEmitter):
     them; the point moves by the mean of it. It begins anew at a random elite when no
     branch was better than the elite of its cell.
 
-    The task must be differentiable. Each strategy needs the derivatives at one point a
-    generation. The distribution has a few numbers only, however many parameters there
-    are.
+    The task must be differentiable, by reverse mode. Each strategy needs the derivatives
+    at one point a generation. The distribution has a few numbers only, however many
+    parameters there are.
 
     **Arguments:**
 
@@ -166,6 +168,10 @@ class CMAMEGAEmitter(AbstractEmitter):
     ) -> CMAMEGAState:
         """Return the strategies after the ranking of their branches."""
         told = jax.tree.map(lambda x: x.reshape(self.emitters, -1, *x.shape[1:]), told)
+        # A branch in the cell of its point is to be better than the point as well.
+        beside = (told.cell == told.cell[:, :1]) & told.usable[:, :1]
+        before = jnp.where(beside, told.quality[:, :1], -jnp.inf)
+        told = with_fields(told, before=jnp.maximum(told.before, before))
         told = jax.tree.map(lambda x: x[:, 1:], told)
         better = jnp.sum(told.better, axis=-1, dtype=jnp.int32)
         group = told.better + told.new.astype(jnp.int32)

@@ -113,7 +113,7 @@ class MultiEmitter(AbstractEmitter):
         sizes = self._parts(popsize)
         rows = zip(self.emitters, keys, state, sizes, strict=True)
         asked = [
-            one.ask(key, own, elites, size, slopes) for one, key, own, size in rows
+            one.asked(key, own, elites, size, slopes) for one, key, own, size in rows
         ]
         populations, states = zip(*asked, strict=True)
         return jnp.concatenate(populations), states

@@ -22,7 +22,7 @@ from ..._types import EXECUTION, PRNGKeyArray, Tree
 from ...tasks import AbstractTask, Evaluation, as_task
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
-from .._devices import on_every_device, put_on_every_device
+from .._devices import divided, on_every_device, put_on_every_device
 from .._evaluate import evaluate_population
 from .._generation import Asked, generation
 from .._host import Answer, first_answer
@@ -257,13 +257,13 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
 
         - `state`: the state so far.
         - `key`: the step's own key.
-        - `data`: the data of the run, for an emitter that asks for derivatives.
+        - `data`: the same as for `evaluate`, for an emitter that asks for derivatives.
 
         **Returns:** The generation, and the keys to evaluate it with.
         """
         ask_key, eval_key, tell_key = jr.split(key, 3)
         slopes = functools.partial(self._slopes, state, eval_key, data)
-        population, after = self.emitter.ask(
+        population, after = self.emitter.asked(
             ask_key, state.emitter_state, state.elites, self.popsize, slopes
         )
         return generation(state, population, after, self.eval_reps, eval_key, tell_key)
@@ -369,10 +369,19 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
                 aux, self.descriptor_fn, dims, jobs, self.task.display_name
             )
 
-        def params_of(flat: Array) -> Any:
-            return state.template.unflatten(flat, state.rest)
+        @no_type_check
+        def part(split: Any, shared: Any) -> Slopes:
+            (points, keys), (task, data, rest) = split, shared
+            params_of = lambda flat: state.template.unflatten(flat, rest)
+            return slopes_at(points, keys, task, data, params_of, measured)
 
-        return slopes_at(points, keys, task, data, params_of, measured)
+        even = len(points) % self.n_devices == 0
+        return divided(
+            part,
+            (points, keys),
+            (task, data, state.rest),
+            self.n_devices if even else 1,
+        )
 
     def params(self, state: QDState[P]) -> P:
         """Return the elite with the best fitness."""
