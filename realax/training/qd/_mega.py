@@ -92,9 +92,9 @@ class CMAMEGAEmitter(AbstractEmitter):
     them; the point moves by the mean of it. It begins anew at a random elite when no
     branch was better than the elite of its cell.
 
-    The task must be differentiable, by reverse mode. Each strategy needs the derivatives
-    at one point a generation. The distribution has a few numbers only, however many
-    parameters there are.
+    The task must be differentiable, by reverse mode. Each strategy needs the
+    derivatives at one point a generation. The distribution has a few numbers only,
+    however many parameters there are.
 
     **Arguments:**
 
