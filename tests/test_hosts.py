@@ -40,6 +40,8 @@ KINDS = [
     "lanes",
     "gradient_lanes",
     "diversity",
+]
+TASKS = [
     "normalized",
     "learner",
     "with_data",
@@ -73,8 +75,14 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The results of further trainers and tasks on two processes."""
+    """The results of further trainers on two processes."""
     return results(tmp_path_factory.mktemp("kinds"), KINDS)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The results on further tasks on two processes."""
+    return results(tmp_path_factory.mktemp("tasks"), TASKS)
 
 
 def results(folder: pathlib.Path, cases: list[str]) -> pathlib.Path:
@@ -111,10 +119,14 @@ def test_two_processes_compute_the_bits_of_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", KINDS)
-def test_other_trainers_and_tasks(
-    case: str, kinds: pathlib.Path, alone: pathlib.Path
-) -> None:
+def test_other_trainers(case: str, kinds: pathlib.Path, alone: pathlib.Path) -> None:
     check(case, kinds, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TASKS)
+def test_other_tasks(case: str, tasks: pathlib.Path, alone: pathlib.Path) -> None:
+    check(case, tasks, alone)
 
 
 def check(case: str, folder: pathlib.Path, alone: pathlib.Path) -> None:
