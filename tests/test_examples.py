@@ -95,8 +95,7 @@ def test_ppo_cartpole(tmp_path: pathlib.Path) -> None:
 def test_ppo_then_evolve(tmp_path: pathlib.Path) -> None:
     output = run("ppo_then_evolve.py", tmp_path)
     before, after = (float(x) for x in re.findall(r"new episodes (-[\d.]+)", output))
-    # PPO itself reaches -316 to -151, by the processor's last bits; untrained, -500.
-    assert before > -400 and after > -110 and after > before - 5
+    assert before > -150 and after > -110 and after > before - 5
     assert len([*(tmp_path / "runs").glob("acrobot_*.png")]) == 2
 
 

@@ -240,16 +240,18 @@ def test_a_folder_of_another_run_is_refused_on_all(refused: pathlib.Path) -> Non
     assert second.startswith("PeerError: ") and "holds another run" in second
 
 
-def restarted(folder: pathlib.Path, alone: pathlib.Path) -> None:
+def restarted(
+    case: str, folder: pathlib.Path, alone: pathlib.Path, more: str = ""
+) -> None:
     """Start a run again, on two processes and on one, and compare the results."""
     shutil.copytree(folder / "long", folder / "one" / "long")
     shutil.copy(folder / "long.jsonl", folder / "one" / "long.jsonl")
-    with Pair(folder, "long") as pair:
+    with Pair(folder, case, more=more) as pair:
         assert pair.codes(240) == [0, 0], pair.output(0) + pair.output(1)
-    expected = result("long", alone)
+    expected = result(case, alone)
     for number in (0, 1):
-        assert same(rx.load_params(folder / f"long.{number}", expected), expected)
-    assert same(eqx.filter(hosts_run.long(folder / "one"), eqx.is_array), expected)
+        assert same(rx.load_params(folder / f"{case}.{number}", expected), expected)
+    assert same(result(case, folder / "one"), expected)
     for log in (folder / "long.jsonl", folder / "one" / "long.jsonl"):
         assert rows(log) == rows(alone / "long.jsonl")
 
@@ -266,7 +268,27 @@ def test_a_process_that_is_killed(
         other = pair.output(1 - number)
     # jax ends a process at once if process 0 is gone, which coordinates the others.
     assert LOST in other or (number == 0 and "detected fatal errors" in other)
-    restarted(tmp_path, alone)
+    restarted("long", tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_inside_a_save(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts_run, "LONG", 600)
+    unfinished = lambda: any((tmp_path / "long").glob(".step_*.tmp"))
+    for _ in range(5):  # a save may end between the look and the kill
+        with Pair(tmp_path, "heavy", more="steps=100_000") as pair:
+            pair.wait_for("long/*.ckpt")
+            while not unfinished():
+                assert pair.processes[0].poll() is None, pair.output(0)
+            pair.signal(0, signal.SIGKILL)
+            pair.codes(GONE)
+        if unfinished():
+            break
+    assert unfinished()
+    (tmp_path / "whole").mkdir()
+    restarted("heavy", tmp_path, tmp_path / "whole", more="steps=600")
 
 
 @pytest.mark.slow
