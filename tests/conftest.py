@@ -1,6 +1,7 @@
 """Set-up for every test: two CPU devices, and programs compiled once for all runs."""
 
 import gc
+import os
 import pathlib
 from collections.abc import Generator
 from typing import Any
@@ -9,6 +10,10 @@ import jax
 import pytest
 
 
+# A program is compiled by one thread: two test processes have two cores.
+ONE_THREAD = "--xla_cpu_parallel_codegen_split_count=1"
+if ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):  # else it is a test's process
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
 jax.config.update("jax_num_cpu_devices", 2)
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "xla"
 SETTINGS: dict[str, Any] = {
@@ -22,6 +27,20 @@ for name, value in SETTINGS.items():
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of a row of a battery in a row, while its programs are kept."""
+    files, rows = dict[str, int](), dict[str, int]()
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        spec: Any = getattr(item, "callspec", None)
+        row = None if spec is None else spec.params.get("row")
+        name = getattr(row, "name", None)
+        file = files.setdefault(item.nodeid.partition("::")[0], len(files))
+        return file, -1 if name is None else rows.setdefault(name, len(rows))
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def optimized() -> Generator[None]:
     """Compile as users do; for tests that compare last bits of different programs."""
@@ -32,12 +51,12 @@ def optimized() -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def few_memory_maps() -> Generator[None]:
-    """Linux gives a process 65 530 memory maps, and a compiled program takes ten.
+    """Linux gives a process 65 530 memory maps, of which a program takes ten or more.
 
     Past the limit XLA crashes. Counted on Linux only; elsewhere there is no such limit.
     """
     yield
     maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
         gc.collect()

@@ -108,6 +108,7 @@ def test_another_function_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_another_environment_warns(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
     _trainer(tmp_path, 10).init_and_train_(jr.key(0))
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     with pytest.warns(RuntimeWarning, match="XLA_FLAGS:  then, --xla"):

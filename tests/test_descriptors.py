@@ -1,6 +1,7 @@
 """Descriptors of episodes: by every route, and what numpy makes of the steps."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -47,6 +48,7 @@ def _policy(key: Any) -> Any:
 _KEYS = jr.split(jr.key(1), (12, 3))
 
 
+@functools.cache
 def _population() -> Any:
     return eqx.filter_vmap(_policy)(jr.split(jr.key(0), 12))
 
@@ -55,48 +57,74 @@ def _one(population: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, population)
 
 
-def _observations(task: Any, policy: Any, key: Any) -> Any:
-    """Every observation after the first one, by the environment's own steps."""
+@eqx.filter_jit
+def _steps(policy: Any, key: Any) -> Any:
+    """Every observation, by the environment's own steps; and which steps count."""
+    task = _task(None)
     env, (env_key, _, _) = task.environment(), jr.split(key, 3)
-    state, info = env.init(env_key)
-    seen = [np.asarray(info.obs)]
     trajectory = task.rollout(policy, key)
-    step = jax.jit(env.step)
-    for action in np.asarray(trajectory.action)[np.asarray(trajectory.valid)]:
-        state, info = step(state, action)
-        seen.append(np.asarray(info.obs))
-    return np.stack(seen)
+
+    def step(state: Any, action: Any) -> Any:
+        state, info = env.step(state, action)
+        return state, info.obs
+
+    state, info = env.init(env_key)
+    _, later = jax.lax.scan(step, state, trajectory.action)
+    return jnp.concatenate([info.obs[None], later]), trajectory.valid
+
+
+def _observations(policy: Any, key: Any) -> Any:
+    seen, valid = _steps(policy, key)
+    return np.asarray(seen)[: int(np.sum(valid)) + 1]
+
+
+@functools.cache
+def _plain() -> Any:
+    return eqx.filter_jit(_task(None).evaluate)(_population(), _KEYS)
 
 
 @pytest.mark.parametrize(
-    ("descriptor", "by_numpy"),
+    ("descriptor", "by_numpy", "routes"),
     [
-        (rx.MeanOf(angle_and_place), lambda x: [x[1:, 2].mean(), abs(x[1:, 0]).mean()]),
-        (rx.LastOf(angle_and_place), lambda x: [x[-1, 2], abs(x[-1, 0])]),
-        (Farthest(60), lambda x: [abs(x[:, 0] - x[0, 0]).max(), (len(x) - 1) / 60]),
+        (
+            rx.MeanOf(angle_and_place),
+            lambda x: [x[1:, 2].mean(), abs(x[1:, 0]).mean()],
+            [{"lanes": 5, "chunk": 7}],
+        ),
+        (
+            rx.LastOf(angle_and_place),
+            lambda x: [x[-1, 2], abs(x[-1, 0])],
+            [{"lanes": 0}],
+        ),
+        (
+            Farthest(60),
+            lambda x: [abs(x[:, 0] - x[0, 0]).max(), (len(x) - 1) / 60],
+            [{"lanes": 0}, {"lanes": 5, "chunk": 7}],
+        ),
     ],
     ids=["mean", "last", "own"],
 )
-def test_a_descriptor_by_every_route(descriptor: Any, by_numpy: Any) -> None:
+def test_a_descriptor_by_every_route(
+    descriptor: Any, by_numpy: Any, routes: Any
+) -> None:
     task, population = _task(descriptor), _population()
     values, aux = jax.jit(lambda keys: task.evaluate(population, keys))(_KEYS)
     found = aux["descriptor"]
     assert found.shape == (12, 3, 2) and found.dtype == jnp.result_type(float)
     lengths = np.asarray(aux["length"])
     assert lengths.min() < lengths.max(), "episodes end at different times"
-    plain, other = _task(None).evaluate(population, _KEYS)
+    plain, other = _plain()
     assert same(values, plain) and set(other) == {"length"}
-    all_at_once = _task(descriptor, lanes=0).evaluate(population, _KEYS)
-    assert close(all_at_once[1]["descriptor"], found)
-    few = _task(descriptor, lanes=5, chunk=7).evaluate(population, _KEYS)
-    assert close(few[1]["descriptor"], found)
+    for route in routes:
+        evaluate = eqx.filter_jit(_task(descriptor, **route).evaluate)
+        assert close(evaluate(population, _KEYS)[1]["descriptor"], found)
     play = eqx.filter_jit(task)
     for i, rep in ((0, 0), (5, 1), (11, 2)):
         policy, key = _one(population, i), _KEYS[i, rep]
         value, alone = play(policy, key)
         assert float(value) == float(values[i, rep])
         assert close(alone["descriptor"], found[i, rep])
-        seen = _observations(task, policy, key)
+        seen = _observations(policy, key)
         assert len(seen) == lengths[i, rep] + 1
         assert np.allclose(by_numpy(seen), found[i, rep], atol=1e-5)
 
@@ -122,10 +150,10 @@ def test_no_step_is_stored() -> None:
     """Memory does not grow with the horizon."""
 
     def peak(horizon: int) -> int:
-        task = rx.GymnaxTask(
-            "CartPole-v1", max_steps=horizon, descriptor=rx.MeanOf(angle_and_place)
-        )
-        run = jax.jit(lambda keys: task.evaluate(_population(), keys))
+        task = reach(horizon, descriptor=rx.MeanOf(lambda state, info: info.obs))
+        policies = eqx.filter_vmap(lambda key: rx.MLPPolicy(3, 2, 8, 1, key=key))
+        population = policies(jr.split(jr.key(0), 12))
+        run = jax.jit(lambda keys: task.evaluate(population, keys))
         memory: Any = run.lower(_KEYS).compile().memory_analysis()
         return memory.temp_size_in_bytes
 
@@ -141,7 +169,8 @@ def test_derivatives_of_a_descriptor() -> None:
     def first(arrays: Any) -> Any:
         return task(eqx.combine(arrays, static), jr.key(1))[1]["descriptor"][0]
 
-    slope = jax.grad(first)(arrays)
+    first = jax.jit(first)
+    slope = jax.jit(jax.grad(first))(arrays)
     bias = lambda tree: tree.mlp.layers[-1].bias
     step = 1e-2
     ends = [
@@ -157,7 +186,7 @@ def test_derivatives_of_a_descriptor() -> None:
         aux = task.evaluate(population, jr.key(1)[None, None])[1]
         return aux["descriptor"][0, 0, 0]
 
-    assert close(jax.grad(in_lanes)(arrays), slope)
+    assert close(jax.jit(jax.grad(in_lanes))(arrays), slope)
 
 
 def test_learners_do_without_it() -> None:
@@ -237,11 +266,13 @@ class Fold(rx.AbstractDescriptor):
     ids=["count", "number", "flag", "tree", "smaller"],
 )
 def test_summaries_of_every_kind(start: Any, fold: Any, expected: float) -> None:
-    task = rx.GymnaxTask("CartPole-v1", 5, descriptor=Fold(start, fold))
-    alone = task(_policy(jr.key(0)), jr.key(0))[1]["descriptor"]
+    task = reach(5, far=jnp.inf, descriptor=Fold(start, fold))
+    policy = rx.MLPPolicy(3, 2, 8, 1, key=jr.key(0))
+    alone = task(policy, jr.key(0))[1]["descriptor"]
     assert alone.dtype == jnp.result_type(float) and alone.tolist()[-1] == expected
-    many = task.evaluate(_population(), _KEYS)[1]["descriptor"]
-    assert np.unique(many).tolist() == [expected]
+    many = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
+    found = eqx.filter_jit(task.evaluate)(many, _KEYS[:1])[1]["descriptor"]
+    assert np.unique(found).tolist() == [expected]
 
 
 @pytest.mark.parametrize(

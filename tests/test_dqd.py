@@ -32,6 +32,11 @@ def trainer(emitter: Any, steps: int = 20, **kws: Any) -> rx.QDTrainer[Any]:
     return rx.QDTrainer(steps, **{**given, **kws})
 
 
+@eqx.filter_jit
+def _start(made: Any) -> Any:
+    return made.initialize(jr.key(1))
+
+
 class Looks(rx.AbstractEmitter):
     """Keeps the derivatives at the first elites."""
 
@@ -102,7 +107,7 @@ def _weights(parents: int) -> np.ndarray:
 def test_a_generation_of_cma_mega_by_hand() -> None:
     """Branches, their ranking, and the move of the point, in plain numpy."""
     made = trainer(rx.CMAMEGAEmitter(sigma=0.8, rate=0.5), popsize=9)
-    state = made.initialize(jr.key(1))
+    state = _start(made)
     asked = eqx.filter_jit(made.ask)(state, jr.key(2))
     emitted: Any = asked.es_state
     before: Any = state.emitter_state
@@ -142,7 +147,7 @@ def test_a_generation_of_cma_mega_by_hand() -> None:
 def test_individuals_of_omg_mega() -> None:
     """Each is an elite, moved in the space of the three directions, and uphill."""
     made = trainer(rx.OMGMEGAEmitter(0.5), popsize=200)
-    state = made.initialize(jr.key(1))
+    state = _start(made)
     population = np.asarray(eqx.filter_jit(made.ask)(state, jr.key(2)).population)
     elites = np.asarray(state.elites.flat[state.elites.filled])
     jacobian = jax.vmap(jax.jacrev(_outcome))(jnp.asarray(elites))
@@ -165,13 +170,13 @@ def _outcome(x: Any) -> Any:
 
 def test_a_strategy_without_success_begins_anew() -> None:
     made = trainer(rx.CMAMEGAEmitter(), popsize=6)
-    state = made.initialize(jr.key(1))
+    state = _start(made)
     asked = eqx.filter_jit(made.ask)(state, jr.key(2))
     results = eqx.filter_jit(made.evaluate)(state, asked)
     worse = eqx.tree_at(lambda r: r.values, results, results.values + 1e6)
-    before = state
+    before, tell = state, eqx.filter_jit(made.tell)
     for _ in range(3):  # worse than the elites of all cells that it reaches by now
-        state, _ = eqx.filter_jit(made.tell)(before, asked, worse)
+        state, _ = tell(before, asked, worse)
         before = eqx.tree_at(lambda s: s.elites, before, state.elites)
     told: Any = state.emitter_state
     assert (told.point[0] == state.elites.flat).all(axis=-1).any()

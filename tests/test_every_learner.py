@@ -33,15 +33,24 @@ def test_probes(learner: Learner, discrete: bool) -> None:
 
     keys = jr.split(jr.key(0), 5)
     states = jax.jit(jax.vmap(run))(jnp.arange(5), keys)
+
+    @eqx.filter_jit
+    def value_of(state: Any, obs: Any) -> Any:
+        return learner.value(trainer, state, obs)
+
+    @eqx.filter_jit
+    def action_at(state: Any, obs: Any) -> Any:
+        policy = trainer.params(state)
+        return policy(obs, policy.initialize(jr.key(0)), jr.key(0))[0]
+
     for kind, obs, value in VALUES:
-        found = learner.value(trainer, of_kind(states, kind), jnp.array([obs]))
+        found = value_of(of_kind(states, kind), np.asarray([obs], np.float32))
         assert abs(float(found) - value) < 0.1, (kind, obs, float(found))
     for kind, obs, side in ACTIONS:
-        policy = trainer.params(of_kind(states, kind))
-        state = policy.initialize(jr.key(0))
-        action, _ = policy(jnp.array([obs]), state, jr.key(0))
+        found = action_at(of_kind(states, kind), np.asarray([obs], np.float32))
+        action = np.asarray(found)
         if discrete:
-            chosen = jnp.argmax(action) if jnp.ndim(action) else action
+            chosen = np.argmax(action) if action.ndim else action
             assert int(chosen) == (side > 0), (kind, obs)
         else:
             assert abs(float(action[0]) - 0.5 * side) < 0.1, (kind, obs, action)
@@ -74,28 +83,31 @@ class Faulty(envelope.Environment):
     action_space = property(lambda self: envelope.Discrete(n=2))
 
 
-@every
+# SAC plays and stores as DQN does, and its loss with failed steps is that of numpy.
+@pytest.mark.parametrize(
+    "learner",
+    [row for row in LEARNERS if row.discrete and row.name != "SAC"],
+    ids=lambda row: row.name,
+)
 def test_an_environment_that_returns_nan(learner: Learner) -> None:
     """It is counted, episodes go on with the next one, and learning is not harmed."""
-    if not learner.discrete:
-        pytest.skip("its actions are discrete")
     trainer = learner.make(
         Faulty(), total_timesteps=20 * 64, max_steps=1000, normalize_obs=True
     )
     state, data = trainer.init_and_train(jr.key(0))
-    metrics = data["metrics"]
-    assert jnp.all(metrics["failed"] > 0)
-    assert jnp.all(metrics["failed"] < 20)
+    metrics = jax.tree.map(np.asarray, data["metrics"])
+    assert np.all(metrics["failed"] > 0)
+    assert np.all(metrics["failed"] < 20)
     assert int(metrics["skipped"][-1]) == 0
     for name, values in metrics.items():
-        assert np.isfinite(np.asarray(values)).all(), name
+        assert np.isfinite(values).all(), name
     # An environment may show NaN at the moment. All else is finite: networks, their
     # optimisers and targets, statistics, and what is stored.
     learned = eqx.tree_at(lambda one: one.streams, state, None)
     learned = eqx.filter(learned, eqx.is_inexact_array)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(learned))
     # A fault ends an episode, so that none lasts longer than ten steps.
-    assert jnp.all(metrics["episode_length"] <= 10)
+    assert np.all(metrics["episode_length"] <= 10)
 
 
 @every
@@ -128,7 +140,7 @@ def test_episodes_without_a_derivative(learner: Learner) -> None:
         return jnp.mean(changed.init_and_train(jr.key(0))[1]["metrics"]["value_loss"])
 
     with pytest.raises(TypeError, match="an episode cannot be differentiated"):
-        jax.grad(outcome)(jnp.asarray(0.01))
+        jax.eval_shape(jax.grad(outcome), jnp.asarray(0.01))
 
 
 class NoReward(Probe):

@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from optax import contrib
 
 import realax as rx
@@ -41,30 +41,34 @@ def test_the_names_are_optaxs() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:`optimistic_adam` is:DeprecationWarning")
 def test_every_optimizer_learns(name: str) -> None:
+    """By a rate of its own too, which is a number in the same program."""
     rate = None if name in FREE else RATES.get(name, 0.03)
-    params, state, data = rx.optimize(
-        PRMS, bowl, jr.key(0), optimizer=name, learning_rate=rate, steps=100
-    )
-    losses = data["metrics"]["loss"]
-    assert losses[-1] < 0.95 * losses[0], losses
-    assert int(state.skipped) == 0
-    assert params["name"] == "bowl" and params["count"].tolist() == [0, 1, 2]
+    for own in dict.fromkeys((rate, None)):
+        params, state, data = rx.optimize(
+            PRMS, bowl, jr.key(0), optimizer=name, learning_rate=own, steps=100
+        )
+        losses = np.asarray(data["metrics"]["loss"])
+        assert state.best_loss < losses[0]
+        assert int(state.skipped) == 0
+        assert params["name"] == "bowl" and params["count"].tolist() == [0, 1, 2]
+        if own == rate:
+            assert losses[-1] < 0.95 * losses[0], losses
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.filterwarnings("ignore:`optimistic_adam` is:DeprecationWarning")
-def test_a_rate_of_its_own_or_a_schedule(name: str) -> None:
+# A schedule's number is given to an optimiser as any other: here those that do not need
+# one, and of the others one with noise, one with its own scale and two plain ones.
+@pytest.mark.parametrize("name", [*sorted(FREE), "adamw", "lars", "noisy_sgd", "sgd"])
+def test_a_schedule(name: str) -> None:
     def rate(step: Any) -> Any:
         return 0.01 / (1 + step)
 
-    for schedule in (None, rate):
-        _, state, _ = rx.optimize(
-            PRMS, bowl, jr.key(0), optimizer=name, learning_rate=schedule, steps=10
-        )
-        assert float(state.best_loss) < float(bowl(PRMS, None)[0]), schedule
+    _, state, _ = rx.optimize(
+        PRMS, bowl, jr.key(0), optimizer=name, learning_rate=rate, steps=10
+    )
+    assert float(state.best_loss) < float(bowl(PRMS, None)[0])
 
 
-@pytest.mark.parametrize("name", ["adamw", "noisy_sgd", "polyak_sgd", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "noisy_sgd", "polyak_sgd"])
 def test_runs_of_an_optimizer_in_parallel(name: str) -> None:
     def run(rate: Any) -> Any:
         return rx.optimize(
@@ -295,8 +299,12 @@ def test_data_reaches_the_loss_unchanged() -> None:
     assert np.allclose(params["b"], 7, atol=1e-2)
 
 
+# Sizes are static: each example is a program.
 @given(examples=st.integers(1, 300), batch=st.integers(1, 300), seed=st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@example(examples=1, batch=1, seed=0)
+@example(examples=300, batch=7, seed=1)
+@example(examples=255, batch=255, seed=2)
+@settings(max_examples=8, deadline=None)
 def test_every_example_once_in_each_pass(examples: int, batch: int, seed: int) -> None:
     batch = min(batch, examples)
     minibatch = rx.Minibatch(bowl, batch)
@@ -314,9 +322,8 @@ def test_every_example_once_in_each_pass(examples: int, batch: int, seed: int) -
 
 def test_the_order_is_random() -> None:
     """Of many passes over five examples, each of the 120 orders comes as often."""
-    orders = jax.vmap(
-        lambda step: rx.Minibatch(bowl, 5).batch(jnp.arange(5), jr.key(1), step)
-    )(jnp.arange(24_000))
+    draw = lambda step: rx.Minibatch(bowl, 5).batch(jnp.arange(5), jr.key(1), step)
+    orders = jax.jit(jax.vmap(draw))(jnp.arange(24_000))
     _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
     assert len(counts) == 120 and np.sum((counts - 200) ** 2 / 200) < 180
 
@@ -325,12 +332,11 @@ def test_the_order_of_much_data_is_random() -> None:
     """The place of one example, and of its neighbour after it, over many passes."""
     size, steps = 2500, 400
     batch = rx.Minibatch(bowl, size).batch
-    orders = jax.lax.map(
-        lambda i: batch(jnp.arange(size), jr.key(1), i), jnp.arange(steps)
-    )
+    draw = lambda step: batch(jnp.arange(size), jr.key(1), step)
+    orders = jax.jit(lambda: jax.lax.map(draw, jnp.arange(steps)))()
     places = np.argsort(np.asarray(orders), axis=1)
-    for example in (0, 1, 1250, 2499):
-        counts, _ = np.histogram(places[:, example], bins=10, range=(0, size))
+    for place in (0, 1, 1250, 2499):
+        counts, _ = np.histogram(places[:, place], bins=10, range=(0, size))
         assert np.sum((counts - 40) ** 2 / 40) < 28
     gaps = (places[:, 7] - places[:, 8]) % size
     assert np.sum((np.histogram(gaps, 10, (0, size))[0] - 40) ** 2 / 40) < 28
@@ -343,8 +349,9 @@ def test_sizes_beyond_32_bits() -> None:
     assert len(np.unique(rows)) == 4096 or step * 4096 % examples > examples - 4096
     from realax.tasks._shuffle import _position
 
+    position = jax.jit(lambda step: _position(step, 4096, examples))
     for step in (0, 1, 312, 10**6, 2**31 - 1):
-        found = _position(jnp.asarray(step, jnp.int32), 4096, examples)
+        found = position(jnp.asarray(step, jnp.int32))
         assert tuple(map(int, found)) == (
             step * 4096 // examples % 2**32,
             step * 4096 % examples,
@@ -392,6 +399,10 @@ class Tensor:
         return np.asarray(self.values, dtype)
 
 
+def _zeros(key: Any) -> Any:
+    return jnp.zeros(2)
+
+
 def _line(w: Any, key: Any, data: Any) -> Any:
     x, y = data
     return jnp.mean((x @ w - y) ** 2), None
@@ -405,7 +416,7 @@ def _batches(count: int, size: int = 20) -> Iterator[Any]:
 
 
 def test_a_stream_of_batches() -> None:
-    trainer = rx.OptaxTrainer(500, "adam", lambda key: jnp.zeros(2), _line, 0.05)
+    trainer = rx.OptaxTrainer(500, "adam", _zeros, _line, 0.05)
     state, data = trainer.fit_stream(jr.key(0), _batches(200))
     assert int(state.step) == 200 and data["metrics"]["loss"].shape == (200,)
     assert np.allclose(state.params, [1, -2], atol=1e-2)
@@ -421,22 +432,22 @@ def test_a_stream_ends_at_train_steps() -> None:
             taken.append(1)
             yield batch
 
-    trainer = rx.OptaxTrainer(6, "adam", lambda key: jnp.zeros(2), _line)
+    trainer = rx.OptaxTrainer(9, "adam", _zeros, _line)
     state, _ = trainer.fit_stream(jr.key(0), endless())
-    assert int(state.step) == 6 == len(taken)
+    assert int(state.step) == 9 == len(taken)
 
 
 def test_a_stream_is_the_same_as_the_whole() -> None:
     """Steps with the same data each: a stream of copies, and a run."""
     data = next(_batches(1))
     whole = [jnp.asarray(np.asarray(x)) for x in data]
-    trainer = rx.OptaxTrainer(5, "adam", lambda key: jnp.zeros(2), _line)
+    trainer = rx.OptaxTrainer(9, "adam", _zeros, _line)
     expected = trainer.init_and_train(jr.key(0), whole)
-    assert same(trainer.fit_stream(jr.key(0), [data] * 5), expected)
+    assert same(trainer.fit_stream(jr.key(0), [data] * 9), expected)
 
 
 def test_a_stream_compiles_once_and_is_observed() -> None:
-    trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
+    trainer = rx.OptaxTrainer(500, "adam", _zeros, _line)
     trainer.fit_stream(jr.key(0), _batches(3))
     with compilations() as names:
         trainer.fit_stream(jr.key(1), _batches(9))
@@ -447,7 +458,7 @@ def test_a_stream_compiles_once_and_is_observed() -> None:
         def on_chunk(self, steps: Any, selected: Any, state: Any) -> None:
             seen.extend(steps)
 
-    watched = rx.OptaxTrainer(50, "adam", trainer.initializer, _line, callbacks=Watch())
+    watched = rx.OptaxTrainer(500, "adam", _zeros, _line, callbacks=Watch())
     watched.fit_stream(jr.key(0), _batches(9))
     assert seen == [*range(1, 10)]
 
@@ -502,7 +513,7 @@ def test_a_wrapped_minibatch_goes_through_passes_too() -> None:
     assert sorted(record["metrics"]["eval_data"].ravel().tolist()) == [*range(12)]
 
 
-@pytest.mark.parametrize("epochs", [9, 50])
+@pytest.mark.parametrize("epochs", [9, 500])
 def test_a_finished_stream_returns_at_once(epochs: int, tmp_path: Any) -> None:
     """Cut off and taken up again, it skips the batches that it had taken."""
 
@@ -510,12 +521,12 @@ def test_a_finished_stream_returns_at_once(epochs: int, tmp_path: Any) -> None:
         return rx.OptaxTrainer(
             epochs,
             "adam",
-            lambda key: jnp.zeros(2),
+            _zeros,
             _line,
             callbacks=rx.Checkpointer(tmp_path / str(epochs), every=4),
         ).fit_stream(jr.key(0), _batches(count))
 
-    bare = rx.OptaxTrainer(epochs, "adam", lambda key: jnp.zeros(2), _line)
+    bare = rx.OptaxTrainer(epochs, "adam", _zeros, _line)
     expected, _ = bare.fit_stream(jr.key(0), _batches(9))
     fit(5)
     assert same(fit(9)[0], expected)
@@ -524,7 +535,7 @@ def test_a_finished_stream_returns_at_once(epochs: int, tmp_path: Any) -> None:
 
 
 def test_wrong_streams() -> None:
-    trainer = rx.OptaxTrainer(50, "adam", lambda key: jnp.zeros(2), _line)
+    trainer = rx.OptaxTrainer(500, "adam", _zeros, _line)
     with pytest.raises(ValueError, match="at least one batch.*make a new one"):
         trainer.fit_stream(jr.key(0), iter(()))
     with pytest.raises(RuntimeError, match=r"pass all data at once"):
@@ -544,12 +555,15 @@ def test_wrong_streams() -> None:
 def test_the_derivative_by_the_learning_rate(name: str) -> None:
     with jax.enable_x64(True):
 
-        def final(rate: Any) -> Any:
-            trainer = rx.OptaxTrainer(12, name, lambda key: jnp.ones(3), quartic, rate)
-            return trainer.init_and_train(jr.key(0))[1]["metrics"]["loss"][-1]
+        def start(key: Any) -> Any:
+            return jnp.ones(3)
 
         def quartic(x: Any, key: Any, data: Any = None) -> Any:
             return jnp.sum((x - 2) ** 2) + jnp.sum(x**4) / 10, None
+
+        def final(rate: Any) -> Any:
+            trainer = rx.OptaxTrainer(12, name, start, quartic, rate)
+            return trainer.init_and_train(jr.key(0))[1]["metrics"]["loss"][-1]
 
         slope = jax.grad(final)(0.01)
         difference = (final(0.01 + 1e-6) - final(0.01 - 1e-6)) / 2e-6

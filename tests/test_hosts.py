@@ -67,27 +67,18 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_compiled() -> None:
+    """What other files compiled has fewer optimisations, and so other last bits."""
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The results of runs on two processes."""
-    return results(tmp_path_factory.mktemp("together"), LAWS)
-
-
-@pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The results of further trainers on two processes."""
-    return results(tmp_path_factory.mktemp("kinds"), KINDS)
-
-
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The results on further tasks on two processes."""
-    return results(tmp_path_factory.mktemp("tasks"), TASKS)
-
-
-def results(folder: pathlib.Path, cases: list[str]) -> pathlib.Path:
-    with Pair(folder, *cases) as pair:
-        assert pair.codes(240) == [0, 0], pair.output(0) + pair.output(1)
+    """The results of runs on two processes, one after another."""
+    folder = tmp_path_factory.mktemp("together")
+    with Pair(folder, *LAWS, *KINDS, *TASKS) as pair:
+        assert pair.codes(600) == [0, 0], pair.output(0) + pair.output(1)
     return folder
 
 
@@ -109,30 +100,14 @@ def result(case: str, folder: pathlib.Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", LAWS)
+@pytest.mark.parametrize("case", [*LAWS, *KINDS, *TASKS])
 def test_two_processes_compute_the_bits_of_one(
     case: str, together: pathlib.Path, alone: pathlib.Path
 ) -> None:
     """Each of them has the whole state, metrics and record."""
-    check(case, together, alone)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", KINDS)
-def test_other_trainers(case: str, kinds: pathlib.Path, alone: pathlib.Path) -> None:
-    check(case, kinds, alone)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", TASKS)
-def test_other_tasks(case: str, tasks: pathlib.Path, alone: pathlib.Path) -> None:
-    check(case, tasks, alone)
-
-
-def check(case: str, folder: pathlib.Path, alone: pathlib.Path) -> None:
     expected = result(case, alone)
     for number in (0, 1):
-        assert same(rx.load_params(folder / f"{case}.{number}", expected), expected)
+        assert same(rx.load_params(together / f"{case}.{number}", expected), expected)
 
 
 def rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -140,17 +115,11 @@ def rows(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_files_are_written_once(
-    together: pathlib.Path, kinds: pathlib.Path, alone: pathlib.Path
-) -> None:
+def test_files_are_written_once(together: pathlib.Path, alone: pathlib.Path) -> None:
     for case in ("observed", "lanes", "idle_devices"):
         result(case, alone)
-    for folder, name in (
-        (together, "log.jsonl"),
-        (together, "idle.jsonl"),
-        (kinds, "lanes.jsonl"),
-    ):
-        assert rows(folder / name) == rows(alone / name)
+    for name in "log.jsonl", "idle.jsonl", "lanes.jsonl":
+        assert rows(together / name) == rows(alone / name)
     assert [row["step"] for row in rows(together / "log.jsonl")] == [*range(1, 21)]
     assert sum("eval_return" in row for row in rows(together / "log.jsonl")) == 4
     like = hosts_run.evolution(1).params_like

@@ -37,8 +37,21 @@ def trainer(steps: int = 20, emitter: Any = "iso_line", **more: Any) -> Any:
     return rx.QDTrainer(steps, emitter=emitter, **{**given, **more})
 
 
+@functools.cache
+def usual() -> Any:
+    return trainer().init_and_train(jr.key(0))
+
+
+_arms = jax.jit(jax.vmap(arm))
+
+
+@eqx.filter_jit
+def _cells(archive: Any, descriptors: Any) -> Any:
+    return jax.vmap(archive.cell)(descriptors)
+
+
 def cells(archive: Any, descriptors: Any) -> Any:
-    return np.asarray(jax.vmap(archive.cell)(jnp.asarray(descriptors)))
+    return np.asarray(_cells(archive, jnp.asarray(descriptors)))
 
 
 def test_cells_of_a_grid() -> None:
@@ -54,13 +67,13 @@ def test_cells_of_a_grid() -> None:
             for edge, x in zip(edges, point, strict=True)
         ]
         assert np.ravel_multi_index(inside, (3, 4)) == cell
-    outside = jax.vmap(archive.outside)(jnp.asarray(points))
+    outside = jax.jit(jax.vmap(archive.outside))(jnp.asarray(points))
     expected = (points < [-1, 0]).any(1) | (points > [1, 2]).any(1)
     assert np.array_equal(outside, expected)
     assert cells(archive, [[1.0, 2.0], [-1.0, 0.0]]).tolist() == [11, 0]
 
 
-@pytest.mark.parametrize(("number", "dims"), [(50, 1), (300, 2), (200, 3), (60, 5)])
+@pytest.mark.parametrize(("number", "dims"), [(50, 1), (300, 2), (60, 5)])
 def test_a_voronoi_cell_is_that_of_brute_force(number: int, dims: int) -> None:
     archive = rx.CVTArchive(number, -2.0, 3.0, dims=dims)
     points = np.random.default_rng(1).uniform(-2.5, 3.5, (2000, dims))
@@ -106,11 +119,12 @@ def reference(
     size = len(rows)
     before = {cell: row[0] for cell, row in kept.items()}
     winner = dict[int, int]()
+    found = cells(archive, [row[1] for row in rows]).tolist()
     for i in range(size):
         quality, descriptor, usable = rows[i]
         if not usable:
             continue
-        cell = int(cells(archive, [descriptor])[0])
+        cell = found[i]
         if cell in kept and not quality > kept[cell][0]:
             continue
         if cell in before and not quality > before[cell]:
@@ -152,11 +166,11 @@ def test_insertion_is_a_plain_loop(generations: Any) -> None:
         assert told.added.tolist() == added
         kept = expected
         assert np.flatnonzero(elites.filled).tolist() == sorted(kept)
+        columns = elites.quality, elites.extras["number"], elites.flat[:, 0]
+        held = [np.asarray(column) for column in (*columns, elites.descriptor)]
         for cell, (quality, i, descriptor) in kept.items():
-            assert float(elites.quality[cell]) == quality
-            assert int(elites.extras["number"][cell]) == i
-            assert float(elites.flat[cell, 0]) == i
-            assert elites.descriptor[cell].tolist() == list(descriptor)
+            first, *place = [column[cell].tolist() for column in held]
+            assert first == quality and place == [i, i, list(descriptor)]
 
 
 _insert = jax.jit(inserted)
@@ -165,17 +179,20 @@ _insert = jax.jit(inserted)
 def test_elites_are_drawn_evenly() -> None:
     archive = rx.GridArchive((10,), 0.0, 1.0)
     elites = no_elites(archive, jnp.zeros(1), {})
-    assert elites.sample(jr.key(0), 5).tolist() == [9] * 5, "the start"
-    filled = jnp.array([1, 4, 5, 9])
-    elites = eqx.tree_at(lambda e: e.quality, elites, elites.quality.at[filled].set(-7))
-    drawn = np.asarray(elites.sample(jr.key(1), 4000))
+    sample = jax.jit(lambda elites, key: elites.sample(key, 4000))
+    assert set(sample(elites, jr.key(0)).tolist()) == {9}, "the start"
+    filled = np.array([1, 4, 5, 9])
+    quality = np.asarray(elites.quality).copy()
+    quality[filled] = -7
+    elites = eqx.tree_at(lambda e: e.quality, elites, jnp.asarray(quality))
+    drawn = np.asarray(sample(elites, jr.key(1)))
     counts = np.bincount(drawn, minlength=10)
     assert sorted(np.flatnonzero(counts)) == filled.tolist()
     assert (np.abs(counts[filled] - 1000) < 150).all()
 
 
 def test_metrics_are_those_of_the_archive() -> None:
-    state, data = trainer(keep=()).init_and_train(jr.key(0))
+    state, data = usual()
     last: Any = jax.tree.map(lambda x: x[-1], data["metrics"])
     fitness = np.asarray(state.fitness)
     filled = ~np.isnan(fitness)
@@ -186,17 +203,17 @@ def test_metrics_are_those_of_the_archive() -> None:
     assert float(last["best_fitness"]) == fitness[filled].min()
     assert (np.diff(data["metrics"]["coverage"]) >= 0).all()
     assert (np.diff(data["metrics"]["qd_score"]) >= 0).all()
-    for cell in np.flatnonzero(filled):
-        value, aux = arm(state.archive.params[cell])
-        assert float(value) == pytest.approx(fitness[cell], abs=1e-5)
-        assert close(aux["descriptor"], state.descriptor[cell])
-        assert int(cells(state.elites.archive, [aux["descriptor"]])[0]) == cell
+    values, aux = _arms(state.archive.params)
+    found = cells(state.elites.archive, aux["descriptor"])
+    assert np.allclose(values[filled], fitness[filled], rtol=0, atol=1e-5)
+    assert close(aux["descriptor"][filled], state.descriptor[filled])
+    assert np.array_equal(found[filled], np.flatnonzero(filled))
     best = trainer().params(state)
     assert float(arm(best)[0]) == pytest.approx(fitness[filled].min(), abs=1e-6)
 
 
 def test_an_elite_by_its_descriptor() -> None:
-    state, _ = trainer().init_and_train(jr.key(0))
+    state, _ = usual()
     wanted = np.array([1.0, 2.0])
     distance = np.linalg.norm(np.asarray(state.descriptor) - wanted, axis=1)
     nearest = np.where(state.filled, distance, np.inf).argmin()
@@ -217,7 +234,7 @@ def test_the_direction_is_that_of_the_task() -> None:
         return -value, aux
 
     upwards.maximize = True  # pyright: ignore[reportFunctionMemberAccess]
-    down, first = trainer().init_and_train(jr.key(0))
+    down, first = usual()
     up, second = trainer(task=upwards).init_and_train(jr.key(0))
     assert same(down.elites.flat, up.elites.flat)
     assert same(first["metrics"]["qd_score"], second["metrics"]["qd_score"])
@@ -231,35 +248,59 @@ def test_repetitions_are_averaged() -> None:
         return value + noise, {**aux, "descriptor": aux["descriptor"] + noise, "n": 3}
 
     one = trainer(1, task=noisy, eval_reps=4, keep="n", popsize=1)
-    state = one.initialize(jr.key(0))
-    assert int(state.filled.sum()) == 1
-    asked = one.ask(state, jr.key(1))
-    results = one.evaluate(state, asked)
-    elites, told = one.insert(state, asked, results)
-    noise = np.asarray([jr.normal(key) for key in asked.keys[0]]).mean()
-    value, aux = arm(asked.individuals[0])
-    assert float(-told.quality[0]) == pytest.approx(float(value) + noise, abs=1e-5)
+
+    @eqx.filter_jit
+    def generation() -> Any:
+        state = one.initialize(jr.key(0))
+        asked = one.ask(state, jr.key(1))
+        elites, told = one.insert(state, asked, one.evaluate(state, asked))
+        noise = jax.vmap(jr.normal)(asked.keys[0]).mean()
+        return state, asked, elites, told, noise, arm(asked.individuals[0])
+
+    state, asked, elites, told, noise, (value, aux) = generation()
+    assert int(state.filled.sum()) == 1 and asked.keys.shape == (1, 4)
+    assert float(-told.quality[0]) == pytest.approx(float(value + noise), abs=1e-5)
     assert close(told.descriptor[0], aux["descriptor"] + noise)
     assert elites.extras["n"].dtype == jnp.int32
-    assert int(state.archive.extras["n"][jnp.argmax(state.filled)]) == 3
+    assert int(state.archive.extras["n"][np.argmax(state.filled)]) == 3
 
 
-@pytest.mark.parametrize("fault", ["fitness nan", "inf", "huge", "descriptor", "twice"])
-@pytest.mark.parametrize("emitter", ["iso_line", "cma_me"])
-def test_failed_individuals_never_enter(fault: str, emitter: str) -> None:
+# What goes wrong is data, so that one program serves all faults.
+FAULTS = ["nan", "inf", "huge", "descriptor"]
+
+
+def faulty(x: Any, key: Any, data: Any) -> Any:
+    """An arm of which a share fails, with a fault by its number."""
+    share, fault = data
+    value, aux = arm(x)
+    bad = jr.uniform(key) < share
+    elsewhere = fault == FAULTS.index("descriptor")
+    hand = jnp.where(bad & elsewhere, jnp.array([jnp.nan, 0.0]), aux["descriptor"])
+    wrong = jnp.array([jnp.nan, -jnp.inf, -1e30, 0.0])[fault]
+    return jnp.where(bad & ~elsewhere, wrong, value), {"descriptor": hand}
+
+
+def _faulty(emitter: Any, **more: Any) -> Any:
+    return trainer(120, emitter, task=faulty, **more)
+
+
+EMITTERS = ["iso_line", "cma_mae", ("cma_me", "gaussian")]
+
+
+@pytest.mark.parametrize(
+    ("emitter", "fault"),
+    [
+        *((EMITTERS[0], fault) for fault in (*FAULTS, "twice")),
+        *((EMITTERS[2], fault) for fault in FAULTS),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "cma_me",
+)
+def test_failed_individuals_never_enter(emitter: Any, fault: str) -> None:
     """An individual that fails is as if it had not been there."""
-
-    def failing(x: Any, key: Any, data: Any = None) -> Any:
-        value, aux = arm(x)
-        bad = jr.uniform(key) < 0.3
-        wrong = {"inf": -jnp.inf, "huge": -1e30}.get(fault, jnp.nan)
-        if fault == "descriptor":
-            hand = jnp.where(bad, jnp.array([jnp.nan, 0.0]), aux["descriptor"])
-            return value, {"descriptor": hand}
-        return jnp.where(bad, wrong, value), aux
-
-    one = trainer(30, emitter, task=failing, eval_reps=2 if fault == "twice" else 1)
-    state, data = one.init_and_train(jr.key(0))
+    twice = fault == "twice"
+    one = _faulty(emitter, eval_reps=2 if twice else 1)
+    kind = 0 if twice else FAULTS.index(fault)
+    state, data = one.init_and_train(jr.key(0), (jnp.asarray(0.3), jnp.asarray(kind)))
     failed = np.asarray(data["metrics"]["failed"])
     assert 0.15 < failed.mean() / 30 < 0.7
     filled = np.asarray(state.filled)
@@ -267,10 +308,11 @@ def test_failed_individuals_never_enter(fault: str, emitter: str) -> None:
     assert np.isfinite(fitness[filled]).all() and (fitness[filled] >= 0).all()
     assert np.isfinite(descriptor).all()
     assert np.isfinite(np.asarray(state.elites.flat)).all()
-    expected = np.array([arm(x)[0] for x in state.archive.params[filled]])
-    assert np.allclose(fitness[filled], expected, atol=1e-4)
-    assert filled.mean() > 0.3
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.emitter_state))
+    expected = np.asarray(_arms(state.archive.params)[0])
+    assert np.allclose(fitness[filled], expected[filled], atol=1e-4)
+    assert data["metrics"]["coverage"][29] > 0.3
+    leaves = jax.tree.leaves(state.emitter_state)
+    assert all(np.isfinite(np.asarray(x)).all() for x in leaves)
 
 
 def test_a_failed_genotype_never_enters() -> None:
@@ -280,33 +322,30 @@ def test_a_failed_genotype_never_enters() -> None:
     assert int(data["metrics"]["failed"].sum()) > 0
 
 
-@pytest.mark.parametrize("emitter", ["iso_line", "cma_mae", ("cma_me", "gaussian")])
+@pytest.mark.parametrize("emitter", EMITTERS, ids=["iso", "cma_mae", "cma_me"])
 def test_all_failed_keeps_the_emitter(emitter: Any) -> None:
-    def dead(x: Any, key: Any, data: Any = None) -> Any:
-        value, aux = arm(x)
-        return jnp.where(data, jnp.nan, value), aux
-
-    one = trainer(5, emitter, task=dead)
-    alive = one.initialize(jr.key(0), jnp.asarray(False))
-    after, data = one.train(alive, jr.key(1), jnp.asarray(True))
+    one, kind = _faulty(emitter), jnp.asarray(0)
+    alive, _ = one.init_and_train(jr.key(0), (jnp.asarray(0.3), kind))
+    dead = jnp.asarray(1.0), kind
+    with pytest.warns(RuntimeWarning, match="generations in a row had no usable"):
+        after, data = one.train(alive, jr.key(1), dead)
     assert same(after.elites, alive.elites)
     assert same(after.emitter_state, alive.emitter_state)
-    assert data["metrics"]["failed"].tolist() == [30] * 5
-    assert data["metrics"]["added"].tolist() == [0] * 5
-    none, data = one.init_and_train(jr.key(0), jnp.asarray(True))
+    assert data["metrics"]["failed"].tolist() == [30] * 120
+    assert data["metrics"]["added"].tolist() == [0] * 120
+    with pytest.warns(RuntimeWarning, match="generations in a row had no usable"):
+        none, data = one.init_and_train(jr.key(0), dead)
     assert not none.filled.any() and np.isnan(data["metrics"]["best_fitness"]).all()
     assert same(one.params(none), jnp.zeros(6)), "the start"
     with pytest.raises(ValueError, match="there is no elite yet"):
         none.elite(jnp.zeros(2))
-    with pytest.warns(RuntimeWarning, match="generations in a row had no usable"):
-        trainer(120, emitter, task=dead).init_and_train(jr.key(0), jnp.asarray(True))
 
 
 def test_a_warning_if_most_is_outside() -> None:
-    narrow = rx.GridArchive((5, 5), 10.0, 11.0)
+    narrow = rx.GridArchive((10, 12), 10.0, 11.0)
     with pytest.warns(RuntimeWarning, match="of the descriptors were outside"):
-        state, data = trainer(5, archive=narrow).init_and_train(jr.key(0))
-    assert data["metrics"]["outside"].tolist() == [30] * 5
+        state, data = trainer(archive=narrow).init_and_train(jr.key(0))
+    assert data["metrics"]["outside"].tolist() == [30] * 20
     assert int(state.filled.sum()) == 1, "all count as the nearest border cell"
 
 
@@ -322,19 +361,18 @@ def test_iso_line_and_gaussian_against_numpy() -> None:
     )
     size = 40_000
     lines = rx.IsoLineEmitter(0.1, 0.5)
-    found, _ = lines.ask(jr.key(0), None, elites, size)
+    ask = eqx.filter_jit(lambda one: one.ask(jr.key(0), None, elites, size)[0])
+    found = ask(lines)
     rows = np.asarray(found)
     assert np.allclose(rows.mean(0), (x + y) / 2, atol=0.02)
     between = np.outer(x - y, x - y)
     # Half of the pairs are one elite with itself.
     expected = between / 4 + 0.25 / 2 * between + 0.01 * np.eye(3)
     assert np.allclose(np.cov(rows.T), expected, atol=0.03)
-    found, _ = rx.GaussianEmitter(0.3).ask(jr.key(0), None, elites, size)
+    found = ask(rx.GaussianEmitter(0.3))
     expected = between / 4 + 0.09 * np.eye(3)
     assert np.allclose(np.cov(np.asarray(found).T), expected, atol=0.03)
-    clipped, _ = rx.GaussianEmitter(3.0, lower=-1.0, upper=2.5).ask(
-        jr.key(0), None, elites, 50
-    )
+    clipped = ask(rx.GaussianEmitter(3.0, lower=-1.0, upper=2.5))
     assert float(clipped.min()) == -1.0 and float(clipped.max()) == 2.5
 
 
@@ -417,7 +455,7 @@ def test_what_an_emitter_is_told() -> None:
     def insert(elites: Any, quality: Any, place: Any) -> Any:
         rows = jnp.asarray(quality), jnp.asarray(place)[:, None]
         usable = jnp.isfinite(rows[0])
-        return inserted(elites, jnp.zeros((len(quality), 1)), *rows, usable, {})
+        return _insert(elites, jnp.zeros((len(quality), 1)), *rows, usable, {})
 
     elites, told = insert(elites, [1.0, 2.0, jnp.nan], [0.5, 0.6, 1.5])
     assert told.new.tolist() == [True, True, False]
@@ -439,15 +477,16 @@ def test_thresholds_of_cma_mae() -> None:
     place = jnp.array([0.5, 0.2, 1.5, 0.7, 2.5])[:, None]
     quality = jnp.array([1.0, 3.0, -2.0, -5.0, jnp.nan])
     usable = jnp.isfinite(quality)
-    elites, told = inserted(elites, population, quality, place, usable, {})
-    state = one.init(jr.key(1), told, elites)
+    elites, told = _insert(elites, population, quality, place, usable, {})
+    begin = eqx.filter_jit(lambda one: one.init(jr.key(1), told, elites))
+    state = begin(one)
     assert state.thresholds.tolist() == [-1.0] * 3
-    after = one.tell(jr.key(2), state, told, elites)
+    after = eqx.filter_jit(one.tell)(jr.key(2), state, told, elites)
     first = -1.0
     for _ in range(2):
         first += 0.1 * (2.0 - first)
     assert after.thresholds.tolist() == pytest.approx([first, -1.0, -1.0])
-    by_default = rx.CMAMAEEmitter(emitters=1).init(jr.key(1), told, elites)
+    by_default = begin(rx.CMAMAEEmitter(emitters=1))
     assert by_default.thresholds.tolist() == [-5.0] * 3, "the worst that is usable"
 
 
@@ -510,9 +549,9 @@ def test_a_descriptor_function_of_ones_own() -> None:
 
     own = trainer(task=plain, descriptor_fn=lambda aux: aux["hand"], keep="hand")
     state, _ = own.init_and_train(jr.key(0))
-    usual, _ = trainer().init_and_train(jr.key(0))
-    assert same(state.descriptor, usual.descriptor)
-    assert same(state.archive.extras["hand"], usual.descriptor)
+    expected, _ = usual()
+    assert same(state.descriptor, expected.descriptor)
+    assert same(state.archive.extras["hand"], expected.descriptor)
 
 
 def test_a_descriptor_function_that_finds_nothing() -> None:
@@ -525,13 +564,18 @@ def test_an_initializer_draws_each_individual() -> None:
     make = lambda key: {"w": jr.normal(key, (6,)), "n": jnp.arange(2)}
     task = lambda p, key, data: arm(p["w"])
     one = trainer(3, params_like=None, initializer=make, task=task)
-    state, _ = one.init_and_train(jr.key(0))
-    best = one.params(state)
+    run = lambda key: one.params(one.init_and_train_(key))
+    assert eqx.filter_eval_shape(run, jr.key(0))["n"].dtype == jnp.int32
+
+    @eqx.filter_jit
+    def drawn(key: Any) -> Any:
+        draw_key, _, _ = jr.split(jr.split(key)[0], 3)
+        first = jax.vmap(lambda key: make(key)["w"])(jr.split(draw_key, 30))
+        return one.initialize(key), first
+
+    start, first = drawn(jr.key(0))
+    best = one.params(start)
     assert best["n"].tolist() == [0, 1] and best["w"].shape == (6,)
-    key, _ = jr.split(jr.split(jr.key(0))[0])
-    draw_key, _, _ = jr.split(key, 3)
-    first = jax.vmap(lambda key: make(key)["w"])(jr.split(draw_key, 30))
-    start = one.initialize(jr.split(jr.key(0))[0])
     known = {row.tobytes() for row in np.asarray(first)}
     elites = np.asarray(start.elites.flat[np.asarray(start.filled)])
     assert all(row.tobytes() in known for row in elites)
@@ -606,7 +650,8 @@ def test_emitters_of_qdax() -> None:
     state, data = trainer(20, emitter).init_and_train(jr.key(0))
     assert float(data["metrics"]["coverage"][-1]) > 0.3
     both = rx.MultiEmitter((rx.IsoLineEmitter(), rx.QDaxEmitter(emitter)), (10, 30))
-    assert trainer(2, both, popsize=40).init_and_train_(jr.key(0)).filled.any()
+    run = trainer(2, both, popsize=40).init_and_train_
+    assert eqx.filter_eval_shape(run, jr.key(0)).elites.flat.shape == (120, 6)
     with pytest.raises(ValueError, match="must be the `batch_size` of Mixing.*, 30"):
         trainer(emitter=emitter, popsize=40)
 

@@ -16,9 +16,10 @@ from realax._trees import with_fields
 from .helpers import close, compilations, rastrigin, same
 
 
-def _trainer(steps: int, *callbacks: Any, strategy: str = "CMA_ES") -> Any:
+def _trainer(steps: int, *callbacks: Any) -> Any:
+    """Of 300 steps wherever it can be: then they share their programs."""
     return rx.EvosaxTrainer(
-        steps, strategy, rastrigin, jnp.ones(3), popsize=16, callbacks=callbacks
+        steps, "CMA_ES", rastrigin, jnp.ones(3), popsize=16, callbacks=callbacks
     )
 
 
@@ -28,7 +29,7 @@ def _first(values: Any, condition: Any) -> int:
 
 @pytest.mark.parametrize("every", [None, 1, 7])
 def test_a_target_ends_a_run(every: int | None) -> None:
-    _, whole = _trainer(200).init_and_train(jr.key(0))
+    _, whole = _trainer(300).init_and_train(jr.key(0))
     best = whole["metrics"]["best_fitness"]
     expected = _first(best, lambda x: x <= 1.0)
     assert 5 < expected < 100
@@ -36,7 +37,7 @@ def test_a_target_ends_a_run(every: int | None) -> None:
     class Watch(rx.AbstractObserver):
         pass
 
-    trainer = _trainer(200, rx.EarlyStopping(target=1.0), Watch(every=every))
+    trainer = _trainer(300, rx.EarlyStopping(target=1.0), Watch(every=every))
     state, data = trainer.init_and_train(jr.key(0))
     assert int(state.step) == int(data["stopped_at"]) == expected
     assert same(data["metrics"]["best_fitness"], best[:expected])
@@ -64,27 +65,27 @@ def test_a_small_improvement_is_none() -> None:
 
 
 def test_not_stopped() -> None:
-    _, data = _trainer(20, rx.EarlyStopping(target=-1.0)).init_and_train(jr.key(0))
-    assert int(data["stopped_at"]) == 20
-    _, data = _trainer(20).init_and_train(jr.key(0))
+    _, data = _trainer(300, rx.EarlyStopping(target=-1.0)).init_and_train(jr.key(0))
+    assert int(data["stopped_at"]) == 300
+    _, data = _trainer(300).init_and_train(jr.key(0))
     assert data["stopped_at"] is None
 
 
 def test_under_jit_the_last_row_repeats() -> None:
-    trainer = _trainer(100, rx.EarlyStopping(target=1.0))
+    trainer = _trainer(300, rx.EarlyStopping(target=1.0))
     state, data = trainer.init_and_train(jr.key(0))
     jitted, record = jax.jit(lambda key: trainer.init_and_train(key))(jr.key(0))
     assert close(jitted, state)
     stop = int(record["stopped_at"])
     assert stop == int(data["stopped_at"])
     rows = record["metrics"]["fitness"]
-    assert rows.shape == (100, 16)
+    assert rows.shape == (300, 16)
     assert close(rows[:stop], data["metrics"]["fitness"])
     assert np.all(rows[stop:] == rows[stop - 1])
 
 
 def test_each_lane_stops_by_itself() -> None:
-    trainer = _trainer(100, rx.EarlyStopping(target=15.0), strategy="SNES")
+    trainer = _trainer(300, rx.EarlyStopping(target=15.0))
     keys = jr.split(jr.key(0), 4)
     states, records = jax.vmap(trainer.init_and_train)(keys)
     stops = records["stopped_at"].tolist()
@@ -97,7 +98,7 @@ def test_each_lane_stops_by_itself() -> None:
 
 def test_targets_in_parallel_compile_once() -> None:
     def run(target: Any) -> Any:
-        return _trainer(60, rx.EarlyStopping(target=target)).init_and_train_(jr.key(0))
+        return _trainer(300, rx.EarlyStopping(target=target)).init_and_train_(jr.key(0))
 
     steps = jax.vmap(lambda target: run(target).step)(jnp.array([1.0, 30.0]))
     assert steps[0] > steps[1]
@@ -185,8 +186,8 @@ def test_two_halves_stop_where_the_whole_does() -> None:
     end = int(expected.step)
     half = make(end - 3).init_and_train_(jr.key(1))
     assert int(half.stopping[0].since) > 0
-    assert same(make(50).train_(half, key), expected)
-    again, data = make(50).train(expected, key)
+    assert same(make(300).train_(half, key), expected)
+    again, data = make(300).train(expected, key)
     assert same(again, expected) and len(data["metrics"]["failed"]) == 0
     lanes = jax.vmap(make(end - 3).init_and_train_)(jr.split(jr.key(1), 2))
     run_keys = jax.vmap(lambda k: jr.split(k)[1])(jr.split(jr.key(1), 2))
@@ -197,9 +198,9 @@ def test_two_halves_stop_where_the_whole_does() -> None:
 
 def test_another_rule_goes_on() -> None:
     key = jr.split(jr.key(0))[1]
-    state = _trainer(200, rx.EarlyStopping(target=5.0)).init_and_train_(jr.key(0))
-    further = _trainer(200, rx.EarlyStopping(target=1.0)).train_(state, key)
-    expected = _trainer(200, rx.EarlyStopping(target=1.0)).init_and_train_(jr.key(0))
+    state = _trainer(300, rx.EarlyStopping(target=5.0)).init_and_train_(jr.key(0))
+    further = _trainer(300, rx.EarlyStopping(target=1.0)).train_(state, key)
+    expected = _trainer(300, rx.EarlyStopping(target=1.0)).init_and_train_(jr.key(0))
     assert int(further.step) == int(expected.step) > int(state.step)
     free = _trainer(3).train_(state, key)
     assert int(free.step) == int(state.step) + 3 and free.stopping == ()

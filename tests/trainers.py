@@ -51,9 +51,11 @@ class Row:
     - `smooth`: whether a few steps are a smooth function of the hyperparameter.
     - `differentiable`: whether the task is differentiable; `None` if a run on it is
         not, for Adam's step has no derivative where a gradient is exactly 0.
-    - `optimized`: whether its programs are compiled as users do: one trainer of each
-        kind. Those of the others compile in half the time.
-    - `float64`: whether all laws are tested in float64 too, and not the types alone.
+    - `optimized`: whether its programs are compiled as users do, and also tested for
+        what depends on the kind of a trainer alone: one trainer of each kind. Those of
+        the others compile in half the time.
+    - `float64`: whether the laws on numbers are tested in float64 too, and not their
+        types alone.
     - `options`: whether runs are compiled with the `compiler_options` of the task.
     - `curve`: the metric that depends on the hyperparameter.
     - `like`: returns a tree of the type of the trained parameters.
@@ -68,7 +70,7 @@ class Row:
     smooth: bool = False
     differentiable: bool | None = True
     optimized: bool = False
-    float64: bool = True
+    float64: bool = False
     options: bool = True
     curve: str = "mean_fitness"
     like: Callable[[Any], Any] = lambda trainer: trainer.params_like
@@ -277,6 +279,7 @@ TRAINERS = [
         _std_init,
         (0.1, 0.5),
         optimized=True,
+        float64=True,
     ),
     Row(
         "OpenES",
@@ -298,8 +301,9 @@ TRAINERS = [
         (0.1, 0.5),
         differentiable=False,
         optimized=True,
+        float64=True,
     ),
-    Row("adamw", _gradient("adamw"), optimized=True, **_GRADIENT),
+    Row("adamw", _gradient("adamw"), optimized=True, float64=True, **_GRADIENT),
     Row(
         "model by sgd",
         _gradient("sgd", initializer=_model, loss_fn=_output),
@@ -308,18 +312,17 @@ TRAINERS = [
     Row(
         "PPO",
         optimized=True,
+        float64=True,
         curve="policy_loss",
         **_learner(rx.PPO, True, actor=_net(3), critic=_net("scalar"), **_BATCHES),
     ),
     Row(
         "PQN",
-        float64=False,
         curve="value_loss",
         **_learner(rx.PQN, True, network=_net(3), epsilon_steps=100, **_BATCHES),
     ),
     Row(
         "DQN",
-        float64=False,
         optimized=True,
         curve="value_loss",
         **_learner(
@@ -335,7 +338,6 @@ TRAINERS = [
     ),
     Row(
         "TD3",
-        float64=False,
         curve="policy_loss",
         **_learner(
             rx.TD3, False, actor=_net(2), critic=_critic, normalize_obs=True, **_BUFFER
@@ -343,6 +345,7 @@ TRAINERS = [
     ),
     Row(
         "SAC",
+        float64=True,
         curve="policy_loss",
         **_learner(
             rx.SAC, False, actor=_net(4), critic=_critic, gradient_steps=2, **_BUFFER
@@ -363,6 +366,7 @@ TRAINERS = [
         _population,
         lambda trainer: trainer.explore[0].low,
         (0.01, 0.1),
+        float64=True,
         differentiable=None,
         like=lambda trainer: jnp.ones(3),
         task=lambda trainer: trainer.trainer.task,
@@ -384,6 +388,7 @@ TRAINERS = [
         lambda trainer: trainer.emitter.iso_sigma,
         (0.01, 0.5),
         optimized=True,
+        float64=True,
         curve="qd_score",
     ),
     Row(
@@ -407,7 +412,6 @@ TRAINERS = [
         ),
         lambda trainer: trainer.init_std,
         (0.1, 0.5),
-        float64=False,
         curve="qd_score",
     ),
     Row(
@@ -415,7 +419,6 @@ TRAINERS = [
         _diversity(lambda: _of_qdax(bool(jax.config.jax_enable_x64))),
         lambda trainer: trainer.qd_offset,
         (1.0, 5.0),
-        float64=False,
         curve="qd_score",
     ),
     Row(

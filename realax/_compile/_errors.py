@@ -17,6 +17,7 @@ class readable_errors:
 
     __slots__ = ("_filter",)
 
+    @no_type_check
     def __enter__(self) -> None:
         # jax logs a long report of the failed callback, which says less than the error.
         self._filter = _CallbackFilter()

@@ -42,6 +42,7 @@ def as_text(options: Mapping[str, Any]) -> Options:
     return tuple(sorted((name, str(value)) for name, value in options.items()))
 
 
+@no_type_check
 class readable_refusals:
     """A context in which options that XLA refuses are an error in words.
 
@@ -56,7 +57,6 @@ class readable_refusals:
     def __enter__(self) -> None:
         return None
 
-    @no_type_check
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         del kind, traceback
         if not self._options or not isinstance(error, jax.errors.JaxRuntimeError):

@@ -25,6 +25,7 @@ _MOST_STILLBORN = 3
 
 
 @dataclasses.dataclass
+@no_type_check
 class _Progress:
     """The results of a generation so far."""
 

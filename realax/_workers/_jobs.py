@@ -72,6 +72,7 @@ def _rebuilt(work: "AbstractWork", skeleton: Any, data: Any) -> Setup:
 
 
 @dataclasses.dataclass(frozen=True)
+@no_type_check
 class Batch:
     """Jobs that a worker gets at once.
 
@@ -171,6 +172,7 @@ class AbstractWork(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
+@no_type_check
 class Jobs:
     """The jobs of a generation: each individual with each of its keys.
 

@@ -16,7 +16,7 @@ def gathered(
 ) -> Evaluation:
     """Return the outcomes of all jobs, stacked; NaN and 0 for those that failed."""
     values = np.array([np.nan if one is None else one.value for one in outcomes])
-    values = _on_device(_canonical(values.reshape(shape)))
+    values = on_device(_canonical(values.reshape(shape)))
     pairs = [None if one is None else one[1:] for one in outcomes]
     if all(pair is None or (pair[0] is None and pair[1] is None) for pair in pairs):
         return Evaluation(values)
@@ -45,7 +45,7 @@ def _stacked(trees: list[Any], shape: tuple[int, ...], name: str) -> Any:
         _canonical(np.stack(column)).reshape(*shape, *column[0].shape)
         for column in zip(*rows, strict=True)
     ]
-    return jax.tree.unflatten(structure, _on_device(columns))
+    return jax.tree.unflatten(structure, on_device(columns))
 
 
 def _outline(pair: Any) -> str:
@@ -54,7 +54,7 @@ def _outline(pair: Any) -> str:
 
 
 @jax.jit
-def _on_device(arrays: Any) -> Any:
+def on_device(arrays: Any) -> Any:
     """Return numpy arrays as those of jax, several times faster than `device_put`."""
     return arrays
 

@@ -22,6 +22,7 @@ from .._workers import (
     Setup,
 )
 from .._workers._jobs import seeds_of
+from ._gathered import on_device
 from ._gymnasium_adapter import (
     build,
     envelope_space,
@@ -129,6 +130,7 @@ class Lanes(AbstractPlayer):
         self._to = to_gymnasium(first.env.action_space)
         self._lanes.append(first)
         self._device = _cpu()
+        self._most = rules.max_steps
 
     @no_type_check
     def play(
@@ -170,15 +172,14 @@ class Lanes(AbstractPlayer):
             actions, table.moving = self._policies.decided(
                 table.cast, table.moving, table.obs, table.steps, table.alive
             )
-            action_of = rows_of(actions)
+            action_of, step = rows_of(actions), self._step
             for i in live:
                 lane = lanes[i]
                 begin(lane.job)
-                shown = self._step(lane, action_of(i), i, table, collect)
-                if shown is not None:
-                    _fill(table.obs, i, shown)
-                changed |= lane.over
-            table.steps[live] += 1
+                step(lane, action_of(i), i, table, collect)
+                if lane.over:
+                    changed = True
+            table.steps += table.alive
             begin(BETWEEN)
         self._keep_moments(table, range(len(lanes)))
         return table.results
@@ -192,7 +193,7 @@ class Lanes(AbstractPlayer):
         lanes = self._lanes[: min(size, jobs)]
         for lane in lanes:
             lane.job, lane.over = -1, True
-        arrays = jax.device_put(batch.arrays, self._device)
+        arrays = on_device(batch.arrays)
         waiting = collections.deque(range(jobs))
         steps, alive = np.zeros(size, np.int32), np.zeros(size, bool)
         return _Table(lanes, size, arrays, waiting, [None] * jobs, steps, alive)
@@ -243,8 +244,8 @@ class Lanes(AbstractPlayer):
     @no_type_check
     def _step(
         self, lane: _Lane, action: Any, i: int, table: "_Table", collect: Any
-    ) -> Any:
-        """Make a step of an episode, and return the observation after it."""
+    ) -> None:
+        """Make a step of an episode, and show the lane the observation after it."""
         fatal = False
         try:
             obs, reward, terminated, truncated, _ = lane.env.step(self._to(action))
@@ -256,19 +257,19 @@ class Lanes(AbstractPlayer):
             raise
         except BaseException as error:  # of any package; some derive from it
             self._fail(lane, error, table.results, fatal)
-            return None
+            return
         lane.total += reward
-        lane.length += 1
-        if lane.length >= self._rules.max_steps:
+        lane.length = length = lane.length + 1
+        if length >= self._most:
             truncated = True
         if collect is not None:
             before = jax.tree.map(lambda leaf: leaf[i].copy(), table.obs)
             collect(lane.job, before, action, reward, bool(terminated), bool(truncated))
         if terminated or truncated:
             lane.over = True
-            aux = {"length": np.int32(lane.length)}
+            aux = {"length": np.int32(length)}
             table.results[lane.job] = Outcome(lane.total, aux)
-        return shown
+        _fill(table.obs, i, shown)
 
     @no_type_check
     def _fail(

@@ -161,11 +161,8 @@ def _with_arrays(tree: Any, arrays: list[Any]) -> Any:
 @no_type_check
 def rows_of(tree: Any) -> Callable[[int], Any]:
     """Return a function from a lane to its part of a tree of arrays."""
+    if isinstance(tree, jax.Array):
+        return np.asarray(tree).__getitem__
     leaves, structure = jax.tree.flatten(tree)
     arrays = [np.asarray(leaf) for leaf in leaves]
-    if len(arrays) == 1 and structure == _ONE:
-        return arrays[0].__getitem__
     return lambda i: jax.tree.unflatten(structure, [array[i] for array in arrays])
-
-
-_ONE = jax.tree.structure(0)

@@ -71,7 +71,8 @@ def evaluated(
     if isinstance(task, AbstractObservingTask) and (
         task.on_host or task.obs_stats is not None
     ):
-        return task.evaluate_and_observe(population, keys, data)
+        # By the class, because a module makes a module for each access of a method.
+        return type(task).evaluate_and_observe(task, population, keys, data)
     name = f"`{type(task).__name__}.evaluate`"
     result = task.evaluate(population, keys, data)
     values, aux = checked_pair(result, name, "(values, aux)")

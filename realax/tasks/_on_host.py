@@ -26,6 +26,7 @@ class AbstractHostTask[P](AbstractObservingTask[P]):
     """
 
     @property
+    @no_type_check
     def on_host(self) -> bool:
         """True."""
         return True

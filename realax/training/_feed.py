@@ -68,8 +68,14 @@ class AbstractFeed(abc.ABC):
         """Record that a chunk of `steps` steps was computed."""
 
     @abc.abstractmethod
-    def look_ahead(self, busy: Callable[[], bool]) -> None:
-        """Prepare more data while the device is `busy`."""
+    def look_ahead(self, state: Any, busy: Callable[[], bool]) -> None:
+        """Prepare more data while the device is `busy`.
+
+        **Arguments:**
+
+        - `state`: the state before the next chunk, which the device still computes.
+        - `busy`: returns whether it does.
+        """
 
     @abc.abstractmethod
     def example(self, state: Any) -> Tree:
@@ -121,9 +127,9 @@ class Constant(AbstractFeed):
         """Do nothing, because the data are used again."""
         del steps
 
-    def look_ahead(self, busy: Callable[[], bool]) -> None:
+    def look_ahead(self, state: Any, busy: Callable[[], bool]) -> None:
         """Do nothing, because all data are available."""
-        del busy
+        del state, busy
 
     def example(self, state: Any) -> Tree:
         """Return all data."""

@@ -76,7 +76,7 @@ class GradientGuard(eqx.Module):
 
     def warning(self) -> str | None:
         """Return a warning if a hundred steps in a row were skipped or had no slope."""
-        skips, zeros = self.skips.maximum(), self.zeros.maximum()
+        skips, zeros = self.skips.maximum, self.zeros.maximum
         if skips >= PATIENCE:
             return (
                 f"{skips} steps in a row were skipped, because the loss or its "

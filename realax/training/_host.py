@@ -45,6 +45,7 @@ class Asking(Protocol):
         ...
 
 
+@no_type_check
 class Answer(eqx.Module):
     """What was asked in a step, and what the host found.
 
@@ -100,13 +101,15 @@ def _shapes(results: Any) -> str:
 
 
 @final
+@no_type_check
 class _Answered(AbstractData):
-    answer: Answer
+    asked: Any
+    results: Any
     most = 1
 
-    def of_step(self, i: Any) -> Tree:
+    def of_step(self, i: Any) -> Answer:
         del i
-        return self.answer
+        return Answer(self.asked, self.results)
 
 
 @final
@@ -135,6 +138,7 @@ class HostFeed(AbstractFeed):
         self._key = key
         self._data = constant(data)
         self._first: Any = None  # results
+        self._asked: tuple[Any, Any] = (None, None)  # of a state
 
     def prepare(self, pace: Pace, skip: int, steps: int) -> None:
         """Keep the pace, in whose context signals act at once."""
@@ -158,10 +162,12 @@ class HostFeed(AbstractFeed):
 
         **Raises:** the errors of the task; `KeyboardInterrupt` at once.
         """
-        asked = self._ask(self._outline, state, self._key)
+        known, asked = self._asked
+        if known is not state:  # the first one
+            asked = self._ask(self._outline, state, self._key)
         with self._pace.user_code():
             results = self._evaluate(state, asked, self._data)
-        return _Answered(Answer(asked, self._like_the_first(results)))
+        return _Answered(asked, self._like_the_first(results))
 
     @no_type_check
     def _like_the_first(self, results: Any) -> Any:
@@ -195,10 +201,11 @@ class HostFeed(AbstractFeed):
         del steps
 
     @no_type_check
-    def look_ahead(self, busy: Callable[[], bool]) -> None:
-        """Do nothing, because the next state is not known."""
+    def look_ahead(self, state: Any, busy: Callable[[], bool]) -> None:
+        """Ask for the next generation, which the device computes after the state."""
         del busy
+        self._asked = state, self._ask(self._outline, state, self._key)
 
     def example(self, state: Any) -> Tree:
         """Return an answer, whose shapes are needed after a run without steps."""
-        return self.data(state).answer
+        return self.data(state).of_step(0)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from .._check import no_type_check
 from .._compile import compiled, readable_errors
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
@@ -196,6 +197,7 @@ def reused_by_run(program: Program, state: Any, *others: Any) -> Tree:
     return state.reusable
 
 
+@no_type_check
 def reused_by_chunk(program: Program, carry: Carry, *others: Any) -> Tree:
     """Return the arrays that a chunk writes over."""
     del program, others

@@ -9,18 +9,18 @@ import numpy as np
 
 from .._check import no_type_check
 from .._errors import describe
-from .observers import AbstractObserver, Measured
+from .observers import Measured
 
 
 @no_type_check
 def measured_by(
-    observers: Iterable[AbstractObserver], steps: np.ndarray, state: Any, lanes: int
+    measures: Iterable[tuple[str, Any]], steps: np.ndarray, state: Any, lanes: int
 ) -> dict[str, Measured]:
     """Return what all observers measure at the last of `steps`, by name.
 
     **Arguments:**
 
-    - `observers`: the observers.
+    - `measures`: the class of each observer, and its `measure`.
     - `steps`: the numbers of the steps of a chunk.
     - `state`: the state after the last of them.
     - `lanes`: the number of runs side by side, or 0. A number can then be an array of
@@ -30,9 +30,9 @@ def measured_by(
     that two observers use.
     """
     found, owners = dict[str, Measured](), dict[str, str]()
-    for observer in observers:
-        owner = f"`{type(observer).__name__}.measure`"
-        result: Any = observer.measure(steps, state)
+    for name, measure in measures:
+        owner = f"`{name}.measure`"
+        result: Any = measure(steps, state)
         if not isinstance(result, Mapping):
             raise TypeError(
                 f"{owner} must return numbers by name, but got {describe(result)}. End "

@@ -50,6 +50,7 @@ class Pace:
         self._began = self._asked = 0.0
         self._slow = False
 
+    @no_type_check
     def start(self, done: int, most: int) -> int:
         """Return the length of a chunk that starts now, and start the clock.
 
@@ -67,12 +68,14 @@ class Pace:
         self._began = time.perf_counter()
         return length
 
+    @no_type_check
     def stop(self, steps: int) -> None:
         """Adapt the length to the time of a chunk of `steps` steps, which ends now."""
         per_step = (time.perf_counter() - self._began) / steps
         fits = int(_CHUNK_SECONDS / max(per_step, 1e-9))  # a clock may stand still
         self._fits = max(1, min(fits, _GROWTH * steps))
 
+    @no_type_check
     def user_code(self) -> contextlib.AbstractContextManager[None]:
         """Return a context to fetch batches, in which signals are raised at once."""
         return self._signals.user_code()

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+from .._check import no_type_check
 from .._types import Tree
 from ._signals import Signals
 
@@ -90,6 +91,7 @@ class AbstractProcesses(abc.ABC):
 
 
 @final
+@no_type_check  # several of its methods are called for each chunk
 class OneProcess(AbstractProcesses):
     """The process of a run that is alone."""
 

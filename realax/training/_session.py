@@ -56,6 +56,9 @@ class Session:
         self._warning = run.trainer.warning
         self._lanes = len(run.trainer.lanes)
         self._on_chunk = [one.on_chunk for one in callbacks.observers]
+        self._measures = [
+            (type(one).__name__, one.measure) for one in callbacks.observers
+        ]
         self._warned = False
         self._over = False
         self._buffers: Tree = None  # of the last chunk, for their types
@@ -96,23 +99,27 @@ class Session:
             _check_start(observer, observer.on_start(self.run, self.state))
 
     @property
+    @no_type_check
     def unfinished(self) -> bool:
         """True if there are steps left, and data for the next one."""
         if self._done >= self.run.end or self._over:
             return False
         return self.feed.ready()
 
+    @no_type_check
     def next_chunk(self) -> tuple[AbstractData, np.int32]:
         """Return the data of the next chunk, and its number of steps."""
         data = self.feed.data(self.carry.state)
         most = min(self.feed.left, self.run.end - self._done)
         return data, np.int32(self._pace.start(self._done, most))
 
+    @no_type_check
     def wait_for(self, carry: Carry) -> None:
         """Prepare data until the device has computed a chunk."""
-        self.feed.look_ahead(lambda: _is_busy(carry.state.step))
+        self.feed.look_ahead(carry.state, lambda: _is_busy(carry.state.step))
         jax.block_until_ready(carry.state.step)
 
+    @no_type_check
     def show(self, carry: Carry, buffers: Row) -> None:
         """Show a chunk to the observers.
 
@@ -131,10 +138,10 @@ class Session:
             self._observe(steps, rows, seen.state)
         self.carry, self.state = carry, seen.state
 
+    @no_type_check
     def _observe(self, steps: np.ndarray, rows: Row, state: Any) -> None:
         self._warn(state)
-        observers, lanes = self._callbacks.observers, self._lanes
-        measured = measured_by(observers, steps, state, lanes)
+        measured = measured_by(self._measures, steps, state, self._lanes)
         self.run.measured.clear()
         self.run.measured.update(measured)
         for on_chunk, selected in zip(self._on_chunk, rows.selected, strict=True):
@@ -148,6 +155,7 @@ class Session:
         """End every observer that was started, even if one of them fails."""
         _end_all(self._started, self.state, error)
 
+    @no_type_check
     def _warn(self, state: Any) -> None:
         text = None if self._warned else self._warning(state)
         if text is not None:

@@ -5,6 +5,7 @@ from typing import TypedDict
 import equinox as eqx
 from jaxtyping import Array, Int
 
+from .._check import no_type_check
 from .._types import Step, Tree
 from .stopping import Counters
 
@@ -26,6 +27,7 @@ class AbstractState(eqx.Module):
         return self.step
 
     @property
+    @no_type_check
     def reusable(self) -> Tree:
         """The arrays whose memory a run may write over, of which there are none here.
 

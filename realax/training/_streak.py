@@ -35,8 +35,9 @@ class Streak(eqx.Module):
         current = jnp.where(happened, self.current + 1, 0)
         return Streak(current, jnp.maximum(current, self.longest))
 
+    @property
     @no_type_check
     def maximum(self) -> int:
-        """Return `longest` as an `int`; of several runs in parallel, the largest."""
+        """`longest` as an `int`; of several runs in parallel, the largest."""
         longest: Any = self.longest
         return int(np.asarray(longest).max())

@@ -125,8 +125,9 @@ class Stream(AbstractFeed):
             self._data = None
 
     @no_type_check
-    def look_ahead(self, busy: Callable[[], bool]) -> None:
+    def look_ahead(self, state: Any, busy: Callable[[], bool]) -> None:
         """Fetch more batches while the device is busy, at most for one full call."""
+        del state
         while not self._one_by_one and self._error is None:
             may_gather = self._pace.may_gather(busy)
             full = len(self._groups) > 1 and not self._groups[-1].has_room

@@ -325,7 +325,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     @no_type_check
     def warning(self, state: ESState[P]) -> str | None:
         """Return a warning if a hundred updates in a row were refused."""
-        refused = state.refusals.maximum()
+        refused = state.refusals.maximum
         return refusal_warning(refused, self.algorithm.name) if refused else None
 
     @property

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..._arguments import optional, whole
+from ..._check import no_type_check
 from ..._types import Tree
 from ._run import Measured, Run
 
@@ -121,6 +122,7 @@ class AbstractObserver(eqx.Module):
         del run
         return None
 
+    @no_type_check
     def measure(self, steps: np.ndarray, state: Any) -> Mapping[str, Measured]:
         """Return numbers about the last step of a chunk that belong in logs, by name.
 

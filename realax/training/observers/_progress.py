@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from ..._arguments import arguments, optional, text, whole
+from ..._check import no_type_check
 from ..._types import Tree
 from .._metrics import MetricOf, SpreadOf
 from ._base import AbstractObserver, Handle
@@ -78,6 +79,7 @@ class ProgressBar(AbstractObserver):
         return self.metric or run.objective[0]
 
     @override
+    @no_type_check
     def on_chunk(self, steps: np.ndarray, selected: Tree, state: Any) -> None:
         """Advance the bar."""
         del state

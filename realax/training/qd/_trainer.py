@@ -396,7 +396,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
                 "archive, and count as the nearest ones inside. Give the archive wider "
                 "bounds: `state.descriptor` and the task show which ones."
             )
-        refused = state.refusals.maximum()
+        refused = state.refusals.maximum
         if refused < PATIENCE:
             return None
         return (

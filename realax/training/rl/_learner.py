@@ -80,7 +80,7 @@ class AbstractLearner[S: AbstractLearnerState, M](
 
     def warning(self, state: S) -> str | None:
         """Return a warning if a hundred steps of a network in a row were skipped."""
-        skips = max(guard.skips.maximum() for guard in state.guards)
+        skips = max(guard.skips.maximum for guard in state.guards)
         if skips < PATIENCE:
             return None
         return (
