@@ -848,6 +848,7 @@ def _undisturbed(folder: pathlib.Path, steps: int) -> Any:
     return folder / "final", folder / "log.jsonl"
 
 
+@pytest.mark.slow
 def test_a_job_submitted_twice(tmp_path: pathlib.Path) -> None:
     first = _start(tmp_path, 10**9)
     _wait_for_a_chunk(first, tmp_path)

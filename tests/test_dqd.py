@@ -195,6 +195,7 @@ def test_where_derivatives_vanish() -> None:
         assert int(record["metrics"]["failed"].sum()) == 0
 
 
+@pytest.mark.slow
 def test_derivatives_find_more() -> None:
     """On a sphere of 50 numbers, with the same number of evaluations as CMA-ME."""
     bound = 5.12 * 25
@@ -230,6 +231,7 @@ def test_derivatives_find_more() -> None:
 KEYS = jr.split(jr.key(5), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_resumed_mixed_and_over_devices(tmp_path: pathlib.Path) -> None:
     emitter = rx.MultiEmitter(

@@ -17,7 +17,7 @@ from evosax.algorithms import SNES, algorithms
 import realax as rx
 from realax.tasks import Evaluation
 
-from .helpers import close, rastrigin, same
+from .helpers import close, python, rastrigin, same
 from .reach import Reach
 
 
@@ -77,7 +77,7 @@ def test_bad_fitness_destroys_nothing(strategy: str) -> None:
         for params in (trainer.params(state), state.best_params):
             assert np.all(np.isfinite(params))
         best = np.asarray(state.best_params)
-        assert np.sum(best**2) < 2, "it learns all the same"
+        assert np.sum(best**2) < 0.1, "it learns all the same"
 
 
 def test_data_reaches_the_task() -> None:
@@ -308,19 +308,22 @@ def test_a_trainer_inside_a_task() -> None:
     assert found[0] > -2
 
 
-@pytest.mark.parametrize("name", ["CMA_ES", "OpenES", "SimpleGA"])
-def test_double_precision(name: str) -> None:
-    def task(x: Any, key: Any, data: Any = None) -> Any:
-        return jnp.sum(x["a"] ** 2) + jnp.sum(x["b"]), None
-
-    with jax.enable_x64(True):
-        start = {"a": jnp.ones(2), "b": jnp.ones(2, jnp.float32)}
-        params, state, _ = rx.evolve(
-            start, task, jr.key(0), strategy=name, popsize=8, steps=5
-        )
-        types = params["a"].dtype, params["b"].dtype, state.best_fitness.dtype
-        assert [str(one) for one in types] == ["float64", "float32", "float64"]
-        assert int(state.step) == 5
+def test_double_precision() -> None:
+    code = (
+        "import jax; jax.config.update('jax_enable_x64', True)\n"
+        "import jax.numpy as jnp, realax as rx\n"
+        "def task(x, key, data=None):\n"
+        "    return jnp.sum(x['a']**2) + jnp.sum(x['b']), None\n"
+        "start = {'a': jnp.ones(2), 'b': jnp.ones(2, jnp.float32)}\n"
+        "for name in ('CMA_ES', 'OpenES', 'SimpleGA'):\n"
+        "    p, s, d = rx.evolve(start, task, jax.random.key(0), strategy=name,\n"
+        "                        popsize=8, steps=5)\n"
+        "    print(p['a'].dtype, p['b'].dtype, s.best_fitness.dtype, s.step)"
+    )
+    result = python("-W", "error", "-c", code)
+    assert result.stdout.splitlines() == 3 * ["float64 float32 float64 5"], (
+        result.stderr
+    )
 
 
 # CMA_ES's eigenvectors magnify the last bits, which differ from processor to processor.
@@ -372,11 +375,11 @@ def test_devices_tell_each_other_the_values_alone(strategy: str) -> None:
 # Here XLA makes the update of the mean and the deviation in another order where the
 # values come from an all-gather: a few units in the last place.
 ROUNDED = {"SNES", "PGPE"}
+ELEVEN = ["CMA_ES", "Open_ES", *sorted(ROUNDED), "SimpleGA", "Sep_CMA_ES", "SV_CMA_ES"]
+ELEVEN += ["DiscoveredES", "DE", "PSO", "xNES"]
 
 
-@pytest.mark.parametrize(
-    "strategy", ["CMA_ES", "Open_ES", *sorted(ROUNDED), "SimpleGA", "PSO", "SV_CMA_ES"]
-)
+@pytest.mark.parametrize("strategy", ELEVEN)
 def test_devices_change_no_bit(strategy: str) -> None:
     """With keys, data and aux, each of which is divided or copied."""
 
@@ -599,8 +602,7 @@ def test_the_first_population_is_evaluated_before_the_first_step(strategy: str) 
     assert np.isinf(state.best_fitness) and same(state.best_flat, start)
 
 
-# The rest of them learn from their first populations in `test_algorithms`.
-@pytest.mark.parametrize("strategy", ["SimpleGA", "MR15_GA", "SAMR_GA"])
+@pytest.mark.parametrize("strategy", POPULATION_BASED)
 def test_the_first_population_is_gone_on_from(strategy: str) -> None:
     trainer = _treacherous(strategy, 3 * jnp.ones(2))
     begin = 8.0  # the value of the start, with the shift 1

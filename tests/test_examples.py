@@ -33,6 +33,7 @@ def test_cartpole(tmp_path: pathlib.Path) -> None:
     assert mean is not None and float(mean[1]) >= 475
 
 
+@pytest.mark.slow
 def test_gymnasium(tmp_path: pathlib.Path) -> None:
     """A short run: the whole one takes three minutes."""
     code = (
@@ -53,6 +54,7 @@ def test_subprocess(tmp_path: pathlib.Path) -> None:
     assert costs[-1] < 0.2 < costs[0] and crashes[-1] <= 1 < crashes[0]
 
 
+@pytest.mark.slow
 def test_on_hosts(tmp_path: pathlib.Path) -> None:
     """Two processes print the same, and one of them writes."""
     with socket.socket() as free:
@@ -85,6 +87,7 @@ def test_memory(tmp_path: pathlib.Path) -> None:
     assert scores[0] > 0.9 and abs(scores[1]) < 0.3
 
 
+@pytest.mark.slow
 def test_ppo_cartpole(tmp_path: pathlib.Path) -> None:
     output = run("ppo_cartpole.py", tmp_path)
     means = [float(mean) for mean in re.findall(r"new episodes ([\d.]+)", output)]
@@ -92,6 +95,7 @@ def test_ppo_cartpole(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "runs" / "ppo_cartpole.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_ppo_then_evolve(tmp_path: pathlib.Path) -> None:
     output = run("ppo_then_evolve.py", tmp_path)
     before, after = (float(x) for x in re.findall(r"new episodes (-[\d.]+)", output))
@@ -99,6 +103,7 @@ def test_ppo_then_evolve(tmp_path: pathlib.Path) -> None:
     assert len([*(tmp_path / "runs").glob("acrobot_*.png")]) == 2
 
 
+@pytest.mark.slow
 def test_ppo_memory(tmp_path: pathlib.Path) -> None:
     output = run("ppo_memory.py", tmp_path)
     scores = [float(score) for score in re.findall(r"episodes (\S+) of 1", output)]
@@ -180,6 +185,7 @@ def test_physics(tmp_path: pathlib.Path) -> None:
     assert float(numbers[2]) > 75 > 20 > float(numbers[1])
 
 
+@pytest.mark.slow
 def test_digits(tmp_path: pathlib.Path) -> None:
     output = run("train_digits.py", tmp_path)
     right = re.search(r"450 test images: ([\d.]+)% right", output)

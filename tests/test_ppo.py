@@ -526,6 +526,7 @@ def test_several_choices() -> None:
     assert jnp.isfinite(metrics["policy_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kws",
     [{}, {"actor": Memory, "critic": None, "normalize_obs": True}],

@@ -92,7 +92,7 @@ def test_a_lane_is_its_run_bit_for_bit() -> None:
 
 @pytest.mark.parametrize(
     ("make", "n_devices"),
-    [(gradient, 1), (gradient, 2), (evolution, 2), (learner, 1)],
+    [(gradient, 1), (gradient, 2), (evolution, 2), (learner, 1), (learner, 2)],
 )
 def test_a_lane_is_its_run(make: Any, n_devices: int) -> None:
     trainer = rx.Replicated(make(3), 2, n_devices=n_devices)

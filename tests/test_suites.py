@@ -168,9 +168,9 @@ def test_gymnax_limit_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        # With an end of its own, with two actions, and the smallest; on each backend.
         ("inverted_pendulum", "generalized"),
-        ("reacher", "spring"),
+        ("reacher", "positional"),
+        ("hopper", "spring"),
         ("fast", "positional"),
     ],
 )

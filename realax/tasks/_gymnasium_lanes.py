@@ -130,7 +130,6 @@ class Lanes(AbstractPlayer):
         self._to = to_gymnasium(first.env.action_space)
         self._lanes.append(first)
         self._device = _cpu()
-        self._most = rules.max_steps
 
     @no_type_check
     def play(
@@ -260,7 +259,7 @@ class Lanes(AbstractPlayer):
             return
         lane.total += reward
         lane.length = length = lane.length + 1
-        if length >= self._most:
+        if length >= self._rules.max_steps:
             truncated = True
         if collect is not None:
             before = jax.tree.map(lambda leaf: leaf[i].copy(), table.obs)

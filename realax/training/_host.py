@@ -202,7 +202,10 @@ class HostFeed(AbstractFeed):
 
     @no_type_check
     def look_ahead(self, state: Any, busy: Callable[[], bool]) -> None:
-        """Ask for the next generation, which the device computes after the state."""
+        """Ask for the next generation, which the device computes after the state.
+
+        After the last step of a run, it is asked for in vain.
+        """
         del busy
         self._asked = state, self._ask(self._outline, state, self._key)
 

@@ -1,7 +1,7 @@
 """The numbers that observers measure after a chunk."""
 
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,10 @@ from .observers import Measured
 
 @no_type_check
 def measured_by(
-    measures: Iterable[tuple[str, Any]], steps: np.ndarray, state: Any, lanes: int
+    measures: Iterable[tuple[str, Callable[..., Any]]],
+    steps: np.ndarray,
+    state: Any,
+    lanes: int,
 ) -> dict[str, Measured]:
     """Return what all observers measure at the last of `steps`, by name.
 
@@ -30,8 +33,8 @@ def measured_by(
     that two observers use.
     """
     found, owners = dict[str, Measured](), dict[str, str]()
-    for name, measure in measures:
-        owner = f"`{name}.measure`"
+    for kind, measure in measures:
+        owner = f"`{kind}.measure`"
         result: Any = measure(steps, state)
         if not isinstance(result, Mapping):
             raise TypeError(
