@@ -238,12 +238,12 @@ class Logger(AbstractObserver):
         rows = rows_of(steps, selected, opened.lanes, opened.steps)
         if opened.lanes:
             opened.steps = selected["steps"][-1]
-        # What observers measured is of the chunk's last step.
-        last = int(steps[-1])
-        rows = [
-            (trained, step, joined(row, measured) if trained == last else row)
-            for trained, step, row in rows
-        ]
+        if measured:  # seldom, and of the chunk's last step alone
+            last = int(steps[-1])
+            rows = [
+                (trained, step, joined(row, measured) if trained == last else row)
+                for trained, step, row in rows
+            ]
         if self.host_log_transform is None:
             return rows
         transform: Callable[[Row], Any] = self.host_log_transform
