@@ -92,6 +92,14 @@ CASES = {
         cartpole, 200_000, 400, learner=rx.DQN, networks=for_scores
     ),
     "PQN-CartPole": Trained(cartpole, 500_000, 475, learner=rx.PQN, networks=default),
+    "PQN-CartPole-annealed": Trained(
+        cartpole,
+        500_000,
+        475,
+        learner=rx.PQN,
+        networks=default,
+        kws={"anneal_lr": True},
+    ),
     "SAC-CartPole": Trained(
         cartpole, 100_000, None, learner=rx.SAC, networks=for_choices
     ),

@@ -6,9 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import optax
 import pytest
+
+from realax.training.rl._value_networks import LayerNorm
 
 from .ppo_by_numpy import Moments
 from .q_by_numpy import (
@@ -211,6 +214,31 @@ def test_a_normalisation_is_that_of_equinox() -> None:
     layers = [(np.eye(7), np.zeros(7)), (weight, bias), (np.eye(7), np.zeros(7))]
     ours = forward(layers, x[None])[2][0]
     np.testing.assert_allclose(ours, np.maximum(expected, 0), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_the_normalisation_of_the_default_network_is_that_of_equinox(
+    dtype: Any,
+) -> None:
+    weight, bias, x = jr.normal(jr.key(0), (3, 5, 64), dtype) + 3
+    names = lambda layer: (layer.weight, layer.bias)
+    theirs = eqx.tree_at(names, eqx.nn.LayerNorm(64), (weight[0], bias[0]))
+    ours = eqx.tree_at(names, LayerNorm(64), (weight[0], bias[0]))
+
+    def score(inputs: Any) -> Any:
+        layer, x = inputs
+        return jnp.sum(jnp.sin(jax.vmap(layer)(x).astype(jnp.float32)))
+
+    gradient = jax.value_and_grad(score)
+    atol = 1e-5 if dtype == jnp.float32 else 2e-2
+    for got, expected in zip(
+        jax.tree.leaves(gradient((ours, x))),
+        jax.tree.leaves(gradient((theirs, x))),
+        strict=True,
+    ):
+        assert got.dtype == expected.dtype
+        np.testing.assert_allclose(got, expected, 1e-3, atol)
+    assert ours(x[0]).dtype == dtype
 
 
 def test_what_is_not_known_of_a_failed_step_reaches_no_target() -> None:

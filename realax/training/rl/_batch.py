@@ -136,18 +136,18 @@ def values_of(
     - `recurrent`: whether the model has a memory.
     """
     states = rows.extras["state"]
-    over_envs = jax.vmap(model)
+    over_steps = jax.vmap(jax.vmap(model))
     if recurrent:
         play = jax.vmap(lambda *one: replay(model, *one), in_axes=1, out_axes=1)
         first = play(obs, states, fresh_steps(rows))
     else:
-        first = jax.vmap(over_envs)(obs, states)
+        first = over_steps(obs, states)
 
-    def value_of(row: Any) -> Array:
-        return over_envs(*row).value
+    def critic(some: Any) -> Array:
+        return over_steps(*some).value
 
     following = next_obs, first.state
-    return first.value, following_values(first.value, rows, following, value_of)
+    return first.value, following_values(first.value, rows, following, critic)
 
 
 def log_probs(rows: Experience) -> Float[Array, "steps envs"]:

@@ -316,8 +316,11 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         policy = state.online.network
         obs, next_obs, stats = normalized(state.obs_stats, rows)
 
-        def best(obs: Tree) -> Float[Array, " envs"]:
-            return jnp.max(scores_of(policy, obs), axis=-1)
+        def best(obs: Tree) -> Float[Array, "steps envs"]:
+            # As one batch: over two axes, layer normalisation takes five times as long.
+            flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+            best = jnp.max(scores_of(policy, flat), axis=-1)
+            return best.reshape(-1, self.num_envs)
 
         value = jnp.max(rows.extras["scores"], axis=-1)
         next_value = following_values(value, rows, next_obs, best)

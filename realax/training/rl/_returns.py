@@ -58,7 +58,7 @@ def following_values(
     values: Float[Array, "steps envs"],
     rows: Experience,
     next_obs: Tree,
-    value_of: Callable[[Tree], Float[Array, " envs"]],
+    values_of: Callable[[Tree], Float[Array, "some envs"]],
 ) -> Float[Array, "steps envs"]:
     """Return the values of the observations after each step.
 
@@ -71,13 +71,13 @@ def following_values(
 
     - `values`: the values of the observations before each step.
     - `rows`: the experience.
-    - `next_obs`: its observations after each step, or what else `value_of` takes.
-    - `value_of`: returns the values of all environments after one step.
+    - `next_obs`: its observations after each step, or what else `values_of` takes.
+    - `values_of`: returns the values of some of the steps, all or the last one.
     """
 
     def last() -> Array:
-        row = jax.tree.map(lambda leaf: leaf[-1], next_obs)
-        return jnp.concatenate([values[1:], value_of(row)[None]])
+        row = jax.tree.map(lambda leaf: leaf[-1:], next_obs)
+        return jnp.concatenate([values[1:], values_of(row)])
 
     cut_off = jnp.any(rows.truncated & ~rows.terminated & ~rows.failed)
-    return jax.lax.cond(anywhere(cut_off), lambda: jax.vmap(value_of)(next_obs), last)
+    return jax.lax.cond(anywhere(cut_off), lambda: values_of(next_obs), last)
