@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from realax.training.rl._value_networks import LayerNorm
+from realax.training.rl._layer_norm import LayerNorm
 
 from .ppo_by_numpy import Moments
 from .q_by_numpy import (

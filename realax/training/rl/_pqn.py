@@ -319,8 +319,8 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         def best(obs: Tree) -> Float[Array, "steps envs"]:
             # As one batch: over two axes, layer normalisation takes five times as long.
             flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-            best = jnp.max(scores_of(policy, flat), axis=-1)
-            return best.reshape(-1, self.num_envs)
+            scores = scores_of(policy, flat)
+            return jnp.max(scores, axis=-1).reshape(-1, self.num_envs)
 
         value = jnp.max(rows.extras["scores"], axis=-1)
         next_value = following_values(value, rows, next_obs, best)
