@@ -3,6 +3,8 @@
 import gc
 import os
 import pathlib
+import sys
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -15,7 +17,16 @@ ONE_THREAD = "--xla_cpu_parallel_codegen_split_count=1"
 if ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):  # else it is a test's process
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
 jax.config.update("jax_num_cpu_devices", 2)
-CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "xla"
+# Tests start realax two hundred times, in 3 seconds without bytecode and 2 with it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# One folder for all clones of the repository.
+CACHE = (
+    pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    / "realax"
+    / "tests"
+)
+DAYS_KEPT = 14
 SETTINGS: dict[str, Any] = {
     "jax_compilation_cache_dir": str(CACHE),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -25,6 +36,16 @@ for name, value in SETTINGS.items():
     jax.config.update(name, value)
 # Programs compile in half the time. Those of other processes are as users have them.
 jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Delete old programs, which are most likely of code that has changed."""
+    if hasattr(config, "workerinput"):
+        return
+    oldest = time.time() - 24 * 3600 * DAYS_KEPT
+    for path in CACHE.glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
