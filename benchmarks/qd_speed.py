@@ -23,6 +23,7 @@ from qdax.core.containers.mapelites_repertoire import (
     compute_cvt_centroids,
     compute_euclidean_centroids,
 )
+from qdax.core.containers.unstructured_repertoire import UnstructuredRepertoire
 from qdax.core.emitters.cma_improvement_emitter import CMAImprovementEmitter
 from qdax.core.emitters.cma_pool_emitter import CMAPoolEmitter
 from qdax.core.emitters.mutation_operators import isoline_variation
@@ -74,11 +75,15 @@ def arm_scores(genotypes: Any, key: Any) -> Any:
     return fitness, descriptors, {}
 
 
-def arm_of_qdax(dims: int, centroids: Any, batch: int, steps: int) -> Run:
+def arm_emitter(batch: int) -> Any:
     variation = functools.partial(
         isoline_variation, iso_sigma=0.05, line_sigma=0.1, minval=0, maxval=1
     )
-    emitter = MixingEmitter(None, variation, 1.0, batch)
+    return MixingEmitter(None, variation, 1.0, batch)
+
+
+def arm_of_qdax(dims: int, centroids: Any, batch: int, steps: int) -> Run:
+    emitter = arm_emitter(batch)
     first = lambda key: jr.uniform(key, (batch, dims))
     return theirs(arm_scores, emitter, centroids, first, 1.0, steps)
 
@@ -115,6 +120,30 @@ def qdax_own_cvt(steps: int) -> Any:
     centroids = compute_cvt_centroids(2, 10_000, 1024, 0.0, 1.0, jr.key(0))
     archive = rx.CVTArchive(1024, 0.0, 1.0, centroids=jnp.clip(centroids, 0, 1))
     return arms(12, archive, centroids, 150, steps)
+
+
+def unstructured_arm(steps: int) -> Any:
+    """Without bounds. qdax has no `MAPElites` for it: its parts in a scan."""
+    cells, spacing, dims, batch = 1024, 0.03, 12, 150
+    emitter = arm_emitter(batch)
+
+    def step(repertoire: Any, key: Any) -> Any:
+        genotypes, _ = emitter.emit(repertoire, None, key)
+        fitness, descriptors, _ = arm_scores(genotypes, key)
+        repertoire = repertoire.add(genotypes, descriptors, fitness)
+        return repertoire, default_qd_metrics(repertoire, 1.0)
+
+    @jax.jit
+    def run(key: Any) -> Any:
+        genotypes = jr.uniform(key, (batch, dims))
+        fitness, descriptors, _ = arm_scores(genotypes, key)
+        start = UnstructuredRepertoire.init(
+            genotypes, fitness, descriptors, spacing, cells
+        )
+        return jax.lax.scan(step, start, jr.split(key, steps))
+
+    archive = rx.UnstructuredArchive(cells, spacing)
+    return run, ours(arm_trainer(dims, archive, batch, steps))
 
 
 def cma_me(steps: int) -> Any:
@@ -202,6 +231,7 @@ CASES: dict[str, tuple[Callable[[int], Any], int]] = {
     "arm of 100, grid 100x100, 1024": (readme_arm, 50),
     "arm of 12, CVT 1024, 150": (cvt_arm, 1000),
     "arm of 12, qdax's centroids": (qdax_own_cvt, 1000),
+    "arm of 12, unstructured 1024, 150": (unstructured_arm, 100),
     "CMA-ME, sphere of 20, 36": (cma_me, 2000),
     "hopper, feet contact, 128 episodes": (hopper, 1),
 }

@@ -134,6 +134,7 @@ with _install_import_hook("realax", "realax._check.lazily"):
         SACMetrics as SACMetrics,
         TD3Metrics as TD3Metrics,
         Told as Told,
+        UnstructuredArchive as UnstructuredArchive,
         evolve as evolve,
         load_checkpoint as load_checkpoint,
         load_params as load_params,

@@ -242,6 +242,16 @@ def test_voronoi_cells_are_drawn_as_they_are() -> None:
         assert int(archive.cell(jnp.asarray(point, float))) == inside
 
 
+@pytest.mark.parametrize("spacing", [0.3, 100.0])
+def test_an_unstructured_archive_is_points(spacing: float) -> None:
+    state = _archive_state(rx.UnstructuredArchive(40, spacing))
+    figure = rx.plot.archive(state)
+    (points,) = figure.axes[0].collections
+    filled = np.asarray(state.filled)
+    assert np.array_equal(points.get_offsets(), np.asarray(state.descriptor)[filled])
+    assert np.array_equal(points.get_array(), np.asarray(state.fitness)[filled])
+
+
 def test_an_archive_of_one_entry(tmp_path: pathlib.Path) -> None:
     state = _archive_state(rx.GridArchive((10,), -1.0, 1.0))
     figure = rx.plot.archive(state)

@@ -399,6 +399,16 @@ TRAINERS = [
         curve="qd_score",
     ),
     Row(
+        "cma_mega, unstructured",
+        _diversity(
+            lambda: rx.CMAMEGAEmitter(),
+            lambda: {"archive": rx.UnstructuredArchive(30, 1.0)},
+        ),
+        lambda trainer: trainer.archive.spacing,
+        (0.5, 2.0),
+        curve="qd_score",
+    ),
+    Row(
         "whole model, two emitters",
         _diversity(
             lambda: (rx.IsoLineEmitter(), rx.GaussianEmitter()),

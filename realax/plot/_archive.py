@@ -7,7 +7,7 @@ import numpy as np
 
 from .._arguments import arguments
 from .._errors import describe
-from ..training import GridArchive, QDState
+from ..training import GridArchive, QDState, UnstructuredArchive
 
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def archive(
     """Draw an archive: the fitness of the elite of each cell, by descriptor.
 
     A grid is a picture of its boxes, and Voronoi cells are drawn as they are. Empty
-    cells are white. With one entry, elites are points of fitness by descriptor.
+    cells are white. Elites of an `UnstructuredArchive` are points where their
+    descriptors are. With one entry, elites are points of fitness by descriptor.
 
     Nothing is shown or saved. A script calls `figure.savefig("archive.png")`; a
     notebook shows the figure at the end of a cell once `matplotlib.pyplot` is imported.
@@ -106,15 +107,25 @@ def archive(
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     panel = figure.subplots()
     filled = np.asarray(state.filled)
-    panel.set(xlim=(lower[0], upper[0]), xlabel=names[0])
+    places = np.asarray(state.descriptor)[filled]
+    bounded = not isinstance(cells, UnstructuredArchive)
+    panel.set(xlabel=names[0])
+    if bounded:
+        places = np.clip(places, lower, upper)
+        panel.set(xlim=(lower[0], upper[0]))
     panel.set_title(f"{filled.mean():.1%} of {len(filled)} cells filled")
     if cells.dims == 1:
-        where = np.asarray(state.descriptor)[filled, 0]
-        panel.plot(np.clip(where, lower[0], upper[0]), fitness[filled], ".")
+        panel.plot(places[:, 0], fitness[filled], ".")
         panel.set(ylabel="fitness", ylim=limits)
         return figure
     low, high = limits or _range(fitness[filled])
-    if isinstance(cells, GridArchive):
+    panel.set(ylabel=names[1])
+    if bounded:
+        panel.set(ylim=(lower[1], upper[1]))
+    if isinstance(cells, UnstructuredArchive):
+        colours = {"c": fitness[filled], "vmin": low, "vmax": high}
+        picture = panel.scatter(*places.T, s=8, **colours)
+    elif isinstance(cells, GridArchive):
         picture = panel.imshow(
             fitness.reshape(cells.shape).T,
             origin="lower",
@@ -127,7 +138,6 @@ def archive(
         shares = np.asarray(cells.share(cells.centroids), np.float64)
         corners = [lower + one * (upper - lower) for one in _polygons(shares)]
         picture = _draw(panel, corners, fitness, low, high)
-    panel.set(ylim=(lower[1], upper[1]), ylabel=names[1])
     figure.colorbar(picture, label="fitness")
     return figure
 

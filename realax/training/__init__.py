@@ -48,6 +48,7 @@ from .qd import (
     QDState as QDState,
     QDTrainer as QDTrainer,
     Told as Told,
+    UnstructuredArchive as UnstructuredArchive,
 )
 from .rl import (
     DDPG as DDPG,

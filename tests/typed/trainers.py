@@ -58,4 +58,5 @@ drawn = rx.QDTrainer(
     emitter=rx.MultiEmitter((rx.GaussianEmitter(0.1), rx.CMAMAEEmitter()), (10, 20)),
     popsize=30,
 )
+unbounded: rx.AbstractArchive = rx.UnstructuredArchive(8, 0.5, scale=(1, 2.0))
 first: Array = drawn.params(drawn.init_and_train_(jr.key(0)))

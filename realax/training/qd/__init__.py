@@ -20,6 +20,7 @@ from ._state import (
     QDState as QDState,
 )
 from ._trainer import QDTrainer as QDTrainer
+from ._unstructured import UnstructuredArchive as UnstructuredArchive
 from ._variation import (
     GaussianEmitter as GaussianEmitter,
     IsoLineEmitter as IsoLineEmitter,

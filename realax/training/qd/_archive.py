@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex, cast, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -64,6 +65,23 @@ class AbstractArchive(eqx.Module):
         """Return whether a descriptor lies outside the bounds."""
         return jnp.any((descriptor < self.lower) | (descriptor > self.upper))
 
+    def place(
+        self, descriptor: Float[Array, "pop dims"], usable: Bool[Array, " pop"]
+    ) -> tuple["AbstractArchive", Int[Array, " pop"]]:
+        """Return the archive into which a generation is inserted, and its cells.
+
+        By default it is this archive, and `cell` of each descriptor. One whose cells
+        depend on what was found returns an archive with more of them in use, with
+        arrays of the same shapes and the same numbers for those that were in use.
+
+        **Arguments:**
+
+        - `descriptor`: those of the generation, in order.
+        - `usable`: false for individuals that have failed, whose descriptor is 0.
+        """
+        del usable
+        return self, jax.vmap(self.cell)(descriptor)
+
 
 def shape_of(phrase: str, value: Any) -> tuple[int, ...]:
     """Check the shape of a grid."""
@@ -94,6 +112,20 @@ def a_bound(phrase: str, value: Any) -> Any:
 BOUNDS: dict[str, Check] = {"lower": a_bound, "upper": a_bound}
 
 
+def of_each_entry(phrase: str, value: Any, dims: int) -> Array:
+    """Return a number for each entry of a descriptor.
+
+    **Raises:** `ValueError` if there are several, and not as many.
+    """
+    array = jnp.asarray(value, jnp.result_type(float))
+    if array.shape not in ((), (dims,)):
+        raise ValueError(
+            f"{phrase} must be one number, or {dims}, one for each entry of a "
+            f"descriptor, but got {describe(value)}."
+        )
+    return jnp.broadcast_to(array, (dims,))
+
+
 def bounds_of(name: str, lower: Any, upper: Any, dims: int) -> tuple[Array, Array]:
     """Return bounds as arrays with an entry for each of a descriptor.
 
@@ -101,13 +133,7 @@ def bounds_of(name: str, lower: Any, upper: Any, dims: int) -> tuple[Array, Arra
     """
     found = dict[str, Array]()
     for argument, value in (("lower", lower), ("upper", upper)):
-        array = jnp.asarray(value, jnp.result_type(float))
-        if array.shape not in ((), (dims,)):
-            raise ValueError(
-                f"`{argument}` of `{name}` must be one number, or {dims}, one for each "
-                f"entry of a descriptor, but got {describe(value)}."
-            )
-        found[argument] = jnp.broadcast_to(array, (dims,))
+        found[argument] = of_each_entry(f"`{argument}` of `{name}`", value, dims)
     low, high = found["lower"], found["upper"]
     known = not isinstance(low, Tracer) and not isinstance(high, Tracer)
     if known and not bool(jnp.all(low < high)):

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from ..._arguments import arguments, optional, whole
 from ..._errors import describe
 from ._archive import BOUNDS, AbstractArchive, Numbers, bounds_of
+from ._nearest import nearest
 from ._voronoi import candidates, even_centroids
 
 
@@ -131,10 +132,8 @@ class CVTArchive(AbstractArchive):
         first."""
         place = jnp.clip(self.share(descriptor), 0, 1)
         if self.table is None:
-            distances = jnp.sum((self.shares - place) ** 2, axis=-1)
-            return jnp.argmin(distances).astype(jnp.int32)
+            return nearest(self.shares, place)[0]
         side = self.table.shape[0]
         box = jnp.minimum(jnp.floor(place * side).astype(jnp.int32), side - 1)
         index = self.table[tuple(box)]
-        distances = jnp.sum((self.shares[index] - place) ** 2, axis=-1)
-        return index[jnp.argmin(distances)]
+        return index[nearest(self.shares[index], place)[0]]

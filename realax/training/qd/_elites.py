@@ -112,11 +112,10 @@ def inserted(
 
     **Returns:** The elites after it, and what became of the individuals.
     """
-    archive = elites.archive
     cells, size = len(elites.quality), len(population)
     quality = jnp.where(usable, quality, -jnp.inf)
     descriptor = jnp.where(usable[:, None], descriptor, 0)
-    cell = jax.vmap(archive.cell)(descriptor)
+    archive, cell = elites.archive.place(descriptor, usable)
     before = elites.quality[cell]
     candidate = quality > before
     best = elites.quality.at[cell].max(quality)

@@ -69,7 +69,8 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         minimised. Environment tasks have a `descriptor`.
     - `params_like`: any pytree, a whole model included, around which the first
         population is drawn; only its floating-point arrays are evolved.
-    - `archive`: a `GridArchive`, a `CVTArchive`, or one of your own.
+    - `archive`: a `GridArchive`, a `CVTArchive`, an `UnstructuredArchive`, or one of
+        your own.
     - `emitter`: `"iso_line"`, `"gaussian"`, `"cma_me"`, `"cma_me_opt"`,
         `"cma_me_rnd"`, `"cma_mae"`, `"omg_mega"`, `"cma_mega"`, an emitter such as
         `rx.CMAEmitter(emitters=15)`, one of qdax, or a tuple of these, of which each
