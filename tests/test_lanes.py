@@ -111,6 +111,31 @@ def test_a_recurrent_policy_starts_anew() -> None:
     assert same(*results)
 
 
+class Dice(rx.BasePolicy[Any]):
+    """Draws at the start of an episode and in each of its steps."""
+
+    weight: jax.Array
+
+    def initialize(self, key: Any) -> Any:
+        return jr.normal(key, (2,))
+
+    def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+        drawn = jr.normal(key, (2,))
+        return self.weight * obs[:2] + state + drawn, state + 0.1 * drawn
+
+
+@optimized
+def test_a_random_policy_draws_the_same() -> None:
+    keys, population = jr.split(jr.key(1), (6, 4)), Dice(jnp.arange(6.0))
+    scan, lanes = [
+        eqx.filter_jit(rx.GymnaxTask("CartPole-v1", lanes=n).evaluate)(population, keys)
+        for n in (0, 5)
+    ]
+    assert same(lanes, scan)
+    alone, _ = rx.GymnaxTask("CartPole-v1")(Dice(jnp.asarray(2.0)), keys[2, 1])
+    assert alone == scan[0][2, 1]
+
+
 @optimized
 def test_policies_are_made_from_parameters() -> None:
     def factory(weights: Any) -> Any:
