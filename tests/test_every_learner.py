@@ -91,8 +91,10 @@ class Faulty(envelope.Environment):
 )
 def test_an_environment_that_returns_nan(learner: Learner) -> None:
     """It is counted, episodes go on with the next one, and learning is not harmed."""
+    # The scale of rewards, which PPO alone has, must not learn of the faults either.
+    more = {"scale_rewards": True} if learner.name == "PPO" else {}
     trainer = learner.make(
-        Faulty(), total_timesteps=20 * 64, max_steps=1000, normalize_obs=True
+        Faulty(), total_timesteps=20 * 64, max_steps=1000, normalize_obs=True, **more
     )
     state, data = trainer.init_and_train(jr.key(0))
     metrics = jax.tree.map(np.asarray, data["metrics"])
@@ -106,6 +108,8 @@ def test_an_environment_that_returns_nan(learner: Learner) -> None:
     learned = eqx.tree_at(lambda one: one.streams, state, None)
     learned = eqx.filter(learned, eqx.is_inexact_array)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(learned))
+    if learner.name == "PPO":
+        assert int(state.reward_scale.stats.count) == 20 * 64, "faults count as 0"
     # A fault ends an episode, so that none lasts longer than ten steps.
     assert np.all(metrics["episode_length"] <= 10)
 
