@@ -1,18 +1,18 @@
 """Many episodes in few lanes: when an episode ends, its lane takes the next one."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from .._parts import closes_over_tracer
 from .._trees import where
 from .._types import PRNGKeyArray
-from ..policies import BasePolicy, Moments
 from ._base import map_jobs
-from ._rollout import Episode, Rollout, arrays_of, job_keys, rest_of
+from ._lane_jobs import Jobs, Played, Player
+from ._rollout import Episode
 
 
 # New episodes begin when one lane in this many is free, because each refill resets all
@@ -25,49 +25,9 @@ _FREE = 4
 # whose states are large. With large states the time of a step is proportional to the
 # lanes, and lanes that are never refilled wait for the longest episode.
 _SMALL, _FEW_LANES, _MANY_LANES = 100, 32, 64
-
-
-class Played(eqx.Module):
-    """The outcomes of episodes, with any leading axes of episodes.
-
-    - `total`, `length`: the return, and the number of steps.
-    - `moments`: the sums over the observations; `None` if they were not computed.
-    - `descriptor`: the descriptor; `None` for a task without one.
-    """
-
-    total: Float[Array, "*episodes"]
-    length: Int[Array, "*episodes"]
-    moments: Moments | None
-    descriptor: Float[Array, "*episodes dims"] | None
-
-    @staticmethod
-    def of(episode: Episode, rules: Rollout) -> "Played":
-        """Return the outcome of an episode so far."""
-        described = rules.descriptor_of(episode)
-        return Played(episode.total, episode.length, episode.moments, described)
-
-
-@runtime_checkable
-class Player(Protocol):
-    """The part of an environment task that plays episodes."""
-
-    @property
-    def lanes(self) -> int | None:
-        """The number of lanes; `None` for a default."""
-        ...
-
-    @property
-    def chunk(self) -> int | None:
-        """The largest number of steps between two refills; `None` for no limit."""
-        ...
-
-    def rules(self) -> Rollout:
-        """Return the rules of its episodes."""
-        ...
-
-    def policy_of(self, params: Any) -> BasePolicy[Any]:
-        """Return the policy that is made from parameters."""
-        ...
+# On CPU, a step of one lane with a large state takes a tenth of the time of a step of
+# all. The last episodes are played one after the other, from so many on.
+_LAST = 4
 
 
 def play_in_lanes(
@@ -116,56 +76,6 @@ def _jvp(primals: Any, tangents: Any) -> Any:
 _differentiable.def_jvp(_jvp)
 
 
-class _Jobs:
-    """The episodes to play, by their number.
-
-    Its methods take and return only the arrays of policies and episodes. All other
-    leaves are the same for all episodes, and are kept here.
-    """
-
-    def __init__(self, player: Player, population: Any, keys: Any, count: bool):
-        pop, self.reps = keys.shape
-        self.number: int = pop * self.reps
-        self.keys: Array = jax.vmap(job_keys)(keys.reshape(self.number))
-        arrays, self.static = eqx.partition(population, eqx.is_array)
-        self.arrays: Any = jax.tree.map(jnp.asarray, arrays)
-        self.player, self.rules, self.count = player, player.rules(), count
-        first = eqx.filter_eval_shape(lambda: self._policy(0))
-        is_shape = lambda x: isinstance(x, jax.ShapeDtypeStruct)
-        self.policy_rest: Any = eqx.filter(first, is_shape, inverse=True)
-        outline = eqx.filter_eval_shape(
-            lambda: self._begin(self.policy(0), self.keys[0])
-        )
-        self.episode_rest: Episode = rest_of(outline)
-
-    def _policy(self, job: Array | int) -> BasePolicy[Any]:
-        one = jax.tree.map(lambda leaf: leaf[job // self.reps], self.arrays)
-        return self.player.policy_of(eqx.combine(one, self.static))
-
-    def _begin(self, policy: Any, keys: Array) -> Episode:
-        whole = eqx.combine(policy, self.policy_rest)
-        return self.rules.begin(whole, keys[0], keys[1], count=self.count)
-
-    def policy(self, job: Array | int) -> Any:
-        """Return the arrays of the policy that plays a job."""
-        return eqx.filter(self._policy(job), eqx.is_array)
-
-    def begin(self, policy: Any, keys: Array) -> Episode:
-        """Return the arrays of an episode before its first step."""
-        return arrays_of(self._begin(policy, keys))
-
-    def advance(self, policy: Any, episode: Any, key: Array) -> Episode:
-        """Return the arrays of an episode after one more step, if it is not over."""
-        policy = eqx.combine(policy, self.policy_rest)
-        episode = eqx.combine(episode, self.episode_rest)
-        after, _ = self.rules.advance(policy, episode, key)
-        return eqx.filter(after, eqx.is_array_like)
-
-    def outcome(self, episode: Any) -> Played:
-        """Return the outcome of an episode so far, from its arrays."""
-        return Played.of(eqx.combine(episode, self.episode_rest), self.rules)
-
-
 class _Lanes(eqx.Module):
     """The carry of the loop.
 
@@ -181,23 +91,62 @@ class _Lanes(eqx.Module):
     next_job: Int[Array, ""]
     results: Played
 
-    def unfinished(self, jobs: _Jobs) -> Bool[Array, ""]:
-        """Return whether some job has not begun or is not over."""
-        return (self.next_job < jobs.number) | ~jnp.all(self.episodes.done)
+    def waiting(self, jobs: Jobs) -> Bool[Array, ""]:
+        """Return whether some job has not begun."""
+        return self.next_job < jobs.number
+
+
+def _live(episodes: Episode) -> Int[Array, ""]:
+    """Return the number of episodes that go on."""
+    return jnp.sum(~episodes.done, dtype=jnp.int32)
 
 
 def _play(player: Player, population: Any, keys: Any, count: bool) -> Played:
     pop, reps = keys.shape
-    jobs = _Jobs(player, population, keys, count)
+    jobs = Jobs(player, population, keys, count)
+    start = _before_the_first(jobs, player.lanes)
+    last = _last(start.episodes)
     end = jax.lax.while_loop(
-        lambda state: state.unfinished(jobs),
-        lambda state: _round(state, jobs, player.chunk),
-        _before_the_first(jobs, player.lanes),
+        lambda state: state.waiting(jobs) | (_live(state.episodes) > last),
+        lambda state: _round(state, jobs, player.chunk, last),
+        start,
     )
-    return jax.tree.map(lambda x: x.reshape(pop, reps, *x.shape[1:]), end.results)
+    results = _one_by_one(end, jobs, last) if last else end.results
+    return jax.tree.map(lambda x: x.reshape(pop, reps, *x.shape[1:]), results)
 
 
-def _before_the_first(jobs: _Jobs, lanes: int | None) -> _Lanes:
+def _one_by_one(state: _Lanes, jobs: Jobs, last: int) -> Played:
+    """Play the last episodes to their ends, and return the outcomes of all.
+
+    **Arguments:**
+
+    - `last`: the number of lanes in which episodes may go on.
+    """
+
+    def play(results: Played, lane: Array) -> tuple[Played, None]:
+        # A lane may have had no job; its outcome is not written.
+        job = state.job[lane]
+        mine = jnp.minimum(job, jobs.number - 1)
+        policy, key = jobs.policy(mine), jobs.keys[mine, 2]
+        episode = jax.lax.while_loop(
+            lambda episode: ~episode.done,
+            lambda episode: jobs.advance(policy, episode, key),
+            jax.tree.map(lambda leaf: leaf[lane], state.episodes),
+        )
+        return _written(results, job, jobs.outcome(episode)), None
+
+    those_that_go_on = jnp.argsort(state.episodes.done, stable=True)[:last]
+    return jax.lax.scan(play, state.results, those_that_go_on)[0]
+
+
+def _written(results: Played, job: Array, outcomes: Played) -> Played:
+    """Return the outcomes with those of some jobs, of which some may not exist."""
+    return jax.tree.map(
+        lambda kept, new: kept.at[job].set(new, mode="drop"), results, outcomes
+    )
+
+
+def _before_the_first(jobs: Jobs, lanes: int | None) -> _Lanes:
     """Return the initial carry, in which all lanes are free.
 
     Their episodes are zeros of the right shapes.
@@ -225,7 +174,15 @@ def _default_lanes(episode: Any, jobs: int) -> int:
     return _MANY_LANES if size <= _SMALL else min(_FEW_LANES, -(-jobs // 2))
 
 
-def _refilled(state: _Lanes, jobs: _Jobs) -> tuple[_Lanes, Any, Array]:
+def _last(episodes: Any) -> int:
+    """Return how many of the last episodes are played one after the other."""
+    lanes = len(episodes.done)
+    size = sum(leaf.size for leaf in jax.tree.leaves(episodes)) // lanes
+    many = jax.default_backend() == "cpu" and size > _SMALL and lanes > _LAST
+    return _LAST if many else 0
+
+
+def _refilled(state: _Lanes, jobs: Jobs) -> tuple[_Lanes, Any, Array]:
     """Start the next jobs in the free lanes, as long as there are jobs.
 
     **Returns:** The lanes, the arrays of their policies, and the keys of the policies.
@@ -244,19 +201,22 @@ def _refilled(state: _Lanes, jobs: _Jobs) -> tuple[_Lanes, Any, Array]:
     return _Lanes(episodes, job, next_job, state.results), policies, keys[:, 2]
 
 
-def _round(state: _Lanes, jobs: _Jobs, chunk: int | None) -> _Lanes:
-    """Refill the free lanes, and step all lanes until enough of them are free."""
+def _round(state: _Lanes, jobs: Jobs, chunk: int | None, last: int) -> _Lanes:
+    """Refill the free lanes, and step all lanes until enough of them are free.
+
+    If no job waits, that is all but the last ones.
+    """
     state, policies, keys = _refilled(state, jobs)
-    waiting = state.next_job < jobs.number
+    waiting = state.waiting(jobs)
     lanes = len(state.job)
 
     def goes_on(carry: Any) -> Array:
         t, episodes = carry
-        free = jnp.sum(episodes.done, dtype=jnp.int32)
-        enough = waiting & (free * _FREE >= lanes)
+        live = _live(episodes)
+        enough = (lanes - live) * _FREE >= lanes
         if chunk is not None:
-            enough |= waiting & (t >= chunk)
-        return (free < lanes) & ~enough
+            enough |= t >= chunk
+        return jnp.where(waiting, (live > 0) & ~enough, live > last)
 
     def step(carry: Any) -> Any:
         t, episodes = carry
@@ -265,9 +225,5 @@ def _round(state: _Lanes, jobs: _Jobs, chunk: int | None) -> _Lanes:
     start = jnp.zeros((), jnp.int32), state.episodes
     _, episodes = jax.lax.while_loop(goes_on, step, start)
     done = jnp.where(episodes.done, state.job, jobs.number)
-    results = jax.tree.map(
-        lambda kept, new: kept.at[done].set(new, mode="drop"),
-        state.results,
-        jax.vmap(jobs.outcome)(episodes),
-    )
+    results = _written(state.results, done, jax.vmap(jobs.outcome)(episodes))
     return _Lanes(episodes, state.job, state.next_job, results)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from .._compile import compiled
 from .._storage._atomic import cannot_write, make_folder, replace
 from .._types import PRNGKeyArray, Tree
-from ._lanes import Player
+from ._lane_jobs import Player
 from ._rollout import Episode, Trajectory
 
 
