@@ -1,5 +1,6 @@
 """Set-up for every test: two CPU devices, and programs compiled once for all runs."""
 
+import contextlib
 import gc
 import os
 import pathlib
@@ -44,8 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     oldest = time.time() - 24 * 3600 * DAYS_KEPT
     for path in CACHE.glob("*"):
-        if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+        # Another run of the tests may delete it first.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
