@@ -10,6 +10,7 @@ import jax.random as jr
 import pytest
 
 import realax as rx
+from realax.tasks import _lanes
 
 from .helpers import close, python, same
 from .reach import Reach
@@ -75,6 +76,25 @@ def test_an_episode_is_the_one_that_is_played_alone() -> None:
             assert value == values[i, j] and one["length"] == aux["length"][i, j]
 
 
+@pytest.mark.parametrize(
+    ("name", "last"), [("CartPole-v1", []), ("Breakout-MinAtar", [4])]
+)
+def test_the_last_episodes_of_large_states_are_played_one_by_one(
+    name: str, last: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play, seen = _lanes._one_by_one, list[int]()
+
+    def recorded(state: Any, jobs: Any, last: int) -> Any:
+        seen.append(last)
+        return play(state, jobs, last)
+
+    monkeypatch.setattr(_lanes, "_one_by_one", recorded)
+    task = rx.GymnaxTask(name, lanes=7)
+    keys = jr.split(jr.key(1), (8, 4))
+    eqx.filter_eval_shape(task.evaluate, _population(task, 8), keys)
+    assert seen == last
+
+
 def test_continuous_actions() -> None:
     """Within float noise: a policy's sums depend on how many are made at once."""
     expected = _evaluate(rx.GymnaxTask("Pendulum-v1", max_steps=40, lanes=0))
@@ -89,12 +109,12 @@ def test_brax_in_lanes_on_two_devices() -> None:
         task = rx.BraxTask("inverted_pendulum", 60, backend="spring", lanes=lanes)
         policy = rx.MLPPolicy(*task.space[:2], width=4, depth=1, key=jr.key(0))
         trainer = rx.EvosaxTrainer(
-            1, "SNES", task, policy, popsize=8, n_devices=devices
+            1, "SNES", task, policy, popsize=16, n_devices=devices
         )
         metrics = trainer.init_and_train(jr.key(0))[1]["metrics"]
         return metrics["fitness"], metrics["eval_data"]["length"]
 
-    found, expected = run(2, 2), run(0, 1)
+    found, expected = run(6, 2), run(0, 1)  # the last ones one by one
     assert close(found, expected, rtol=1e-3)
     assert len(set(expected[1].ravel().tolist())) > 1
 

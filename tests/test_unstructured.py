@@ -143,7 +143,6 @@ def test_the_start_is_never_changed() -> None:
     """The trainer's own archive is the empty one, from which each run starts."""
     one = trainer(record=points_of)
     state, _ = one.init_and_train(jr.key(0))
-    assert int(one.archive.founded) == 0 and not np.any(one.archive.points)
     assert same(state, usual()[0])
 
 
@@ -158,12 +157,48 @@ def test_what_fails_founds_no_cell() -> None:
     assert int(state.elites.archive.founded) == 0 and not np.any(state.filled)
 
 
+@pytest.mark.parametrize("dims", [1, 3])
+def test_a_cell_is_that_of_the_nearest_first_one(dims: int) -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2), {"descriptor": x[:dims]}
+
+    archive = rx.UnstructuredArchive(100, 0.5, dims)
+    made = rx.QDTrainer(20, task, jnp.zeros(4), archive=archive, popsize=20)
+    grown: Any = made.init_and_train_(jr.key(0)).elites.archive
+    points = np.asarray(grown.centroids)[: int(grown.founded)]
+    places = np.random.default_rng(0).normal(size=(200, dims)).astype(np.float32)
+    expected = np.linalg.norm(places[:, None] - points, axis=-1).argmin(axis=1)
+    found = jax.jit(jax.vmap(grown.cell))(jnp.asarray(places))
+    assert np.mean(np.asarray(found) == expected) > 0.99  # ties up to rounding
+
+
+def test_emitters_of_qdax_are_refused() -> None:
+    from qdax.core.emitters.mutation_operators import isoline_variation
+    from qdax.core.emitters.standard_emitters import MixingEmitter
+
+    vary = functools.partial(isoline_variation, iso_sigma=0.1, line_sigma=0.1)
+    emitter = MixingEmitter(lambda x, key: x, vary, 1.0, 30)
+    with pytest.raises(ValueError, match="fixed cells for an emitter of qdax"):
+        trainer(1, emitter=emitter).init_and_train_(jr.key(0))
+
+
 @pytest.mark.parametrize(
     ("kws", "message"),
     [
         ({"cells": 0}, "`cells` of `UnstructuredArchive` must be a whole number of at"),
-        ({"spacing": 0.0}, "`spacing` .* must be a finite number above 0, but got 0.0"),
-        ({"scale": (1.0, -1.0)}, r"`scale` .* must be above 0, but got \[1.0, -1.0\]"),
+        (
+            {"spacing": 0.0},
+            "`spacing` .* of at least 1e-15 and at most 1e.15, but got 0",
+        ),
+        (
+            {"spacing": 1e20},
+            "`spacing` .* at least 1e-15 and at most 1e.15, but got 1e",
+        ),
+        (
+            {"scale": (1.0, -1.0)},
+            r"`scale` .* from 1e-15 to 1e.15, but got \[1.0, -1.0",
+        ),
+        ({"scale": 1e-50}, "`scale` .* must be from 1e-15 to 1e.15, but got 1e-50"),
         ({"scale": jnp.ones(3)}, "`scale` .* must be one number, or 2, one for each"),
         ({"scale": jnp.inf}, "`scale` .* must be finite, but got inf"),
     ],

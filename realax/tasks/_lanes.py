@@ -25,8 +25,9 @@ _FREE = 4
 # whose states are large. With large states the time of a step is proportional to the
 # lanes, and lanes that are never refilled wait for the longest episode.
 _SMALL, _FEW_LANES, _MANY_LANES = 100, 32, 64
-# On CPU, a step of one lane with a large state takes a tenth of the time of a step of
-# all. The last episodes are played one after the other, from so many on.
+# On CPU, a step of one episode with a large state takes a tenth of the time of a step
+# of 32 lanes, on hopper 0.05 and 0.46 ms. When no more than this many episodes go on,
+# they are played one by one. Their last bits then depend on which others are long.
 _LAST = 4
 
 

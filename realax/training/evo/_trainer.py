@@ -63,9 +63,9 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
     - `n_devices`: the number of devices over which the evaluation of a generation is
         divided; the algorithm runs on each. On several hosts, all of them:
         `jax.device_count()`. Results do not depend on it, except for the
-        last bits of a few algorithms. On CPU, call
-        `jax.config.update("jax_num_cpu_devices", n)` before anything else uses jax. On
-        CPU it switches off XLA's Shardy partitioner, which crashes on brax.
+        last bits of a few algorithms and of environments with large states. On CPU,
+        call `jax.config.update("jax_num_cpu_devices", n)` before anything else uses
+        jax. On CPU it switches off XLA's Shardy partitioner, which crashes on brax.
     - `es_kws`: keywords of the algorithm's constructor. `optimizer="adam"`,
         `learning_rate` and `std` stand for an optimiser and a schedule of the
         deviation, if it takes them.

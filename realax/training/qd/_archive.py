@@ -21,11 +21,11 @@ type Numbers = ArrayLike | Sequence[SupportsFloat]
 
 
 class AbstractArchive(eqx.Module):
-    """Divides a box of descriptors into cells, of which each keeps its best individual.
+    """Divides descriptors into cells, of which each keeps its best individual.
 
     A subclass defines how many cells there are, and in which one a descriptor lies.
 
-    - `lower`, `upper`: the bounds of the box.
+    - `lower`, `upper`: the bounds of the box, or where `share` is 0 and 1.
     """
 
     lower: eqx.AbstractVar[Float[Array, " dims"]]
@@ -58,7 +58,7 @@ class AbstractArchive(eqx.Module):
         return self.lower.shape[-1]
 
     def share(self, descriptor: Float[Array, "*pop dims"]) -> Float[Array, "*pop dims"]:
-        """Return where descriptors lie between the bounds, from 0 to 1."""
+        """Return where descriptors lie: 0 at the lower bounds, 1 at the upper ones."""
         return (descriptor - self.lower) / (self.upper - self.lower)
 
     def outside(self, descriptor: Float[Array, " dims"]) -> Bool[Array, ""]:

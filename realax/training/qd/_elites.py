@@ -56,7 +56,7 @@ class Told(eqx.Module):
     - `quality`: their fitness, with the sign such that larger is better; minus infinity
         of those that are not usable.
     - `descriptor`: their descriptors; 0 of those that are not usable.
-    - `share`: where these lie between the bounds of the archive, from 0 to 1.
+    - `share`: where these lie: 0 at the archive's lower bounds, 1 at the upper ones.
     - `usable`: whether an individual, its fitness and its descriptor are finite, and
         the latter two at most 1e15.
     - `cell`: the number of its cell.

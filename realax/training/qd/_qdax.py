@@ -14,6 +14,7 @@ from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
 from ._slopes import SlopesAt
+from ._unstructured import UnstructuredArchive
 
 
 _BRAX = "it needs `brax.v1`, which today's brax no longer has."
@@ -97,6 +98,12 @@ def _repertoire(elites: Elites) -> Any:
     """Return the elites in qdax's form."""
     from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
+    if isinstance(elites.archive, UnstructuredArchive):
+        raise ValueError(
+            "`archive` must have fixed cells for an emitter of qdax, which searches "
+            "among their centres, but got an UnstructuredArchive. Use `GridArchive` or "
+            "`CVTArchive`, or an emitter by name."
+        )
     return MapElitesRepertoire(
         genotypes=elites.flat,
         fitnesses=elites.quality[:, None],

@@ -137,7 +137,8 @@ class QDState[P](AbstractState):
     def elite(self, descriptor: Numbers) -> P:
         """Return the elite whose descriptor is nearest to a given one.
 
-        Distances are measured in units of the bounds' width in each direction.
+        Distances are measured in units of the bounds' width in each direction, or of
+        the `scale` of an `UnstructuredArchive`.
 
         **Arguments:**
 

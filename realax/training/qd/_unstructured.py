@@ -16,14 +16,19 @@ from ._nearest import nearest
 
 # So many descriptors are compared with all cells at once.
 _BATCH = 32
+# Squares of distances are then numbers of float32.
+_LEAST, _MOST = 1e-15, 1e15
 
 
 def _scale(phrase: str, value: Any) -> Any:
-    """Check a scale: a number above 0, or one for each entry of a descriptor."""
+    """Check a scale: a positive number, or one for each entry of a descriptor."""
     value = a_bound(phrase, value)
-    if not isinstance(value, Tracer) and not (np.asarray(value) > 0).all():
+    if isinstance(value, Tracer):
+        return value
+    array = np.asarray(value)
+    if (array < _LEAST).any() or (array > _MOST).any():
         raise ValueError(
-            f"{phrase} must be above 0, but got {np.asarray(value).tolist()}."
+            f"{phrase} must be from {_LEAST:g} to {_MOST:g}, but got {array.tolist()}."
         )
     return value
 
@@ -33,10 +38,10 @@ class UnstructuredArchive(AbstractArchive):
     """Founds a cell wherever a descriptor is far from those of all others.
 
     It needs no bounds: a descriptor that is farther than `spacing` from the first one
-    of every cell is the first of a new cell, as long as there are some. Any other lies
-    in the cell whose first one is nearest. These places stay where they are, so that
-    cells do not drift with their elites. An elite stays in its cell, even if a nearer
-    one is founded later.
+    of every cell is the first of a new cell, while fewer than `cells` are founded. Any
+    other lies in the cell whose first one is nearest. These places stay where they are,
+    so that cells do not drift with their elites. An elite stays in its cell, even if a
+    nearer one is founded later.
 
     `coverage` is the share of `cells` that are founded. Once it is 1, descriptors far
     from all of them compete in the nearest: choose a larger `spacing`, or more cells.
@@ -47,6 +52,7 @@ class UnstructuredArchive(AbstractArchive):
     - `spacing`: the distance beyond which a cell is founded.
     - `dims`: the number of entries of a descriptor.
     - `scale`: the unit of distances: one number, or one for each entry of a descriptor.
+        `share` returns descriptors in this unit, which have no bounds.
 
     **Raises:** `ValueError` or `TypeError` that names the argument.
 
@@ -61,7 +67,12 @@ class UnstructuredArchive(AbstractArchive):
     points: Float[Array, "cells dims"]
     founded: Int[Array, ""]
 
-    @arguments(cells=whole(), spacing=number(above=0.0), dims=whole(), scale=_scale)
+    @arguments(
+        cells=whole(),
+        spacing=number(least=_LEAST, most=_MOST),
+        dims=whole(),
+        scale=_scale,
+    )
     def __init__(
         self,
         cells: SupportsIndex,
@@ -99,7 +110,8 @@ class UnstructuredArchive(AbstractArchive):
         return self.points * self.scale
 
     def cell(self, descriptor: Float[Array, " dims"]) -> Int[Array, ""]:
-        """Return the number of the founded cell whose first descriptor is nearest."""
+        """Return the number of the founded cell whose first descriptor is nearest; 0 if
+        none is founded."""
         return self._nearest(self.share(descriptor))[0]
 
     def outside(self, descriptor: Float[Array, " dims"]) -> Bool[Array, ""]:
