@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 import realax as rx
 from realax.training.qd._elites import inserted, no_elites
 
-from .helpers import same
+from .helpers import close, same
 
 
 SPACING, CELLS, ROWS = 1.5, 5, 6
@@ -155,6 +155,11 @@ def test_what_fails_founds_no_cell() -> None:
     )
     state = failing.init_and_train_(jr.key(0))
     assert int(state.elites.archive.founded) == 0 and not np.any(state.filled)
+
+
+def test_derivatives_over_two_devices() -> None:
+    one, two = (trainer(5, emitter="omg_mega", n_devices=n) for n in (1, 2))
+    assert close(two.init_and_train_(jr.key(0)), one.init_and_train_(jr.key(0)))
 
 
 @pytest.mark.parametrize("dims", [1, 3])

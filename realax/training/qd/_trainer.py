@@ -363,9 +363,9 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         """
         task, data = self.task.draw(data, state.shuffle_key, state.step)
         keys = jr.split(jr.fold_in(key, _DOMAIN), (len(points), self.eval_reps))
+        dims, jobs = state.elites.archive.dims, (1, self.eval_reps)
 
         def measured(aux: Tree) -> Array:
-            dims, jobs = state.elites.archive.dims, (1, self.eval_reps)
             return descriptors_of(
                 aux, self.descriptor_fn, dims, jobs, self.task.display_name
             )

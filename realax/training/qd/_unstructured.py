@@ -92,7 +92,7 @@ class UnstructuredArchive(AbstractArchive):
     @property
     def lower(self) -> Float[Array, " dims"]:
         """The origin: shares are descriptors in units of `scale`."""
-        return jnp.zeros_like(self.scale)
+        return jnp.zeros(self.scale.shape, self.scale.dtype)
 
     @property
     def upper(self) -> Float[Array, " dims"]:
