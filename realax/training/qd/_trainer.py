@@ -89,7 +89,8 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
     - `keep`: the names of other entries of the aux to keep of each elite, as
         `state.archive.extras`.
     - `n_devices`: the number of devices over which the evaluation of a generation is
-        divided. Results do not depend on it.
+        divided. Results do not depend on it, except for the last bits of environments
+        with large states.
     - `record`: a function of each state, whose values are kept as `data["record"]`.
     - `callbacks`: observers and stopping rules, one or several.
     - `logger`: a `Logger`, added to `callbacks`.
