@@ -18,7 +18,7 @@ ONE_THREAD = "--xla_cpu_parallel_codegen_split_count=1"
 if ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):  # else it is a test's process
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
 jax.config.update("jax_num_cpu_devices", 2)
-# Tests start realax two hundred times, in 3 seconds without bytecode and 2 with it.
+# Tests start many processes, in which `import realax` takes a second longer without.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # One folder for all clones of the repository.
@@ -45,9 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     oldest = time.time() - 24 * 3600 * DAYS_KEPT
     for path in CACHE.glob("*"):
-        # Another run of the tests may delete it first, and jax may keep folders there.
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
+        # Another run of the tests may delete it first.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and path.stat().st_mtime < oldest:
                 path.unlink()
 
 

@@ -367,7 +367,8 @@ def sleeps(folder: pathlib.Path) -> Any:
 
 
 def bare(folder: pathlib.Path) -> Any:
-    """No observer, and one program for all steps."""
+    """No observer, and one program for all steps, after a short run of both."""
+    evolution(3).init_and_train_(jr.key(1))
     (folder / f"begun.{jax.process_index()}").touch()
     return evolution(10_000_000).init_and_train_(jr.key(0))
 

@@ -149,6 +149,18 @@ class Dice(rx.BasePolicy[Any]):
 
 
 @optimized
+def test_populations_side_by_side_are_each_their_own() -> None:
+    task = rx.GymnaxTask("Breakout-MinAtar", lanes=7)  # the last ones one by one
+    arrays, static = eqx.partition(_population(task, 4), eqx.is_array)
+    evaluate = lambda keys: task.evaluate(eqx.combine(arrays, static), keys)
+    keys = jr.split(jr.key(3), (2, 4, 4))
+    together = eqx.filter_jit(jax.vmap(evaluate))(keys)
+    alone = eqx.filter_jit(evaluate)
+    for i in range(2):
+        assert same(jax.tree.map(lambda x, i=i: x[i], together), alone(keys[i]))
+
+
+@optimized
 def test_a_random_policy_draws_the_same() -> None:
     keys, population = jr.split(jr.key(1), (6, 4)), Dice(jnp.arange(6.0))
     scan, lanes = [

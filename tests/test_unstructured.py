@@ -13,18 +13,12 @@ from hypothesis import given, settings, strategies as st
 import realax as rx
 from realax.training.qd._elites import inserted, no_elites
 
-from .helpers import close, same
+from .helpers import close
+from .test_qd import arm
 
 
 SPACING, CELLS, ROWS = 1.5, 5, 6
 _insert = jax.jit(inserted)
-
-
-def arm(angles: Any, key: Any = None, data: Any = None) -> Any:
-    """The arm of pyribs' tutorial: equal angles are best; where its hand is."""
-    total = jnp.cumsum(angles)
-    hand = jnp.stack([jnp.sum(jnp.cos(total)), jnp.sum(jnp.sin(total))])
-    return jnp.var(angles), {"descriptor": hand}
 
 
 def reference(
@@ -137,13 +131,6 @@ def test_a_full_archive_still_improves() -> None:
     score = np.asarray(data["metrics"]["qd_score"])
     assert score[-1] > score[0] and (np.diff(score) >= 0).all()
     assert int(state.elites.archive.founded) == 10
-
-
-def test_the_start_is_never_changed() -> None:
-    """The trainer's own archive is the empty one, from which each run starts."""
-    one = trainer(record=points_of)
-    state, _ = one.init_and_train(jr.key(0))
-    assert same(state, usual()[0])
 
 
 def test_what_fails_founds_no_cell() -> None:

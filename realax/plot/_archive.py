@@ -7,7 +7,7 @@ import numpy as np
 
 from .._arguments import arguments
 from .._errors import describe
-from ..training import GridArchive, QDState, UnstructuredArchive
+from ..training import GridArchive, QDState
 
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def archive(
     """Draw an archive: the fitness of the elite of each cell, by descriptor.
 
     A grid is a picture of its boxes, and Voronoi cells are drawn as they are. Empty
-    cells are white. Elites of an `UnstructuredArchive` are points where their
+    cells are white. Elites of an archive that grows are points where their
     descriptors are. With one entry, elites are points of fitness by descriptor.
 
     Nothing is shown or saved. A script calls `figure.savefig("archive.png")`; a
@@ -108,9 +108,8 @@ def archive(
     panel = figure.subplots()
     filled = np.asarray(state.filled)
     places = np.asarray(state.descriptor)[filled]
-    bounded = not isinstance(cells, UnstructuredArchive)
     panel.set(xlabel=names[0])
-    if bounded:
+    if not cells.grows:
         places = np.clip(places, lower, upper)
         panel.set(xlim=(lower[0], upper[0]))
     panel.set_title(f"{filled.mean():.1%} of {len(filled)} cells filled")
@@ -120,9 +119,9 @@ def archive(
         return figure
     low, high = limits or _range(fitness[filled])
     panel.set(ylabel=names[1])
-    if bounded:
+    if not cells.grows:
         panel.set(ylim=(lower[1], upper[1]))
-    if isinstance(cells, UnstructuredArchive):
+    if cells.grows:
         colours = {"c": fitness[filled], "vmin": low, "vmax": high}
         picture = panel.scatter(*places.T, s=8, **colours)
     elif isinstance(cells, GridArchive):

@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Sequence
-from typing import Any, SupportsFloat, SupportsIndex, cast, final
+from typing import Any, ClassVar, SupportsFloat, SupportsIndex, cast, final
 
 import equinox as eqx
 import jax
@@ -26,10 +26,13 @@ class AbstractArchive(eqx.Module):
     A subclass defines how many cells there are, and in which one a descriptor lies.
 
     - `lower`, `upper`: the bounds of the box, or where `share` is 0 and 1.
+    - `grows`: whether cells are founded while a run fills it. There are no bounds then,
+        and `centroids` change.
     """
 
     lower: eqx.AbstractVar[Float[Array, " dims"]]
     upper: eqx.AbstractVar[Float[Array, " dims"]]
+    grows: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -70,8 +73,8 @@ class AbstractArchive(eqx.Module):
     ) -> tuple["AbstractArchive", Int[Array, " pop"]]:
         """Return the archive into which a generation is inserted, and its cells.
 
-        By default it is this archive, and `cell` of each descriptor. One whose cells
-        depend on what was found returns an archive with more of them in use, with
+        By default it is this archive, and `cell` of each descriptor. One that `grows`
+        returns an archive with more of them in use, with
         arrays of the same shapes and the same numbers for those that were in use.
 
         **Arguments:**

@@ -14,7 +14,6 @@ from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
 from ._slopes import SlopesAt
-from ._unstructured import UnstructuredArchive
 
 
 _BRAX = "it needs `brax.v1`, which today's brax no longer has."
@@ -98,11 +97,11 @@ def _repertoire(elites: Elites) -> Any:
     """Return the elites in qdax's form."""
     from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
-    if isinstance(elites.archive, UnstructuredArchive):
+    if elites.archive.grows:
         raise ValueError(
             "`archive` must have fixed cells for an emitter of qdax, which searches "
-            "among their centres, but got an UnstructuredArchive. Use `GridArchive` or "
-            "`CVTArchive`, or an emitter by name."
+            f"among their centres, but got a {type(elites.archive).__name__}. Use "
+            "`GridArchive` or `CVTArchive`, or an emitter by name."
         )
     return MapElitesRepertoire(
         genotypes=elites.flat,

@@ -1,6 +1,6 @@
 """An archive whose cells are where descriptors turn out to be."""
 
-from typing import Any, SupportsFloat, SupportsIndex, cast, final
+from typing import Any, ClassVar, SupportsFloat, SupportsIndex, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ class UnstructuredArchive(AbstractArchive):
     - `scale`: the unit of distances: one number, or one for each entry of a descriptor.
         `share` returns descriptors in this unit, which have no bounds.
 
+    Its `points` are the first descriptors of the cells, in units of `scale`, and
+    `founded` is the number of cells that have one.
+
     **Raises:** `ValueError` or `TypeError` that names the argument.
 
     Sources: J. Lehman, K. O. Stanley, Abandoning Objectives: Evolution through the
@@ -66,6 +69,7 @@ class UnstructuredArchive(AbstractArchive):
     spacing: Float[Array, ""]
     points: Float[Array, "cells dims"]
     founded: Int[Array, ""]
+    grows: ClassVar[bool] = True
 
     @arguments(
         cells=whole(),
