@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import os
 import pathlib
 import sys
@@ -73,6 +74,12 @@ def optimized() -> Generator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+# Looking for garbage among a million objects that stay takes a tenth of the tests' time.
+gc.set_threshold(50_000, 20, 20)
+TESTS_BETWEEN_LOOKS = 10
+_tests = itertools.count(1)
+
+
 @pytest.fixture(autouse=True)
 def few_memory_maps() -> Generator[None]:
     """Linux gives a process 65 530 memory maps, of which a program takes ten or more.
@@ -80,7 +87,10 @@ def few_memory_maps() -> Generator[None]:
     Past the limit XLA crashes. Counted on Linux only; elsewhere there is no such limit.
     """
     yield
+    if next(_tests) % TESTS_BETWEEN_LOOKS:
+        return
     maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+    # To count 20 000 takes 30 ms, as long as many a test.
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
         gc.collect()
