@@ -105,7 +105,7 @@ def test_a_policy_does_not_depend_on_its_lane(sizes: Any, optimized: None) -> No
 def test_statistics_of_observations() -> None:
     task = rx.GymnasiumTask(Walk, 7, normalize_obs=True)
     assert task.obs_stats is not None
-    population, keys = policies(task, 3), jr.split(jr.key(1), (3, 2))
+    population, keys = policies(task, 3), jr.split(jr.key(1), (3, 5))
     bound = task.obs_stats.bind_population(population, 3)
     result = task.evaluate_and_observe(bound, keys)
     assert result.moments is not None
@@ -113,7 +113,7 @@ def test_statistics_of_observations() -> None:
     rows = [
         np.asarray(steps.obs)[np.asarray(steps.valid)]
         for i in range(3)
-        for r in range(2)
+        for r in range(5)
         for steps in [task.rollout(one_of(bound, i), keys[i, r])]
     ]
     seen = np.concatenate(rows)
@@ -159,6 +159,25 @@ def test_a_policy_with_memory() -> None:
     task = rx.GymnasiumTask(Walk, 9)
     alone = [task(policy, keys[0, r])[0] for r in range(9)]
     assert np.allclose(few[0], np.array(alone), rtol=1e-6)
+
+
+class Draws(rx.BasePolicy[Any]):
+    """Its actions depend on all that it is given."""
+
+    def initialize(self, key: Any) -> Any:
+        return jr.normal(key, (3,))
+
+    def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+        return state + obs[0] + jr.normal(key, (3,)), 0.9 * state
+
+
+def test_the_last_episodes_have_their_own_memory_and_keys() -> None:
+    """Of more than eight lanes, the last eight are played by smaller calls."""
+    keys = jr.split(jr.key(1), (1, 20))
+    whole, aux = rx.GymnasiumTask(Walk, 30).evaluate(Draws(), keys)
+    one, _ = rx.GymnasiumTask(Walk, 30, lanes=1).evaluate(Draws(), keys)
+    assert np.allclose(whole, one, rtol=1e-6)
+    assert len(set(aux["length"].ravel().tolist())) > 5
 
 
 def test_environments_that_depend_on_the_past() -> None:

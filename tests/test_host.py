@@ -72,6 +72,14 @@ class _Own(Exception):
     pass
 
 
+def ready_at_once(params: Any, seed: int, data: Any = None) -> Any:
+    """Return 1 if a program of some 100 ms was computed in the call, else 0."""
+    body = lambda _, x: jnp.sin(x + 1)
+    program = jax.jit(lambda x: jax.lax.fori_loop(0, 1000, body, x))
+    jax.block_until_ready(program(jnp.zeros(10_000)))
+    return float(program(jnp.ones(10_000)).is_ready()), None
+
+
 @pytest.fixture(scope="module")
 def processes() -> Generator[Any]:
     """A task with two processes, which all tests of faults share."""
@@ -196,6 +204,8 @@ def test_ray() -> None:
         "for what in 'is killed', 'hangs', 'raises':\n"
         "    values, _ = task.evaluate(POP, KEYS, {'what': what})\n"
         "    assert np.isnan(values).ravel().tolist() == [i == 5 for i in range(8)]\n"
+        "task = rx.HostTask(ready_at_once, workers=1, backend='ray')\n"
+        "assert task.evaluate(POP[:1], KEYS[:1])[0] == 1\n"
         "print('fine')\n"
     )
     result = python("-c", code, timeout=240)
@@ -303,6 +313,11 @@ def test_one_job_alone_is_touched(processes: Any, what: str) -> None:
     assert np.isnan(values[5, 0])
     assert np.array_equal(values[others], expected[others])
     assert aux["process"][5, 0] == 0 and (aux["process"][others] > 0).all()
+
+
+def test_workers_compute_in_the_thread_that_calls() -> None:
+    with rx.HostTask(ready_at_once, workers=1) as task:
+        assert task.evaluate(POP[:1], KEYS[:1])[0] == 1
 
 
 def test_a_job_is_done_again(tmp_path: pathlib.Path) -> None:

@@ -25,9 +25,7 @@ from ._worker import begin_worker, settings, work
 # One thread for each worker, and no accelerator, which several processes cannot share.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
-    # XLA's own number of threads, and small programs in the thread that calls them.
-    "NPROC": "1",
-    "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
+    "NPROC": "1",  # XLA's own number of threads
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

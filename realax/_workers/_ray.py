@@ -14,7 +14,7 @@ from .._errors import warn_user
 from ._engine import AbstractEngine, Lost, Reply
 from ._jobs import AbstractPlayer, Batch, Setup
 from ._processes import ENVIRONMENT
-from ._worker import Settings, pickled, played, settings, use_settings
+from ._worker import Settings, compute_in_calls, pickled, played, settings, use_settings
 
 
 # So many actors for each worker may fail to start in a row.
@@ -200,6 +200,7 @@ class _Actor:
     """The code of an actor."""
 
     def __init__(self) -> None:
+        compute_in_calls()
         self._opened: tuple[Any, AbstractPlayer] | None = None
 
     def ready(self) -> bool:

@@ -20,6 +20,10 @@ from ._rollout import job_keys
 from ._spaces import Layouts
 
 
+# How often to look whether actions are computed before this thread sleeps.
+_LOOKS = 100
+
+
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """What a worker knows of a task on gymnasium's environments.
@@ -113,6 +117,11 @@ class Policies:
 
         return jax.jit(begun)
 
+    @functools.cached_property
+    def some(self) -> Any:
+        """The compiled choice of the arrays of some of the lanes."""
+        return jax.jit(lambda arrays, rows: jax.tree.map(lambda x: x[rows], arrays))
+
     def _no_moments(self) -> Moments:
         zeros = jnp.zeros((self._rules.layouts.obs.size,))
         return Moments(jnp.zeros(()), zeros, zeros, zeros)
@@ -162,7 +171,16 @@ def _with_arrays(tree: Any, arrays: list[Any]) -> Any:
 def rows_of(tree: Any) -> Callable[[int], Any]:
     """Return a function from a lane to its part of a tree of arrays."""
     if isinstance(tree, jax.Array):
+        _wait_awake(tree)
         return np.asarray(tree).__getitem__
     leaves, structure = jax.tree.flatten(tree)
     arrays = [np.asarray(leaf) for leaf in leaves]
     return lambda i: jax.tree.unflatten(structure, [array[i] for array in arrays])
+
+
+@no_type_check
+def _wait_awake(array: jax.Array) -> None:
+    """Wait some 20 us for an array, because to be woken takes as long."""
+    for _ in range(_LOOKS):
+        if array.is_ready():
+            return
