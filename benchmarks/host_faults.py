@@ -59,12 +59,14 @@ def faulty(params: Any, seed: int, data: Any = None) -> Any:
 
 
 def run(task: Any, **kws: Any) -> np.ndarray:
-    """Return the fitness of each individual in each generation."""
+    """Return the fitness of each individual in each generation, and the trained gains."""
     start = {"gains": jnp.zeros(8)}
-    _, _, data = rx.evolve(
+    params, _, data = rx.evolve(
         start, task, jr.key(0), strategy="CMA_ES", steps=STEPS, popsize=32, **kws
     )
-    return np.asarray(data["metrics"]["fitness"])
+    # A run that was complete when it was resumed has no generations of its own.
+    gains = np.resize(np.asarray(params["gains"]), (1, 32))
+    return np.concatenate([np.asarray(data["metrics"]["fitness"]), gains])
 
 
 def child(folder: str) -> None:
@@ -90,7 +92,7 @@ def kills(number: int, expected: np.ndarray) -> None:
             while sorted(runs.glob("*.ckpt")) == before and process.poll() is None:
                 assert time.monotonic() < end
                 time.sleep(0.01)
-            time.sleep(random.random() * 0.05)
+            time.sleep(random.random() * 0.02)
             if process.poll() is not None:
                 break
             process.kill()
@@ -99,7 +101,8 @@ def kills(number: int, expected: np.ndarray) -> None:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         rest = np.load(f"{folder}/fitness.npy")
         same = np.array_equal(rest, expected[len(expected) - len(rest) :])
-        print(f"{killed} kills: the last {len(rest)} generations are the same: {same}")
+        last = f"the last {len(rest) - 1} generations and the gains"
+        print(f"{killed} kills: {last} are the same: {same}")
 
 
 def node_lost(expected: np.ndarray) -> None:

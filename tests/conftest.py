@@ -29,6 +29,7 @@ CACHE = (
     / "tests"
 )
 DAYS_KEPT = 14
+LONGEST = "hosts", "examples", "host", "every_trainer", "checkpoint", "every_learner"
 SETTINGS: dict[str, Any] = {
     "jax_compilation_cache_dir": str(CACHE),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -53,8 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all tests of a row of a battery in a row, while its programs are kept."""
-    files, rows = dict[str, int](), dict[str, int]()
+    """Run the longest files first, so that both processes end at once.
+
+    All tests of a row of a battery are run in a row, while its programs are kept.
+    """
+    files = {f"tests/test_{name}.py": i for i, name in enumerate(LONGEST)}
+    rows = dict[str, int]()
 
     def place(item: pytest.Item) -> tuple[int, int]:
         spec: Any = getattr(item, "callspec", None)
@@ -74,7 +79,7 @@ def optimized() -> Generator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-# Looking for garbage among a million objects that stay takes a tenth of the tests' time.
+# To look for garbage among a million objects that stay took a tenth of the tests' time.
 gc.set_threshold(50_000, 20, 20)
 TESTS_BETWEEN_LOOKS = 10
 _tests = itertools.count(1)
