@@ -59,7 +59,7 @@ def faulty(params: Any, seed: int, data: Any = None) -> Any:
 
 
 def run(task: Any, **kws: Any) -> np.ndarray:
-    """Return the fitness of each individual in each generation, and the trained gains."""
+    """Return the fitness of each individual in each generation, and the result."""
     start = {"gains": jnp.zeros(8)}
     params, _, data = rx.evolve(
         start, task, jr.key(0), strategy="CMA_ES", steps=STEPS, popsize=32, **kws

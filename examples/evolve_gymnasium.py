@@ -14,10 +14,10 @@ import numpy as np
 import realax as rx
 
 
-def main(generations: int = 200, episodes: int = 100, folder: str = "runs/lander"):
+def main(generations: int = 300, episodes: int = 100, folder: str = "runs/lander"):
     """Train for some generations, and return the mean return of fresh episodes."""
     start = time.perf_counter()
-    task = rx.GymnasiumTask("LunarLander-v3", 500, normalize_obs=True, workers=2)
+    task = rx.GymnasiumTask("LunarLander-v3", 1000, normalize_obs=True, workers=2)
     with task:
         policy = rx.MLPPolicy(*task.space[:2], width=8, depth=1, key=jr.key(0))
         trainer = rx.EvosaxTrainer(
