@@ -179,7 +179,7 @@ def rows_of(tree: Any) -> Callable[[int], Any]:
 
 
 @no_type_check
-def _wait_awake(array: jax.Array) -> None:
+def _wait_awake(array: Any) -> None:
     """Wait some 20 us for an array, because to be woken takes as long."""
     for _ in range(_LOOKS):
         if array.is_ready():
