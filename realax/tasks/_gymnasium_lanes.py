@@ -37,8 +37,8 @@ from ._gymnasium_policies import Policies, Rules, rows_of
 _LANES = 64
 # New episodes begin when one lane in this many is free, because a refill costs a call.
 _FREE = 4
-# The last episodes are played by calls of so many lanes, which take two thirds of the
-# time of calls of 64.
+# The last episodes are played by calls of so many lanes, which take three quarters of
+# the time of calls of 64, and less with wide networks.
 _LAST = 8
 
 
