@@ -1,12 +1,10 @@
 """realax: train any JAX model by evolution or gradients in a few lines."""
 
-from jaxtyping import install_import_hook as _install_import_hook
-
-from . import _check as _check  # before the hook, which uses it
+from ._import_hook import checks_of as _checks_of
 from ._storage import _fingerprint as _fingerprint  # before the hook: checks are slow
 
 
-with _install_import_hook("realax", "realax._check.lazily"):
+with _checks_of("realax"):
     from . import (
         meta as meta,
         plot as plot,

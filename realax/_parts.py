@@ -17,6 +17,7 @@ from jax.tree_util import PyTreeDef
 from jaxtyping import jaxtyped
 
 from ._callables import is_jitted
+from ._check import is_checked
 
 
 type Part = tuple[str, Any]
@@ -225,7 +226,11 @@ def _is_type_check(value: Any) -> bool:
     if not (isinstance(value, types.FunctionType) and hasattr(value, "__wrapped__")):
         return False
     made_in = value.__code__.co_filename
-    return made_in.startswith("<@beartype") or made_in == _JAXTYPING_FILE
+    return (
+        is_checked(value)
+        or made_in.startswith("<@beartype")
+        or made_in == _JAXTYPING_FILE
+    )
 
 
 # The file in which jaxtyping defines the functions that check others.

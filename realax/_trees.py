@@ -19,7 +19,6 @@ def strong(tree: Tree) -> Tree:
     therefore compile the same program a second time.
     """
 
-    @no_type_check
     def convert(leaf: Any) -> Array:
         if isinstance(leaf, jax.Array) and not jax.typeof(leaf).weak_type:
             return leaf

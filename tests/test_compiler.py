@@ -18,7 +18,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import realax as rx
-from realax._check import lazily
+from realax._check import is_checked
 from realax._compile import PROGRAMS, _programs, compiled
 
 from .helpers import compilations
@@ -255,14 +255,9 @@ def test_observed_runs_build_their_checks_once(
     assert made == []
 
 
-def test_functions_made_inside_others_are_not_checked() -> None:
-    def inside(x: int) -> int:
-        return x
-
-    assert lazily(inside) is inside
-    assert lazily(add_one) is not add_one
+def test_functions_that_each_step_calls_are_not_checked() -> None:
     # The import hook skips functions that each step calls, by their decorator.
-    assert not hasattr(_programs._Compiled.__call__, "__wrapped__")
+    assert not is_checked(_programs._Compiled.__call__) and is_checked(compiled)
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
 

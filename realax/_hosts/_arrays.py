@@ -59,7 +59,6 @@ def local(tree: Tree) -> Tree:
     A process may call it alone. No array is divided among processes.
     """
 
-    @no_type_check
     def own(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
             return leaf

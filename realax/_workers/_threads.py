@@ -63,7 +63,6 @@ class _Thread:
 
     @no_type_check
     def _player(self, setup: Setup) -> Any:
-        @no_type_check
         def open_() -> AbstractPlayer:
             if self._opened is None or self._opened[0] is not setup:
                 before, self._opened = self._opened, None

@@ -121,7 +121,6 @@ def work(setup: str, number: int, batch: Batch, given: Settings) -> bytes:
         _close()
     board = _boards[0]
 
-    @no_type_check
     def player() -> AbstractPlayer:
         if not _opened or _opened[0][0] != setup:
             _close()

@@ -152,7 +152,6 @@ def _from_leaf(space: Any) -> Convert:
     dtype = space.dtype if isinstance(space, spaces.Box) else np.int32
     shape = space.shape
 
-    @no_type_check
     def convert(value: Any) -> np.ndarray:
         found = np.asarray(value, dtype)
         if found.shape != shape:

@@ -68,7 +68,6 @@ def put_divided(tree: Tree, n_devices: int) -> Tree:
 
 
 def _put(tree: Tree, sharding: jax.sharding.NamedSharding) -> Tree:
-    @no_type_check
     def put(leaf: object) -> object:
         if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
             return leaf

@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from .._check import no_type_check
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
 from .._trees import is_lost, strong, with_fields
@@ -144,7 +143,6 @@ def _own(state: Any) -> Any:
             "seen it. Use the state that the run returned, or a checkpoint."
         )
 
-    @no_type_check
     def own(leaf: Any) -> Any:
         return jax.device_put(leaf, may_alias=False) if id(leaf) in kept else leaf
 

@@ -41,7 +41,6 @@ def write_row(buffers: Tree, i: Any, row: Tree) -> Tree:
 def host_rows(buffers: Tree, count: int) -> Tree:
     """Return the first `count` rows of each buffer as new numpy arrays."""
 
-    @no_type_check
     def rows(buffer: Any) -> Any:
         keys = jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key)
         data = jr.key_data(buffer) if keys else buffer
@@ -57,7 +56,6 @@ def concatenate(buffers: Tree, chunks: list[Tree]) -> Tree:
     division into chunks.
     """
 
-    @no_type_check
     def join(buffer: Any, *rows: Any) -> Any:
         whole = np.concatenate(rows)
         if jnp.issubdtype(buffer.dtype, jax.dtypes.prng_key):

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ..._check import no_type_check
 from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask
 
@@ -63,7 +62,6 @@ def slopes_at(
     - `measured`: returns the descriptor of an aux with the leading axes `(1, reps)`.
     """
 
-    @no_type_check
     def outcome(flat: Array, keys: Array) -> Array:
         def one(key: PRNGKeyArray) -> Any:
             return task.checked_call(params_of(flat), key, data)

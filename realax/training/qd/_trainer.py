@@ -371,7 +371,6 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
                 aux, self.descriptor_fn, dims, jobs, self.task.display_name
             )
 
-        @no_type_check
         def part(split: Any, shared: Any) -> Slopes:
             (points, keys), (task, data, rest) = split, shared
             params_of = lambda flat: state.template.unflatten(flat, rest)
