@@ -223,8 +223,10 @@ def test_nothing_traced_leaks() -> None:
         def __call__(self, obs: Any, state: Any, key: Any) -> Any:
             return obs[:1], state + obs[0]
 
+    task = rx.GymnaxTask("Pendulum-v1", max_steps=3)
     with jax.checking_leaks():
-        rx.GymnaxTask("Pendulum-v1", max_steps=3)(Count(), jr.key(0))
+        task(Count(), jr.key(0))
+        eqx.filter_jit(lambda task, key: task(Count(), key))(task, jr.key(0))
 
 
 def test_instances() -> None:
@@ -246,6 +248,45 @@ def test_equal_tasks_share_a_program() -> None:
     with compilations() as names:
         play(rx.GymnaxTask("CartPole-v1", max_steps=11), jr.key(1))
     assert names == []
+
+
+class Tabular(BasePolicy[None]):
+    """A policy that has no hash, and one whose numbers are a part of its structure."""
+
+    table: Any = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: None, key: Any) -> Any:
+        return jnp.asarray(self.table) * obs[2], state
+
+
+def test_an_episode_is_compiled_once() -> None:
+    """Outside of `jit` too: to play one on brax took seconds in each call."""
+    task = rx.GymnaxTask("CartPole-v1", max_steps=11)
+    first, second = (rx.MLPPolicy(4, 2, 3, 1, key=jr.key(i)) for i in range(2))
+    population = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, first)
+    with compilations() as names:
+        found = [task(one, jr.key(i)) for one in (first, second) for i in range(3)]
+        for i in range(3):
+            task.evaluate(population, jr.key(i)[None, None])
+            task.rollout(second, jr.key(i))
+    played = [name for name in names if "(_" in name]
+    assert played == ["jit(_played)", "jit(_evaluated)", "jit(_rolled_out)"]
+    assert same(found[-1], eqx.filter_jit(task)(second, jr.key(2)))
+    assert same(task.evaluate(population, jr.key(0)[None, None])[0][0, 0], found[0][0])
+
+
+def test_a_policy_without_a_hash() -> None:
+    task = rx.GymnaxTask("CartPole-v1", max_steps=11)
+    key = jr.key(0)
+    for table in [-1.0, 1.0], [1.0, -1.0]:
+        rows = task.rollout(Tabular(table), key)
+        assert np.array_equal(
+            rows.action[0], int((table[1] > table[0]) == (rows.obs[0, 2] > 0))
+        )
+        assert same(task(Tabular(tuple(table)), key), task(Tabular(table), key))
 
 
 def test_built_under_jit() -> None:

@@ -162,7 +162,7 @@ def test_qd_arm(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_qd_maze(tmp_path: pathlib.Path) -> None:
     output = run("qd_maze.py", tmp_path)
-    share = re.search(r"step 200 +([\d.]+)% of the maze", output)
+    share = re.search(r"step 100 +([\d.]+)% of the maze", output)
     assert share is not None and float(share[1]) > 45
     assert (tmp_path / "runs" / "qd_maze.png").stat().st_size > 10_000
 

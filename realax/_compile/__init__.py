@@ -3,4 +3,8 @@
 from ._errors import readable_errors as readable_errors
 from ._options import checked_options as checked_options
 from ._persistent import enable_compilation_cache as enable_compilation_cache
-from ._programs import PROGRAMS as PROGRAMS, compiled as compiled
+from ._programs import (
+    PROGRAMS as PROGRAMS,
+    call_compiled as call_compiled,
+    compiled as compiled,
+)

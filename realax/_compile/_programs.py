@@ -15,7 +15,7 @@ from jax.core import Tracer
 
 from .._check import no_type_check
 from .._errors import describe
-from .._parts import closes_over_tracer
+from .._parts import closes_over_tracer, under_trace
 from ._errors import readable_errors
 from ._options import Options, as_text, readable_refusals
 
@@ -56,6 +56,24 @@ def compiled(
     return _Compiled(function, as_text(options), wait, reused)
 
 
+def call_compiled(
+    function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any
+) -> Any:
+    """Call a function as a compiled program, unless a trace is in progress.
+
+    For what users call both by itself, perhaps in a loop, and inside programs of their
+    own. A call with arguments that cannot be hashed is compiled anew.
+
+    **Arguments:**
+
+    - `function`, `options`: as for `compiled`.
+    - `arguments`: those of the function.
+    """
+    if under_trace():
+        return function(*arguments)
+    return _Compiled(function, as_text(options), strict=False)(*arguments)
+
+
 # They take the place of an array among the leaves that are compiled into a program.
 _ARRAY, _REUSED = object(), object()
 
@@ -73,13 +91,15 @@ class _Compiled:
         self,
         function: Callable[..., Any],
         options: Options,
-        wait: bool,
-        reused: Callable[..., Any] | None,
+        wait: bool = True,
+        reused: Callable[..., Any] | None = None,
+        strict: bool = True,
     ):
         self._function = function
         self._options = options
         self._wait = wait
         self._reused = reused
+        self._strict = strict
         # The structure and the other leaves of the last call, and its program.
         self._last: tuple[Any, tuple[Any, ...], Any] | None = None
 
@@ -110,6 +130,8 @@ class _Compiled:
         try:
             program = _look_up(key)
         except TypeError:
+            if not self._strict:
+                return _build(function, options, treedef, rest)
             _check_hashable(function, arguments)
             raise
         if program is None:

@@ -44,6 +44,15 @@ def stops_gradients(environment: Any, actions: Layout) -> bool:
     return _stops(treedef, tuple(map(_abstract, leaves)), actions)
 
 
+def outline[T](tree: T) -> T:
+    """Return `tree` with shapes in place of arrays.
+
+    jax keeps what `guarded` calls together with a program, which may outlive the traced
+    arrays of its task.
+    """
+    return jax.tree.map(_abstract, tree)
+
+
 def guarded[T](tree: T, stopped: Callable[[], str | None]) -> T:
     """Return `tree`; differentiating it is an error if the derivative would be wrong.
 

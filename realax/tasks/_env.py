@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import equinox as eqx
 import jax
-from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 from typing_extensions import TypeVar
 
 from .._arguments import arguments, one_key, path as path_
-from .._compile import readable_errors
+from .._compile import call_compiled, readable_errors
 from .._errors import check_key
 from .._frozen import Frozen, freeze
 from .._trees import with_fields
 from .._types import EXECUTION, PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, ObsStats, no_obs
-from ._base import checked_result, map_jobs
+from ._base import AbstractTask, checked_result, map_jobs
 from ._checks import policy_from
-from ._derivatives import guarded, stops_gradients
+from ._derivatives import guarded, outline, stops_gradients
 from ._descriptor import AbstractDescriptor, aux_of
 from ._experience import Stream, advance_streams, begin_streams
 from ._lanes import play_in_lanes
@@ -50,6 +49,9 @@ class EnvTask[P](AbstractObservingTask[P]):
     `task(params, key)` is `(return, aux)`; aux is `{"length": steps played}`, with a
     `"descriptor"` if the task has one, or the result of `data_fn` for the `Trajectory`.
     Nothing after an episode's end is counted.
+
+    An episode is compiled once for policies of equal shapes and functions, and the
+    program is kept, whether you call the task inside of `jit` or not.
 
     Keys: the episode's `key` is split into three, for the environment, for
     `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
@@ -190,8 +192,8 @@ class EnvTask[P](AbstractObservingTask[P]):
         gradients.
         """
         del data
-        episode, aux = self._scored(params, key, count=False)
-        return episode.total, aux
+        check_key(key)
+        return call_compiled(_played, self.compiler_options, self, params, key)
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
@@ -204,10 +206,8 @@ class EnvTask[P](AbstractObservingTask[P]):
         `task(params, key)` plays. With `data_fn`, or `lanes=0`, all episodes are played
         at once.
         """
-        if not self._plays_in_lanes(keys):
-            return super().evaluate(population, keys, data)
-        played = play_in_lanes(self, population, keys, count=False)
-        return played.total, aux_of(played.length, played.descriptor)
+        del data
+        return call_compiled(_evaluated, self.compiler_options, self, population, keys)
 
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
@@ -233,8 +233,8 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """Play the same episode as `task(params, key)`, and return all of its steps."""
-        _, trajectory = self._play(params, key, collect=row_of)
-        return cast(Trajectory, trajectory)
+        check_key(key)
+        return call_compiled(_rolled_out, self.compiler_options, self, params, key)
 
     @arguments(key=one_key, path=path_)
     def render(
@@ -302,7 +302,7 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     def rules(self) -> Rollout:
         """Return the rules of all episodes of this task."""
-        environment = guarded(self.environment(), self._stopped)
+        environment = guarded(self.environment(), outline(self)._stopped)
         return Rollout(
             environment,
             environment.action_space,
@@ -323,7 +323,8 @@ class EnvTask[P](AbstractObservingTask[P]):
 
         **Raises:** `TypeError` if it makes anything else.
         """
-        return guarded(policy_from(params, self.model_factory), self._stopped)
+        policy = policy_from(params, self.model_factory)
+        return guarded(policy, outline(self)._stopped)
 
     def _plays_in_lanes(self, keys: Key[Array, "pop reps"]) -> bool:
         return self.data_fn is None and self.lanes != 0 and 0 not in keys.shape
@@ -347,12 +348,22 @@ class EnvTask[P](AbstractObservingTask[P]):
         collect: Collect | None = None,
         count: bool = False,
     ) -> tuple[Episode, Tree]:
-        check_key(key)
-        with readable_errors():
-            played = self.rules().scan(
-                self.policy_of(params), key, collect=collect, count=count
-            )
-            total = played[0].total
-            if self.action_layout.chooses and not isinstance(total, Tracer):
-                jax.block_until_ready(total)  # raises the error of a wrong action
-            return played
+        policy = self.policy_of(params)
+        return self.rules().scan(policy, key, collect=collect, count=count)
+
+
+def _played(task: Any, params: Any, key: PRNGKeyArray) -> tuple[Scalar, Tree]:
+    episode, aux = task._scored(params, key, count=False)
+    return episode.total, aux
+
+
+def _rolled_out(task: Any, params: Any, key: PRNGKeyArray) -> Trajectory:
+    _, trajectory = task._play(params, key, collect=row_of)
+    return trajectory
+
+
+def _evaluated(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
+    if not task._plays_in_lanes(keys):
+        return AbstractTask.evaluate(task, population, keys)
+    played = play_in_lanes(task, population, keys, count=False)
+    return played.total, aux_of(played.length, played.descriptor)
