@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import pytest
+from jax._src import compiler, distributed
 
 import realax as rx
 from realax.training._pace import Pace
@@ -373,6 +374,24 @@ def bare(folder: pathlib.Path) -> Any:
     return evolution(10_000_000).init_and_train_(jr.key(0))
 
 
+def keep_programs() -> None:
+    """Let each process write its programs into the cache on disk.
+
+    jax lets process 0 alone, for where its programs are those of all processes. On CPU
+    the other ones look for others, and would compile them in each test.
+    """
+    write, own = compiler._cache_write, distributed.global_state
+
+    def write_as_first(*args: Any) -> None:
+        number, own.process_id = own.process_id, 0
+        try:
+            write(*args)
+        finally:
+            own.process_id = number
+
+    compiler._cache_write = write_as_first
+
+
 def main() -> None:
     global LONG
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -384,6 +403,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", kws.pop("devices", 1))
     LONG = kws.pop("steps", LONG)
     rx.initialize_hosts(f"localhost:{port}", 2, number, **kws)
+    keep_programs()
     cases = sys.argv[4].split(",")
     for case in cases:
         run: Callable[[pathlib.Path], Any] = globals()[case]

@@ -169,8 +169,8 @@ def test_qd_maze(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_qd_walker(tmp_path: pathlib.Path) -> None:
-    # Five generations; all sixty take minutes.
-    output = run("qd_walker.py", tmp_path, "5")
+    # Three generations; all sixty take minutes.
+    output = run("qd_walker.py", tmp_path, "3")
     shares = [int(x) for x in re.findall(r"(\d+)% of the cells", output)]
     assert shares[-1] > 40 and shares[-1] > shares[0]
     for suffix in ("png", "html"):
@@ -194,8 +194,8 @@ def test_digits(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_brax(tmp_path: pathlib.Path) -> None:
-    # Fifteen generations; all hundred take minutes.
-    output = run("evolve_brax.py", tmp_path, "15")
+    # Ten generations; all hundred take minutes.
+    output = run("evolve_brax.py", tmp_path, "10")
     numbers = re.search(r"mean return (\S+) before, (\S+) after", output)
     assert numbers is not None
     assert float(numbers[2]) > 1.25 * float(numbers[1])
