@@ -291,7 +291,7 @@ def other_run_in_folder(folder: pathlib.Path) -> Any:
     return evolution(20, callbacks=callbacks).init_and_train(jr.key(9))
 
 
-LONG = 3000
+LONG = 1500
 
 
 def long(folder: pathlib.Path) -> Any:
