@@ -49,8 +49,8 @@ def is_checked(value: Any) -> bool:
 def checked_class(cls: Any) -> Any:
     """Add checks to the `__init__` that a data class was given, and return the class.
 
-    An `__init__` that a class or its parent defines has its checks below its
-    decorators.
+    An `__init__` that a class or its parent defines is left alone: it has its checks
+    already, below its decorators.
     """
     if hasattr(cls, "__dataclass_fields__"):
         if not is_checked(inspect.unwrap(cls.__init__, stop=is_checked)):

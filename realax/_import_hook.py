@@ -48,6 +48,10 @@ class _Decorating(ast.NodeTransformer):
         return node
 
     @override
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return node  # jaxtyping has no checks for them
+
+    @override
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         if _is_exempt(node):
             return node

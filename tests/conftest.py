@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def optimized() -> Generator[None]:
-    """Compile as users do; for tests that compare last bits of different programs."""
+    """Compile as users do; for long runs, and last bits of different programs."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -13,6 +13,7 @@ import pathlib
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -377,17 +378,19 @@ def bare(folder: pathlib.Path) -> Any:
 def keep_programs() -> None:
     """Let each process write its programs into the cache on disk.
 
-    jax lets process 0 alone, for where its programs are those of all processes. On CPU
-    the other ones look for others, and would compile them in each test.
+    jax lets only process 0 write, for it runs the programs of all processes. On CPU the
+    others look for programs of their own, and would compile them in each test.
     """
     write, own = compiler._cache_write, distributed.global_state
+    lock = threading.Lock()
 
     def write_as_first(*args: Any) -> None:
-        number, own.process_id = own.process_id, 0
-        try:
-            write(*args)
-        finally:
-            own.process_id = number
+        with lock:
+            number, own.process_id = own.process_id, 0
+            try:
+                write(*args)
+            finally:
+                own.process_id = number
 
     compiler._cache_write = write_as_first
 

@@ -2,10 +2,8 @@
 
 import importlib
 import inspect
-import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -174,9 +172,9 @@ def test_functions_look_as_they_are_written(load: Callable[[str], Any]) -> None:
     assert inspect.getsource(module.Module.method).startswith("    def method(self")
     assert inspect.getsource(module.Data).startswith("@dataclasses.dataclass\nclass")
     assert [*inspect.signature(module.plain).parameters] == ["x", "y"]
-    assert module.plain.__name__ == "plain" and module.Module.__doc__ != ""
+    assert module.plain.__name__ == "plain"
     assert inspect.getsource(rx.MLPPolicy).startswith("class MLPPolicy(")
-    assert jax.jit(module.plain).lower(jnp.ones(2), jnp.ones(2)) is not None
+    assert jnp.all(jax.jit(module.plain)(jnp.ones(2), jnp.ones(2)) == 2)
 
 
 def test_only_the_package_is_checked(load: Callable[[str], Any]) -> None:
@@ -198,13 +196,11 @@ def test_compiled_files(load: Callable[[str], Any], tmp_path: pathlib.Path) -> N
     (file,) = (tmp_path / "checked_package" / "__pycache__").glob("module*")
     assert ".checked-" in file.name
     written = file.stat().st_mtime_ns
-    source = tmp_path / "checked_package" / "module.py"
     for name in "checked_package.module", "checked_package":
         del sys.modules[name]
     with checks_of("checked_package"):
         importlib.import_module("checked_package.module")
     assert file.stat().st_mtime_ns == written
-    os.utime(source, (time.time() + 10, time.time() + 10))
     changed = load("def f(x: int) -> int:\n    return x + 1\n")
     assert changed.f(1) == 2
     with pytest.raises(jaxtyping.TypeCheckError):

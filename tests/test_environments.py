@@ -251,7 +251,7 @@ def test_equal_tasks_share_a_program() -> None:
 
 
 class Tabular(BasePolicy[None]):
-    """A policy that has no hash, and one whose numbers are a part of its structure."""
+    """A policy with numbers in a static field, which may have no hash."""
 
     table: Any = eqx.field(static=True)
 
@@ -278,15 +278,41 @@ def test_an_episode_is_compiled_once() -> None:
     assert same(task.evaluate(population, jr.key(0)[None, None])[0][0, 0], found[0][0])
 
 
+@pytest.mark.filterwarnings("ignore:A JAX array is being set as static")
 def test_a_policy_without_a_hash() -> None:
+    """It is compiled in each call, also after its numbers were changed in place."""
     task = rx.GymnaxTask("CartPole-v1", max_steps=11)
-    key = jr.key(0)
-    for table in [-1.0, 1.0], [1.0, -1.0]:
-        rows = task.rollout(Tabular(table), key)
-        assert np.array_equal(
-            rows.action[0], int((table[1] > table[0]) == (rows.obs[0, 2] > 0))
-        )
-        assert same(task(Tabular(tuple(table)), key), task(Tabular(table), key))
+    key, tables = jr.key(0), [(-1.0, 1.0), (1.0, -1.0)]
+    expected = [task(Tabular(table), key) for table in tables]
+    assert not same(*(task.rollout(Tabular(table), key).action for table in tables))
+    changed = np.zeros(2, np.float32)
+    for table, one in zip(tables, expected, strict=True):
+        changed[:] = table
+        for kind in list, np.asarray:
+            assert same(task(Tabular(kind(table)), key), one)
+        assert same(task(Tabular(changed), key), one)
+    held = Tabular(changed)
+    changed[:] = tables[0]
+    assert same(task(held, key), expected[0])
+
+
+def test_what_a_call_gets_besides() -> None:
+    """Data reach a `__call__` of one's own, and `data_fn` gets arrays with values."""
+
+    class Weighted(rx.GymnaxTask[Any]):
+        def __call__(self, params: Any, key: Any, data: Any = None) -> Any:
+            value, aux = super().__call__(params, key)
+            return value * data, aux
+
+    policy = rx.MLPPolicy(4, 2, 3, 1, key=jr.key(0))
+    population = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
+    task = Weighted("CartPole-v1", max_steps=3, lanes=0)
+    values, _ = task.evaluate(population, jr.key(0)[None, None], jnp.asarray(2.0))
+    assert float(values[0, 0]) == 6
+    seen = rx.GymnaxTask(
+        "CartPole-v1", max_steps=3, data_fn=lambda rows: float(rows.reward.sum())
+    )
+    assert seen(policy, jr.key(0)) == (3, 3.0)
 
 
 def test_built_under_jit() -> None:

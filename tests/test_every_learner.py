@@ -22,7 +22,7 @@ every = pytest.mark.parametrize("learner", LEARNERS, ids=lambda row: row.name)
 
 @every
 @pytest.mark.parametrize("discrete", [True, False], ids=["discrete", "continuous"])
-@pytest.mark.usefixtures("optimized")  # they learn for as long as they compile
+@pytest.mark.usefixtures("optimized")  # learning takes as long as compiling
 def test_probes(learner: Learner, discrete: bool) -> None:
     """The known values and actions are found, within 0.1."""
     if not (learner.discrete if discrete else learner.continuous):

@@ -21,7 +21,8 @@ from ._options import Options, as_text, readable_refusals
 
 
 # The number of programs to keep. A trainer has up to three: one for its initial state,
-# one for whole runs and one for observed runs.
+# one for whole runs and one for observed runs. A task that is called by itself has one
+# for each structure of policies.
 PROGRAMS = 64
 
 
@@ -62,7 +63,9 @@ def call_compiled(
     """Call a function as a compiled program, unless a trace is in progress.
 
     For what users call both by itself, perhaps in a loop, and inside programs of their
-    own. A call with arguments that cannot be hashed is compiled anew.
+    own. Functions are compared by identity: what they read from outside is fixed when
+    they are compiled. A call with arguments that cannot be hashed, also in a static
+    field, is compiled anew.
 
     **Arguments:**
 
@@ -70,7 +73,8 @@ def call_compiled(
     - `arguments`: those of the function.
     """
     if under_trace():
-        return function(*arguments)
+        with readable_errors():
+            return function(*arguments)
     return _Compiled(function, as_text(options), strict=False)(*arguments)
 
 
@@ -125,13 +129,13 @@ class _Compiled:
         if last is not None and _same(rest, last[1]) and treedef == last[0]:
             return last[2]
         function, options = self._function, self._options
+        if not self._strict and not _have_hashes(treedef, rest):
+            return _build(function, options, treedef, rest)
         types = tuple(map(_typed, rest)), _static_types(treedef)
         key = function, options, treedef, *types
         try:
             program = _look_up(key)
         except TypeError:
-            if not self._strict:
-                return _build(function, options, treedef, rest)
             _check_hashable(function, arguments)
             raise
         if program is None:
@@ -270,6 +274,22 @@ def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
                     "the values compiled into them: define `__hash__` and `__eq__` "
                     "for its class, or use a tuple or an array."
                 )
+
+
+def _have_hashes(treedef: Any, rest: tuple[Any, ...]) -> bool:
+    """Return whether all leaves and static fields have a hash.
+
+    The hash of a structure leaves out the static fields.
+    """
+    waiting = [treedef]
+    while waiting:
+        node = waiting.pop()
+        if (data := node.node_data()) is not None:
+            fields = tuple(data[1]) if isinstance(data[1], list) else data[1]
+            if not _is_hashable(fields):
+                return False
+            waiting += node.children()
+    return all(map(_is_hashable, rest))
 
 
 def _is_hashable(value: Any) -> bool:

@@ -50,6 +50,8 @@ class Ray(AbstractEngine):
         self._stillborn = 0
         self._patience = 0.0  # since when no actor is there
         self._warned = False
+        ending = weakref.finalize(self, _end, self._idle, self._waking, self._running)
+        ending.atexit = False  # Ray ends them itself
 
     @property
     def workers(self) -> int:
@@ -119,7 +121,6 @@ class Ray(AbstractEngine):
 
     def close(self) -> None:
         """End all actors."""
-
         self._setup, self._started = None, False
         _end(self._idle, self._waking, self._running)
 
@@ -163,8 +164,6 @@ class Ray(AbstractEngine):
 
         if not ray.is_initialized():
             _begin(ray)
-        ending = weakref.finalize(self, _end, self._idle, self._waking, self._running)
-        ending.atexit = False  # Ray ends them itself
         self._started, self._patience = True, time.monotonic()
         for _ in range(self._workers):
             self._wake()
@@ -184,12 +183,12 @@ def _end(
     idle: list[Any], waking: dict[Any, Any], running: dict[int, tuple[Any, Any, float]]
 ) -> None:
     """End all actors. Those that are only forgotten take Ray ten seconds or more."""
-    import ray
-
     actors = [*idle, *waking.values(), *(actor for actor, _, _ in running.values())]
     for one in idle, waking, running:
         one.clear()
     for actor in actors:
+        import ray
+
         with contextlib.suppress(Exception):  # Ray may have been shut down
             ray.kill(actor)
 

@@ -118,9 +118,10 @@ class BraxTask(EnvTask[Params]):
         environment: Any = self.environment()
         return brax_artist(environment.brax_env)
 
-    def _stopped(self) -> str | None:
+    def _stopped(self, environment: Any) -> str | None:
         # Tracing a step takes a second, and no environment of brax stops gradients.
-        return None if isinstance(self.env, str) else super()._stopped()
+        named = isinstance(self.env, str)
+        return None if named else super()._stopped(environment)
 
 
 class _Suite(NamedTuple):

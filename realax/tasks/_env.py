@@ -1,6 +1,7 @@
 """Tasks whose value is the return of an episode."""
 
 import abc
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -50,8 +51,10 @@ class EnvTask[P](AbstractObservingTask[P]):
     `"descriptor"` if the task has one, or the result of `data_fn` for the `Trajectory`.
     Nothing after an episode's end is counted.
 
-    An episode is compiled once for policies of equal shapes and functions, and the
-    program is kept, whether you call the task inside of `jit` or not.
+    A call outside of `jit`, `vmap` and `grad` compiles an episode, and its program is
+    among the 64 kept: later calls with policies of equal shapes and the same functions
+    use it. As under `eqx.filter_jit`, what such a function reads from outside is fixed
+    then.
 
     Keys: the episode's `key` is split into three, for the environment, for
     `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
@@ -146,11 +149,11 @@ class EnvTask[P](AbstractObservingTask[P]):
         """The reason why the return is not differentiable, as a sentence, or `None`."""
         if self.action_layout.chooses:
             return "its actions are discrete choices, of which the derivative is 0."
-        return self._stopped()
+        return self._stopped(self.environment())
 
-    def _stopped(self) -> str | None:
+    def _stopped(self, environment: Any) -> str | None:
         """Return a sentence that the environment stops gradients, or `None`."""
-        if not stops_gradients(self.environment(), self.action_layout):
+        if not stops_gradients(environment, self.action_layout):
             return None
         return "the environment stops gradients in its step."
 
@@ -192,8 +195,10 @@ class EnvTask[P](AbstractObservingTask[P]):
         gradients.
         """
         del data
-        check_key(key)
-        return call_compiled(_played, self.compiler_options, self, params, key)
+        if self.data_fn is None:
+            return call_compiled(_played, self.compiler_options, self, params, key)
+        total, trajectory = self._rolled_out(params, key)
+        return total, self.data_fn(trajectory)
 
     def evaluate(
         self, population: P, keys: Key[Array, "pop reps"], data: Tree = None
@@ -206,8 +211,8 @@ class EnvTask[P](AbstractObservingTask[P]):
         `task(params, key)` plays. With `data_fn`, or `lanes=0`, all episodes are played
         at once.
         """
-        del data
-        return call_compiled(_evaluated, self.compiler_options, self, population, keys)
+        options = self.compiler_options
+        return call_compiled(_evaluated, options, self, population, keys, data)
 
     def evaluate_and_observe(
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
@@ -233,7 +238,9 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     def rollout(self, params: P, key: PRNGKeyArray) -> Trajectory:
         """Play the same episode as `task(params, key)`, and return all of its steps."""
-        check_key(key)
+        return self._rolled_out(params, key)[1]
+
+    def _rolled_out(self, params: Any, key: Any) -> tuple[Scalar, Trajectory]:
         return call_compiled(_rolled_out, self.compiler_options, self, params, key)
 
     @arguments(key=one_key, path=path_)
@@ -302,7 +309,8 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     def rules(self) -> Rollout:
         """Return the rules of all episodes of this task."""
-        environment = guarded(self.environment(), outline(self)._stopped)
+        environment = self.environment()
+        environment = guarded(environment, self._reason(environment))
         return Rollout(
             environment,
             environment.action_space,
@@ -324,7 +332,11 @@ class EnvTask[P](AbstractObservingTask[P]):
         **Raises:** `TypeError` if it makes anything else.
         """
         policy = policy_from(params, self.model_factory)
-        return guarded(policy, outline(self)._stopped)
+        return guarded(policy, self._reason(self.environment()))
+
+    def _reason(self, environment: Any) -> Callable[[], str | None]:
+        """Return `_stopped` as a function that holds no traced array."""
+        return functools.partial(outline(self)._stopped, outline(environment))
 
     def _plays_in_lanes(self, keys: Key[Array, "pop reps"]) -> bool:
         return self.data_fn is None and self.lanes != 0 and 0 not in keys.shape
@@ -348,6 +360,7 @@ class EnvTask[P](AbstractObservingTask[P]):
         collect: Collect | None = None,
         count: bool = False,
     ) -> tuple[Episode, Tree]:
+        check_key(key)
         policy = self.policy_of(params)
         return self.rules().scan(policy, key, collect=collect, count=count)
 
@@ -357,13 +370,13 @@ def _played(task: Any, params: Any, key: PRNGKeyArray) -> tuple[Scalar, Tree]:
     return episode.total, aux
 
 
-def _rolled_out(task: Any, params: Any, key: PRNGKeyArray) -> Trajectory:
-    _, trajectory = task._play(params, key, collect=row_of)
-    return trajectory
+def _rolled_out(task: Any, params: Any, key: Any) -> tuple[Scalar, Trajectory]:
+    episode, trajectory = task._play(params, key, collect=row_of)
+    return episode.total, trajectory
 
 
-def _evaluated(task: Any, population: Any, keys: Any) -> tuple[Array, Tree]:
+def _evaluated(task: Any, population: Any, keys: Any, data: Tree) -> tuple[Array, Tree]:
     if not task._plays_in_lanes(keys):
-        return AbstractTask.evaluate(task, population, keys)
+        return AbstractTask.evaluate(task, population, keys, data)
     played = play_in_lanes(task, population, keys, count=False)
     return played.total, aux_of(played.length, played.descriptor)

@@ -123,8 +123,8 @@ class GymnaxTask(EnvTask[Params]):
         environment: Any = self.environment()
         return gymnax_artist(environment.suite, environment.params)
 
-    def _stopped(self) -> str | None:
-        stopped = super()._stopped()
+    def _stopped(self, environment: Any) -> str | None:
+        stopped = super()._stopped(environment)
         if stopped is None or not getattr(self.env, _SUPPORTS, False):
             return stopped
         return f"{stopped} `env.with_transition_gradients()` is one that does not."

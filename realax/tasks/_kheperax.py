@@ -109,7 +109,8 @@ class KheperaxTask(EnvTask[Params]):
     def _suite(self) -> "_Suite":
         return _build(self.maze, self.target, self.env_kwargs)
 
-    def _stopped(self) -> str | None:
+    def _stopped(self, environment: Any) -> str | None:
+        del environment
         return "the derivatives of kheperax's lasers are NaN."
 
 
