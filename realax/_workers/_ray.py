@@ -1,14 +1,12 @@
 """Workers that are actors of Ray, on whatever cluster `ray.init` reaches."""
 
 import contextlib
-import gc
 import itertools
 import pickle
 import signal
 import threading
 import time
 import warnings
-import weakref
 from typing import Any, final
 
 from .._check import no_type_check
@@ -50,8 +48,6 @@ class Ray(AbstractEngine):
         self._stillborn = 0
         self._patience = 0.0  # since when no actor is there
         self._warned = False
-        ending = weakref.finalize(self, _end, self._idle, self._waking, self._running)
-        ending.atexit = False  # Ray ends them itself
 
     @property
     def workers(self) -> int:
@@ -121,8 +117,17 @@ class Ray(AbstractEngine):
 
     def close(self) -> None:
         """End all actors."""
+        import ray
+
+        actors = [*self._idle, *self._waking.values()]
+        actors += [actor for actor, _, _ in self._running.values()]
+        self._idle.clear()
+        self._waking.clear()
+        self._running.clear()
         self._setup, self._started = None, False
-        _end(self._idle, self._waking, self._running)
+        for actor in actors:
+            with contextlib.suppress(Exception):  # Ray may have been shut down
+                ray.kill(actor)
 
     @no_type_check
     def _answer(self, actor: Any, answer: Any) -> Reply | Lost:
@@ -179,20 +184,6 @@ class Ray(AbstractEngine):
         self._waking[actor.ready.remote()] = actor
 
 
-def _end(
-    idle: list[Any], waking: dict[Any, Any], running: dict[int, tuple[Any, Any, float]]
-) -> None:
-    """End all actors. Those that are only forgotten take Ray ten seconds or more."""
-    actors = [*idle, *waking.values(), *(actor for actor, _, _ in running.values())]
-    for one in idle, waking, running:
-        one.clear()
-    for actor in actors:
-        import ray
-
-        with contextlib.suppress(Exception):  # Ray may have been shut down
-            ray.kill(actor)
-
-
 def _begin(ray: Any) -> None:
     """Connect to a cluster, or start one on this machine."""
     before = signal.getsignal(signal.SIGTERM)
@@ -200,8 +191,6 @@ def _begin(ray: Any) -> None:
         # Of jax, about forks: those of Ray start another program at once.
         warnings.simplefilter("ignore", RuntimeWarning)
         ray.init(include_dashboard=False)
-    # It leaves a cycle that holds the frames of this call, and so these workers.
-    gc.collect()
     if threading.current_thread() is threading.main_thread():
         # Ray's own handler would not let the run save its state.
         signal.signal(signal.SIGTERM, before)
