@@ -2,7 +2,7 @@
 
 Shows a small convolutional network of equinox, trained on the 1797 images of 8 x 8
 pixels that scikit-learn bundles, with minibatches drawn inside the compiled run. Needs
-scikit-learn: `pip install "realax[examples]"`. Takes 15 seconds on two cores.
+scikit-learn: `pip install "realax[examples]"`. Takes some 20 seconds on two cores.
 """
 
 from typing import Any
