@@ -2,7 +2,7 @@
 
 The first observation of a MemoryChain says which action is right at the end, some steps
 later. A feed-forward network cannot know it then, and guesses: its mean return is 0. A
-recurrent one learns to answer. Takes about a minute.
+recurrent one learns to answer. Takes about 20 seconds.
 """
 
 import pathlib

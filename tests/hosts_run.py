@@ -378,8 +378,8 @@ def bare(folder: pathlib.Path) -> Any:
 def keep_programs() -> None:
     """Let each process write its programs into the cache on disk.
 
-    jax lets only process 0 write, for it runs the programs of all processes. On CPU the
-    others look for programs of their own, and would compile them in each test.
+    jax lets only process 0 write, because its programs are usually those of all. On CPU
+    the others look for programs of their own, and would compile them in each test.
     """
     write, own = compiler._cache_write, distributed.global_state
     lock = threading.Lock()

@@ -121,6 +121,22 @@ def test_of_the_weights_on_brax() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
+def test_of_an_environment_that_is_computed() -> None:
+    """`environment` of a subclass may compute from the task's own numbers."""
+
+    class Stiffer(rx.EnvelopeTask[Any]):
+        def environment(self) -> Any:
+            env: Any = super().environment()
+            return eqx.tree_at(lambda env: env.stiffness, env, env.stiffness * 2)
+
+    with jax.enable_x64(True):
+        slope, quotient = _of_weights(Stiffer(Spring(stiffness=jnp.asarray(1.0)), 6))
+        assert abs(quotient) > 1e-3
+        assert slope == pytest.approx(quotient, rel=1e-3)
+        given, _ = _of_weights(rx.EnvelopeTask(Spring(stiffness=2.0), 6))
+        assert slope == pytest.approx(given, rel=1e-6)
+
+
 def test_brax_is_differentiable() -> None:
     assert rx.BraxTask("inverted_pendulum").differentiable
     import brax.envs  # after realax has imported it, without its warnings

@@ -621,6 +621,17 @@ def test_legacy_key() -> None:
         rx.MLPPolicy(4, 2, 8, 1, key=jr.PRNGKey(0))
 
 
+def test_a_key_that_draws_other_numbers_under_vmap() -> None:
+    policy = rx.MLPPolicy(4, 2, 8, 1, key=jr.key(0))
+    population = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
+    key = jr.key(0, impl="rbg")
+    task = rx.GymnaxTask("CartPole-v1", lanes=0, normalize_obs=True)
+    with pytest.raises(ValueError, match="rbg"):
+        task.evaluate_and_observe(population, key[None, None])
+    with pytest.raises(ValueError, match="rbg"):
+        task(policy, key)
+
+
 def test_unequal_choices() -> None:
     """Several choices, of 3, 1 and 2 values: scores side by side, one-hots likewise."""
     space = envelope.Discrete(n=jnp.asarray([3, 1, 2]))

@@ -63,9 +63,10 @@ def call_compiled(
     """Call a function as a compiled program, unless a trace is in progress.
 
     For what users call both by itself, perhaps in a loop, and inside programs of their
-    own. Functions are compared by identity: what they read from outside is fixed when
-    they are compiled. A call with arguments that cannot be hashed, also in a static
-    field, is compiled anew.
+    own. Functions, and objects that are not pytrees, are compared by `==`, which mostly
+    is identity: what they hold, or read from outside, is fixed when they are compiled.
+    A call with arguments that cannot be hashed, also in a static field, is compiled
+    anew.
 
     **Arguments:**
 

@@ -53,8 +53,8 @@ class EnvTask[P](AbstractObservingTask[P]):
 
     A call outside of `jit`, `vmap` and `grad` compiles an episode, and its program is
     among the 64 kept: later calls with policies of equal shapes and the same functions
-    use it. As under `eqx.filter_jit`, what such a function reads from outside is fixed
-    then.
+    use it. As under `eqx.filter_jit`, what such a function reads from outside, and what
+    an object holds that is not a pytree, is fixed then.
 
     Keys: the episode's `key` is split into three, for the environment, for
     `policy.initialize`, and for the policy's steps; step `t` gets `fold_in(key, t)` of
