@@ -120,7 +120,6 @@ def test_of_the_weights_on_brax() -> None:
         assert slope == pytest.approx(quotient, rel=1e-3) and slope != 0
 
 
-@pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
 def test_of_an_environment_that_is_computed() -> None:
     """`environment` of a subclass may compute from the task's own numbers."""
 
@@ -137,6 +136,7 @@ def test_of_an_environment_that_is_computed() -> None:
         assert slope == pytest.approx(given, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
 def test_brax_is_differentiable() -> None:
     assert rx.BraxTask("inverted_pendulum").differentiable
     import brax.envs  # after realax has imported it, without its warnings
