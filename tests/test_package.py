@@ -59,6 +59,55 @@ def test_nothing_heavy_is_imported() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
+def test_a_gymnax_name_imports_what_it_needs() -> None:
+    """Its drawing libraries, and brax, take four times as long as gymnax itself."""
+    heavy = ["brax", "matplotlib.pyplot", "pandas", "scipy.stats", "seaborn"]
+    code = (
+        "import sys, realax\n"
+        "realax.GymnaxTask('CartPole-v1'), realax.make('CartPole-v1')\n"
+        f"print([m for m in {heavy} if m in sys.modules])\n"
+        "import gymnax.environments.misc.pong as pong, seaborn, matplotlib.pyplot\n"
+        "print(pong.plt.figure is matplotlib.pyplot.figure)\n"
+        "print(pong.sns.color_palette is seaborn.color_palette)"
+    )
+    result = python("-W", "ignore", "-c", code)
+    assert result.stdout == "[]\nTrue\nTrue\n", result.stderr
+
+
+def test_a_module_is_imported_when_it_is_used(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "slow_library").mkdir()
+    (tmp_path / "slow_library" / "__init__.py").write_text("print('library')")
+    (tmp_path / "slow_library" / "part.py").write_text("print('part'); value = 1")
+    (tmp_path / "its_user.py").write_text(
+        "import slow_library.part as part, missing_library, json\n"
+        "print('user', json.dumps(0))"
+    )
+    code = (
+        "import sys\n"
+        "from realax._import_lazily import imported_lazily\n"
+        "with imported_lazily('slow_library.part', 'missing_library', 'json'):\n"
+        "    import its_user\n"
+        "print('slow_library.part' in sys.modules)\n"
+        "print(its_user.part.value, 'slow_library.part' in sys.modules)\n"
+        "try:\n"
+        "    its_user.missing_library.value\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error.name)"
+    )
+    result = python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}")
+    assert result.stdout.split("\n") == [
+        "library",
+        "user 0",
+        "False",
+        "part",
+        "1 True",
+        "missing_library",
+        "",
+    ], result.stderr
+
+
 def test_the_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", rx.__version__)
     assert f"## {rx.__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -22,6 +22,7 @@ from jax.core import Tracer
 from .._arguments import arguments
 from .._errors import closest, describe
 from .._frozen import Frozen, cached, identity
+from .._import_lazily import imported_lazily
 from .._trees import strong
 from .._types import Tree
 from ._checks import environment, same_shapes
@@ -142,7 +143,8 @@ class _Suite(NamedTuple):
 
 @cached
 def _build(env: str | GymnaxEnv, kws: Frozen) -> _Suite:
-    from ._gymnax_adapter import GymnaxAdapter  # imports gymnax, which is slow
+    _gymnax()  # before the adapter, which imports it in the slow way
+    from ._gymnax_adapter import GymnaxAdapter
 
     # Computed at once even under jit, because the cache must not keep tracers.
     with jax.ensure_compile_time_eval():
@@ -179,7 +181,7 @@ def _full_params(env: str | GymnaxEnv, given: Any, defaults: Any) -> Any:
 
 
 def gymnax_names() -> list[str]:
-    """Return the names that gymnax has registered. Imports gymnax, which is slow."""
+    """Return the names that gymnax has registered. Imports gymnax."""
     return list(_gymnax().registered_envs)
 
 
@@ -201,7 +203,8 @@ def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
 
 
 def _gymnax() -> Any:
-    with warnings.catch_warnings():
+    # Three quarters of its import are seaborn and pyplot, with which it draws.
+    with warnings.catch_warnings(), imported_lazily("seaborn", "matplotlib.pyplot"):
         warnings.simplefilter("ignore")  # its plotting libraries' deprecations
         import gymnax
     return gymnax

@@ -63,11 +63,14 @@ def _task_class(env: Any) -> Callable[..., EnvTask[Any]]:
 
 
 def _class_of(name: str) -> Callable[..., EnvTask[Any]]:
-    # brax, with its twelve plain names, is asked first: gymnax takes seconds to import.
-    if name in brax_names():
-        return BraxTask
-    if name in gymnax_names():
-        return GymnaxTask
+    suites = [(brax_names, BraxTask), (gymnax_names, GymnaxTask)]
+    # Each takes a third of a second or more to import, so that the likely one is asked
+    # first: all names of gymnax have a hyphen, and none of brax's own.
+    if "-" in name:
+        suites.reverse()
+    for names, task in suites:
+        if name in names():
+            return task
     raise ValueError(
         f"no gymnax or brax environment {name!r}, and no 'suite::name'. "
         f"{closest(name, [*brax_names(), *gymnax_names()])}"

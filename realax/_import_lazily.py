@@ -1,0 +1,39 @@
+"""Imports that are put off until a module is used."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Generator
+from types import ModuleType
+from typing import Any, final
+
+
+@contextlib.contextmanager
+def imported_lazily(*names: str) -> Generator[None]:
+    """Let `import` statements inside get modules that are imported when first used.
+
+    For a package that imports a slow library at its top, for a few of its functions.
+    Imports elsewhere, and later ones, get the modules themselves.
+
+    **Arguments:**
+
+    - `names`: the full names of the modules. Those imported before stay as they are.
+    """
+    put_off = {name: _Later(name) for name in names if name not in sys.modules}
+    sys.modules.update(put_off)
+    try:
+        yield
+    finally:
+        for name, module in put_off.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+@final
+class _Later(ModuleType):
+    """A module that is imported when one of its attributes is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
