@@ -305,6 +305,30 @@ def test_select_that_returns_text() -> None:
         _evolve(3, callbacks=Text()).init_and_train_(jr.key(0))
 
 
+class _Hasty(_Own):
+    """It compiles its `initialize` by an option that XLA does not know."""
+
+    initial_xla_options = {"xla_hastily": True}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda trainer: trainer,
+        lambda trainer: rx.Replicated(trainer, 2),
+        lambda trainer: rx.Restarting(trainer, lambda state, metrics: False),
+    ],
+    ids=["alone", "lanes", "restarting"],
+)
+def test_options_of_the_first_state(wrapped: Any) -> None:
+    trainer = wrapped(_Hasty(2))
+    with pytest.raises(ValueError, match="xla_hastily"):
+        trainer.init_and_train(jr.key(0))
+    # A program inside of another has no options, and the run has those of its own.
+    inner = eqx.filter_jit(trainer.init_and_train)(jr.key(0))
+    assert same(inner, wrapped(_Own(2)).init_and_train(jr.key(0)))
+
+
 def test_jit_of_a_method() -> None:
     trainer = _evolve(3)
     with pytest.raises(

@@ -159,6 +159,11 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         """Those of `trainer`."""
         return self.trainer.xla_options
 
+    @property
+    def initial_xla_options(self) -> dict[str, Any]:
+        """Those of `trainer`."""
+        return self.trainer.initial_xla_options
+
     @override
     def initialize(self, key: PRNGKeyArray, data: Tree = None) -> RestartingState[S]:
         """Return the state of the first training, before its first step."""

@@ -219,6 +219,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         """
         return {}
 
+    @property
+    def initial_xla_options(self) -> dict[str, Any]:
+        """XLA's options for the program of `initialize`, by name; none by default.
+
+        A trainer that computes little there returns `FAST_COMPILATION`.
+        """
+        return {}
+
     @_checked
     def train(
         self, state: S, key: PRNGKeyArray, data: Tree = None

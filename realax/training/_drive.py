@@ -17,7 +17,14 @@ from ._checks import check_one
 from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
 from ._host import HostFeed, asks_host, first_answer
-from ._loop import Program, bare_run, initialize, observed_run, reused_by_run
+from ._loop import (
+    Program,
+    bare_run,
+    initialize,
+    initialize_by_options,
+    observed_run,
+    reused_by_run,
+)
 from ._processes import AbstractProcesses
 from ._several_processes import processes_of
 from ._state import AbstractState
@@ -117,8 +124,11 @@ def _new_state(
     data = first_answer(trainer, init_key, data)
     bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
     check_placement(trainer=bare, key=init_key, data=data)
+    make = compiled(initialize, {})
+    if (options := trainer.initial_xla_options) and not is_traced(bare, init_key, data):
+        make = compiled(initialize_by_options, options)
     with processes.computing():
-        state = processes.readable(compiled(initialize, {})(bare, init_key, data))
+        state = processes.readable(make(bare, init_key, data))
     if not isinstance(state, AbstractState):
         raise TypeError(
             f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "

@@ -46,6 +46,14 @@ def initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
     return trainer.initialize(key, data)
 
 
+def initialize_by_options(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
+    """Return the state before the first step, for a program with options of its own.
+
+    `step`, which must not have options, then finds `initialize` traced.
+    """
+    return compiled(initialize, {})(trainer, key, data)
+
+
 def step(
     program: Program, carry: Carry, key: PRNGKeyArray, data: Tree
 ) -> tuple[Carry, Row]:

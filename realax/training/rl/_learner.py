@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ..._compile import FAST_COMPILATION
 from ..._frozen import Frozen
 from ..._types import Tree
 from ...policies import BasePolicy, Moments, NormalizedPolicy, ObsStats, no_obs
@@ -56,6 +57,11 @@ class AbstractLearner[S: AbstractLearnerState, M](
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of the task."""
         return own_or_of_task(self.compiler_options, self.env)
+
+    @property
+    def initial_xla_options(self) -> dict[str, Any]:
+        """Those of a program that runs once: networks, and some steps of a reset."""
+        return FAST_COMPILATION
 
     @property
     def total_timesteps(self) -> int:
