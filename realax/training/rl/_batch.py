@@ -63,10 +63,6 @@ class Batch(eqx.Module):
         left = jnp.var(self.target - self.value)
         return jnp.where(variance > 0, 1 - left / jnp.maximum(variance, 1e-12), 0.0)
 
-    def rows(self, indices: Any) -> "Batch":
-        """Return some of the sequences."""
-        return jax.tree.map(lambda leaf: leaf[indices], self)
-
 
 def batch_of(
     model: ActorCritic,

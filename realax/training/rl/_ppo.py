@@ -343,8 +343,8 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
             adam(rate, 1e-5),
             (state.trained, state.opt_state),
             state.guard,
-            batch.rows,
-            orders.reshape(self.update_epochs * self.num_minibatches, -1),
+            batch,
+            orders.reshape(self.update_epochs, self.num_minibatches, -1),
             longest,
             jnp.isfinite(rate) & ~jnp.isnan(longest),
         )

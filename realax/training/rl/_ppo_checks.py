@@ -13,14 +13,13 @@ def check_sizes(ppo: Any) -> None:
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
     """
-    model = eqx.filter_eval_shape(ppo.model, jr.key(0))
-    recurrent = model.recurrent
-    eqx.filter_eval_shape(
-        lambda key: play_one_step(
-            ppo.env, ppo.player(ppo.model(key), ppo.first_stats), key
-        ),
-        jr.key(0),
-    )
+
+    def played(key: Any) -> Any:
+        model = ppo.model(key)
+        play_one_step(ppo.env, ppo.player(model, ppo.first_stats), key)
+        return model
+
+    recurrent = eqx.filter_eval_shape(played, jr.key(0)).recurrent
     if ppo.num_envs % ppo.n_devices:
         raise ValueError(
             f"`num_envs` of `PPO` must be a multiple of `n_devices`, which is "

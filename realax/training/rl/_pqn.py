@@ -49,6 +49,7 @@ from ._learner import (
     normalized,
     normalizes,
 )
+from ._minibatches import over_minibatches
 from ._networks import Network
 from ._returns import advantages, following_values
 from ._spaces import choice_of
@@ -267,11 +268,9 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         streams, rows = collected(self.env, player, state.streams, self.num_steps)
         steps, stats = self.prepare(state, rows)
         orders = shuffles(key, self.update_epochs, len(steps.target))
-        orders = orders.reshape(self.update_epochs * self.num_minibatches, -1)
+        orders = orders.reshape(self.update_epochs, self.num_minibatches, -1)
 
-        def minibatch(online: Any, indices: Array) -> tuple[Any, Any]:
-            part = jax.tree.map(lambda leaf: leaf[indices], steps)
-
+        def minibatch(online: Any, part: Steps) -> tuple[Any, Any]:
             def loss(policy: GreedyPolicy) -> tuple[Array, Any]:
                 estimate = taken(scores_of(policy, part.obs), part.action)
                 error = part.mean((estimate - part.target) ** 2) / 2
@@ -282,12 +281,12 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
             )
             return online, (*report, norm)
 
-        online, reports = jax.lax.scan(minibatch, state.online, orders)
+        online, report = over_minibatches(minibatch, state.online, steps, orders)
+        value_loss, mean_value, norm = report
         episodes, count = state.episodes.after(state.streams, rows)
         after = with_fields(
             state, online=online, streams=streams, obs_stats=stats, episodes=episodes
         )
-        value_loss, mean_value, norm = jax.tree.map(jnp.mean, reports)
         return after, DQNMetrics(
             episode_return=episodes.total,
             episode_length=episodes.length,
