@@ -22,6 +22,10 @@ jax.config.update("jax_num_cpu_devices", 2)
 # Tests start many processes, in which `import realax` takes a second longer without.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+STARTUP = str(pathlib.Path(__file__).with_name("startup"))
+if STARTUP not in os.environ.get("PYTHONPATH", ""):
+    paths = STARTUP, os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 # One folder for all clones of the repository.
 CACHE = (
     pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

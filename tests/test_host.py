@@ -199,7 +199,7 @@ def test_ray() -> None:
         "_, _, again = evolved(task)\n"
         "assert same(again, data)\n"
         "task = rx.HostTask(misbehaving, workers=2, backend='ray', retries=0,"
-        " errors='nan', timeout=2.0)\n"
+        " errors='nan', timeout=4.0)\n"
         "warnings.simplefilter('ignore')\n"
         "with task:\n"
         "    for what in 'is killed', 'hangs', 'raises':\n"
