@@ -71,7 +71,10 @@ _MANY: dict[str, Any] = {
     "scale_rewards": True,
 }
 CASES = {
-    "CartPole": Case(lambda: rx.make("CartPole-v1"), 500_000, 475),
+    "CartPole": Case(
+        lambda: rx.make("CartPole-v1"), 500_000, 475, {"scale_rewards": True}
+    ),
+    "CartPole-defaults": Case(lambda: rx.make("CartPole-v1"), 500_000, 475),
     "Acrobot": Case(lambda: rx.make("Acrobot-v1"), 1_000_000, -100),
     "Pendulum": Case(lambda: rx.make("Pendulum-v1"), 1_000_000, -200, _SCALED),
     "MountainCarContinuous": Case(
