@@ -37,3 +37,7 @@ class _Later(ModuleType):
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
+
+    def __reduce__(self) -> Any:
+        # Modules have no pickles of their own, and cloudpickle knows only their class.
+        return importlib.import_module, (self.__name__,)

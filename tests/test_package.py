@@ -74,9 +74,7 @@ def test_a_gymnax_name_imports_what_it_needs() -> None:
     assert result.stdout == "[]\nTrue\nTrue\n", result.stderr
 
 
-def test_a_module_is_imported_when_it_is_used(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_a_module_is_imported_when_it_is_used(tmp_path: pathlib.Path) -> None:
     (tmp_path / "slow_library").mkdir()
     (tmp_path / "slow_library" / "__init__.py").write_text("print('library')")
     (tmp_path / "slow_library" / "part.py").write_text("print('part'); value = 1")
@@ -85,12 +83,14 @@ def test_a_module_is_imported_when_it_is_used(
         "print('user', json.dumps(0))"
     )
     code = (
-        "import sys\n"
+        "import cloudpickle, pickle, sys\n"
         "from realax._import_lazily import imported_lazily\n"
         "with imported_lazily('slow_library.part', 'missing_library', 'json'):\n"
         "    import its_user\n"
         "print('slow_library.part' in sys.modules)\n"
         "print(its_user.part.value, 'slow_library.part' in sys.modules)\n"
+        "again = pickle.loads(cloudpickle.dumps(its_user.part))\n"
+        "print(again is sys.modules['slow_library.part'])\n"
         "try:\n"
         "    its_user.missing_library.value\n"
         "except ModuleNotFoundError as error:\n"
@@ -103,6 +103,7 @@ def test_a_module_is_imported_when_it_is_used(
         "False",
         "part",
         "1 True",
+        "True",
         "missing_library",
         "",
     ], result.stderr
