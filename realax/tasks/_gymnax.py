@@ -202,6 +202,7 @@ def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
         ) from error
 
 
+@functools.cache
 def _gymnax() -> Any:
     # Three quarters of its import are seaborn and pyplot, with which it draws.
     with warnings.catch_warnings(), imported_lazily("seaborn", "matplotlib.pyplot"):

@@ -223,7 +223,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def initial_xla_options(self) -> dict[str, Any]:
         """XLA's options for the program of `initialize`, by name; none by default.
 
-        A trainer that computes little there returns `FAST_COMPILATION`.
+        They suit a state that takes longer to compile than to compute: learners switch
+        XLA's optimisations off.
         """
         return {}
 

@@ -61,7 +61,7 @@ class AbstractLearner[S: AbstractLearnerState, M](
     @property
     def initial_xla_options(self) -> dict[str, Any]:
         """Those of a program that runs once: networks, and some steps of a reset."""
-        return FAST_COMPILATION
+        return {**FAST_COMPILATION}
 
     @property
     def total_timesteps(self) -> int:
