@@ -13,11 +13,13 @@ def imported_lazily(*names: str) -> Generator[None]:
     """Let `import` statements inside get modules that are imported when first used.
 
     For a package that imports a slow library at its top, for a few of its functions.
-    Imports elsewhere, and later ones, get the modules themselves.
+    Later imports get the modules themselves; those of other threads meanwhile do not.
 
     **Arguments:**
 
-    - `names`: the full names of the modules. Those imported before stay as they are.
+    - `names`: the full names of modules, with one dot at most, that are imported by
+        `import name`, or `import name as other` if there is a dot. Those imported
+        before stay as they are.
     """
     put_off = {name: _Later(name) for name in names if name not in sys.modules}
     sys.modules.update(put_off)
@@ -35,7 +37,7 @@ class _Later(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+            sys.modules.pop(self.__name__, None)  # another thread may be faster
         return getattr(importlib.import_module(self.__name__), name)
 
     def __reduce__(self) -> Any:

@@ -23,7 +23,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 STARTUP = str(pathlib.Path(__file__).with_name("startup"))
-if STARTUP not in os.environ.get("PYTHONPATH", ""):
+if STARTUP not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     paths = STARTUP, os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 # One folder for all clones of the repository.

@@ -321,12 +321,40 @@ class _Hasty(_Own):
     ids=["alone", "lanes", "restarting"],
 )
 def test_options_of_the_first_state(wrapped: Any) -> None:
-    trainer = wrapped(_Hasty(2))
-    with pytest.raises(ValueError, match="xla_hastily"):
+    trainer, own = wrapped(_Hasty(2)), wrapped(_Own(2))
+    with pytest.raises(ValueError, match="own `xla_options`, must .*xla_hastily"):
         trainer.init_and_train(jr.key(0))
     # A program inside of another has no options, and the run has those of its own.
-    inner = eqx.filter_jit(trainer.init_and_train)(jr.key(0))
-    assert same(inner, wrapped(_Own(2)).init_and_train(jr.key(0)))
+    result = own.init_and_train(jr.key(0))
+    assert same(eqx.filter_jit(trainer.init_and_train)(jr.key(0)), result)
+    state = own.initialize(jr.key(0))
+    assert same(trainer.train(state, jr.key(1)), own.train(state, jr.key(1)))
+
+
+def test_options_and_a_global_variable_that_is_traced() -> None:
+    class Hidden(_Hasty):
+        def initialize(self, key: Any, data: Any = None) -> _State:
+            return _State(jnp.zeros((), jnp.int32), jnp.sin(globals()["_SCALE"]))
+
+        def train_step(self, state: _State, key: Any, data: Any = None) -> Any:
+            return state, {"drawn": state.drawn}
+
+    def loss(scale: Any) -> Any:
+        globals()["_SCALE"] = scale
+        return Hidden(2).init_and_train_(jr.key(0)).drawn
+
+    assert np.isclose(jax.grad(loss)(2.0), np.cos(2.0))
+
+
+def test_learners_compile_their_first_state_fast() -> None:
+    def options(learner: Any = rx.SAC, task: str = "Pendulum-v1", **kws: Any) -> Any:
+        return learner(task, 40_000, **kws).initial_xla_options
+
+    fast = {"xla_backend_optimization_level": 0}
+    assert options().items() >= fast.items()
+    assert options(rx.PPO, "CartPole-v1").items() >= fast.items()
+    # Unless the user has options, or so many random steps that their time counts.
+    assert options(compiler_options={}) == options(learning_starts=30_000) == {}
 
 
 def test_jit_of_a_method() -> None:

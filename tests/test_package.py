@@ -65,6 +65,7 @@ def test_a_gymnax_name_imports_what_it_needs() -> None:
     code = (
         "import sys, realax\n"
         "realax.GymnaxTask('CartPole-v1'), realax.make('CartPole-v1')\n"
+        "realax.ENV_SPACES['CartPole-v1']\n"
         f"print([m for m in {heavy} if m in sys.modules])\n"
         "import gymnax.environments.misc.pong as pong, seaborn, matplotlib.pyplot\n"
         "print(pong.plt.figure is matplotlib.pyplot.figure)\n"

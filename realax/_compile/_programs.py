@@ -20,7 +20,7 @@ from ._errors import readable_errors
 from ._options import Options, as_text, readable_refusals
 
 
-# The number of programs to keep. A trainer has up to three: one for its initial state,
+# The number of programs to keep. A trainer has up to four: two for its initial state,
 # one for whole runs and one for observed runs. A task that is called by itself has one
 # for each structure of policies.
 PROGRAMS = 64

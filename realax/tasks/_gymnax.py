@@ -206,7 +206,7 @@ def gymnax_make(name: str, kws: Mapping[str, Any]) -> GymnaxEnv:
 def _gymnax() -> Any:
     # Three quarters of its import are seaborn and pyplot, with which it draws.
     with warnings.catch_warnings(), imported_lazily("seaborn", "matplotlib.pyplot"):
-        warnings.simplefilter("ignore")  # its plotting libraries' deprecations
+        warnings.simplefilter("ignore")  # matplotlib's deprecations
         import gymnax
     return gymnax
 

@@ -10,6 +10,7 @@ import jax.random as jr
 
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
+from .._parts import under_trace
 from .._trees import is_lost, strong, with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
@@ -125,7 +126,7 @@ def _new_state(
     bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
     check_placement(trainer=bare, key=init_key, data=data)
     make = compiled(initialize, {})
-    if (options := trainer.initial_xla_options) and not is_traced(bare, init_key, data):
+    if (options := trainer.initial_xla_options) and not under_trace():
         make = compiled(initialize_by_options, options)
     with processes.computing():
         state = processes.readable(make(bare, init_key, data))

@@ -1,8 +1,8 @@
 """Settings of every Python process that a test starts.
 
 To look for garbage among the half million objects that realax and jax consist of takes
-a quarter of a short process's time, most of it at its end, where all is given back to
-the system anyhow.
+a quarter of a short process's time, half of that at its end, where all is given back
+to the system anyhow.
 """
 
 import atexit

@@ -4,6 +4,7 @@ import abc
 from typing import Any, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -60,7 +61,12 @@ class AbstractLearner[S: AbstractLearnerState, M](
 
     @property
     def initial_xla_options(self) -> dict[str, Any]:
-        """Those of a program that runs once: networks, and some steps of a reset."""
+        """On CPU no optimisations, unless the trainer has `compiler_options`.
+
+        Networks and resets take longer to compile than to compute.
+        """
+        if self.compiler_options is not None or jax.default_backend() != "cpu":
+            return {}
         return {**FAST_COMPILATION}
 
     @property

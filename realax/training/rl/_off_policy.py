@@ -41,6 +41,11 @@ from ._replay import ReplayBuffer
 from ._transitions import Replayed, Transition, replayed, transitions_of
 
 
+# On hopper, 100,000 random steps without optimisations cost the time that their faster
+# compilation saves; elsewhere more.
+FEW_RANDOM_STEPS = 20_000
+
+
 class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M]):
     """A learner that samples from a replay buffer of the latest steps.
 
@@ -152,6 +157,12 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         **Returns:** The networks after it, and a dictionary of metrics with
         `grad_norm`.
         """
+
+    @property
+    def initial_xla_options(self) -> dict[str, Any]:
+        """Those of every learner, unless many random steps are to be computed fast."""
+        few = self.learning_starts <= FEW_RANDOM_STEPS
+        return super().initial_xla_options if few else {}
 
     @property
     def n_steps(self) -> int:
