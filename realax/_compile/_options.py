@@ -70,7 +70,8 @@ class readable_refusals:
         text = str(error)
         if "compile option" in text or "While setting option" in text:
             raise ValueError(
-                "`compiler_options`, or a trainer's own `xla_options`, must be options "
-                f"that XLA takes, but of {dict(self._options)} it says: {text}. Leave "
-                "that one out, or correct its name or value."
+                "`compiler_options`, or the `xla_options` and `initial_xla_options` of "
+                "a trainer of your own, must be options that XLA takes, but of "
+                f"{dict(self._options)} it says: {text}. Leave that one out, or correct "
+                "its name or value."
             ) from error

@@ -77,11 +77,6 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
         """Those of `trainer`."""
         return self.trainer.xla_options
 
-    @property
-    def initial_xla_options(self) -> dict[str, Any]:
-        """Those of `trainer`."""
-        return self.trainer.initial_xla_options
-
     @arguments(state=lanes_state, lane=a_lane)
     def lane(self, state: LanesState[S], lane: SupportsIndex) -> S:
         """Return the state of a lane.

@@ -88,7 +88,8 @@ class _EnvSpaces(Mapping[str, EnvSpace]):
     def __getitem__(self, name: str) -> EnvSpace:
         try:
             short = name.removeprefix("brax::")
-            if "::" not in short and _class_of(short) is BraxTask:
+            of_brax = short != name and short in brax_names()
+            if of_brax or ("::" not in name and _class_of(name) is BraxTask):
                 # The one backend of all of brax's environments. Sizes are equal on all.
                 return BraxTask(short, backend="generalized").space
             return make(name).space
