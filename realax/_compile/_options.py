@@ -72,6 +72,6 @@ class readable_refusals:
             raise ValueError(
                 "`compiler_options`, or the `xla_options` and `initial_xla_options` of "
                 "a trainer of your own, must be options that XLA takes, but of "
-                f"{dict(self._options)} it says: {text}. Leave that one out, or correct "
-                "its name or value."
+                f"{dict(self._options)} it says: {text}. Leave that one out, or "
+                "correct its name or value."
             ) from error
