@@ -191,6 +191,7 @@ def test_results_do_not_depend_on_workers(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_ray() -> None:
     """In a process of its own, because Ray changes the one that it is used in."""
+    # Beside two processes that compile, two seconds were too few for good jobs once.
     code = (
         "import jax.random as jr, ray, realax as rx\n"
         "from tests.test_host import *\n"

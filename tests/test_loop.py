@@ -308,7 +308,7 @@ def test_select_that_returns_text() -> None:
 class _Hasty(_Own):
     """It compiles its `initialize` by an option that XLA does not know."""
 
-    initial_xla_options = {"xla_hastily": True}  # noqa: RUF012
+    initial_xla_options = {"xla_hastily": True}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,9 @@ def test_options_of_the_first_state(wrapped: Any) -> None:
     assert same(trainer.train(state, jr.key(1)), own.train(state, jr.key(1)))
 
 
-def test_options_and_a_global_variable_that_is_traced() -> None:
+def test_options_and_a_global_variable_that_is_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Hidden(_Hasty):
         def initialize(self, key: Any, data: Any = None) -> _State:
             return _State(jnp.zeros((), jnp.int32), jnp.sin(globals()["_SCALE"]))
@@ -339,17 +341,22 @@ def test_options_and_a_global_variable_that_is_traced() -> None:
             return state, {"drawn": state.drawn}
 
     def loss(scale: Any) -> Any:
-        globals()["_SCALE"] = scale
+        monkeypatch.setitem(globals(), "_SCALE", scale)
         return Hidden(2).init_and_train_(jr.key(0)).drawn
 
     assert np.isclose(jax.grad(loss)(2.0), np.cos(2.0))
 
 
-def test_learners_compile_their_first_state_fast() -> None:
+def test_learners_compile_their_first_state_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def options(learner: Any = rx.SAC, task: str = "Pendulum-v1", **kws: Any) -> Any:
         return learner(task, 40_000, **kws).initial_xla_options
 
     fast = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert options() == options(rx.PPO, "CartPole-v1") == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert options().items() >= fast.items()
     assert options(rx.PPO, "CartPole-v1").items() >= fast.items()
     # Unless the user has options, or so many random steps that their time counts.

@@ -87,9 +87,8 @@ class _EnvSpaces(Mapping[str, EnvSpace]):
 
     def __getitem__(self, name: str) -> EnvSpace:
         try:
-            short = name.removeprefix("brax::")
-            of_brax = short != name and short in brax_names()
-            if of_brax or ("::" not in name and _class_of(name) is BraxTask):
+            suite, _, short = name.rpartition("::")
+            if suite == "brax" or (not suite and _class_of(short) is BraxTask):
                 # The one backend of all of brax's environments. Sizes are equal on all.
                 return BraxTask(short, backend="generalized").space
             return make(name).space

@@ -223,8 +223,8 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
     def initial_xla_options(self) -> dict[str, Any]:
         """XLA's options for the program of `initialize`, by name; none by default.
 
-        They suit a state that takes longer to compile than to compute: learners switch
-        XLA's optimisations off.
+        They suit a state that takes longer to compile than to compute: on CPU, most
+        learners switch XLA's optimisations off. Lanes side by side have none.
         """
         return {}
 

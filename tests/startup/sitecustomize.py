@@ -1,8 +1,8 @@
-"""Settings of every Python process that a test starts.
+"""Settings of Python processes that tests start, unless they set `PYTHONPATH`.
 
 To look for garbage among the half million objects that realax and jax consist of takes
 a quarter of a short process's time, half of that at its end, where all is given back
-to the system anyhow.
+to the system anyhow. Other files of this name are not run.
 """
 
 import atexit

@@ -20,8 +20,8 @@ def over_minibatches[C](
 ) -> tuple[C, Any]:
     """Make a step for each minibatch of each pass.
 
-    The rows of a pass are gathered at once, which takes the memory of a second batch:
-    on two cores, gathers of each minibatch were a tenth of PPO's time.
+    The rows of a pass are gathered at once, which takes the memory of a second batch on
+    each device: on two cores, gathers of each minibatch were a tenth of PPO's time.
 
     **Arguments:**
 
