@@ -81,6 +81,18 @@ def test_a_stream_is_one_episode_after_another(name: str, limit: int) -> None:
             assert close(episode.next_obs[-1], jnp.ravel(info.obs), 1e-3, 1e-3)
 
 
+def test_a_long_episode_has_its_own_random_numbers() -> None:
+    task = rx.GymnaxTask("Pendulum-v1", 200)
+    policy = Sampler(1)
+    keys = jr.split(jr.key(0), 2)
+    # They are drawn for 64 steps of two streams at once.
+    _, rows = task.advance_streams(policy, task.begin_streams(policy, keys), 150)
+    for stream, key in enumerate(keys):
+        alone = task.rollout(policy, jr.fold_in(key, 0))
+        expected = alone.extras["log_prob"][:150]
+        assert close(rows.extras["log_prob"][:, stream], expected)
+
+
 def test_streams_go_on() -> None:
     task = rx.GymnaxTask("CartPole-v1", 20)
     policy = Sampler(2)

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 from optax import contrib
 
 import realax as rx
+from realax.training._derivative import value_and_grad
 from realax.training._optimizers import optimizer_names
 
 from .helpers import compilations, rastrigin, same
@@ -288,6 +289,47 @@ def test_a_hundred_gradients_of_zero_warn() -> None:
     assert int(zeros.current) == int(zeros.longest) == 100
     train(99, rounded)
     assert int(train(120, then_flat, jnp.asarray(False)).guard.zeros.longest) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_of_turned_matrices(dtype: str) -> None:
+    shapes = {"tall": (6, 2), "wide": (2, 6), "stack": (3, 4, 2), "cube": (5, 3, 2, 2)}
+    keys = dict(zip(shapes, jr.split(jr.key(0), len(shapes)), strict=True))
+    parameters = {name: jr.normal(keys[name], shapes[name], dtype) for name in shapes}
+    parameters["bias"] = jnp.ones(3, dtype)
+
+    def loss(p: Any) -> Any:
+        mixed = jnp.tanh(p["tall"] @ p["wide"]).sum() * p["bias"].sum()
+        rest = jnp.einsum("sij,klji->s", p["stack"][:, :2], p["cube"])
+        total = mixed + (p["bias"] * rest**2).sum() + p["tall"][4, 1] ** 3
+        return total.astype(jnp.float32), p["tall"][:, 0]
+
+    (value, report), gradient = jax.jit(value_and_grad(loss))(parameters)
+    (expected, other), by_jax = jax.value_and_grad(loss, has_aux=True)(parameters)
+    close = 1e-5 if dtype == "float32" else 3e-2
+    assert np.allclose(value, expected, close, close) and same(report, other)
+    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, parameters)
+    for name, found in gradient.items():
+        assert found.dtype == parameters[name].dtype
+        assert np.allclose(found, by_jax[name], close, close), name
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="Elsewhere it is no faster.")
+@pytest.mark.parametrize(
+    ("rows", "product"), [(64, "f32[4,64]"), (20_000, "f32[20000,4]")]
+)
+def test_a_tall_matrix_is_differentiated_as_its_transpose(
+    rows: int, product: str
+) -> None:
+    inputs = jr.normal(jr.key(0), (128, 4))
+    network = eqx.nn.Linear(4, rows, key=jr.key(1))
+
+    def loss(network: Any) -> Any:
+        return jnp.mean(jnp.tanh(jax.vmap(network)(inputs)) ** 2), None
+
+    program = jax.jit(value_and_grad(loss)).lower(network).compile().as_text()
+    slopes = [line for line in program.splitlines() if "transpose(jvp" in line]
+    assert any(f"= {product}" in line and " dot(" in line for line in slopes)
 
 
 def test_data_reaches_the_loss_unchanged() -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key
 
 from .._anywhere import anywhere
 from .._trees import where, with_fields
-from .._types import PRNGKeyArray
+from .._types import PRNGKeyArray, Tree
 from ..policies import BasePolicy
 from ._rollout import (
     Episode,
@@ -28,10 +28,9 @@ from ._rollout import (
 )
 
 
-# The policies' random numbers are drawn at once for as many steps of all streams, at
-# most: for a divisor of the number of steps, and again for what is left of them when an
-# episode begins. With more streams, some episode begins in nearly each step.
-BLOCK = 32
+# The policies' random numbers are drawn at once for as many steps of all streams, and
+# again when an episode begins. With more streams, one begins in nearly each step.
+BLOCK = 128
 
 
 class Stream(eqx.Module):
@@ -88,44 +87,43 @@ def advance_streams(
     )
     rest = rest_of(outline)
 
-    def drawn(stream: Stream, ahead: Array) -> Any:
-        """Return the policy's random numbers of some of the next steps."""
-        episode = eqx.combine(stream.episode, rest)
-        return noise_of(policy, episode, stream.policy_key, episode.length + ahead)
+    size = min(steps, max(1, BLOCK // len(streams.number)))
 
-    def advance(stream: Stream, noise: Any) -> tuple[Stream, Experience]:
+    def drawn(stream: Stream) -> Tree:
+        """Return the policy's random numbers of the next steps."""
+        episode = eqx.combine(stream.episode, rest)
+        noise = lambda t: noise_of(policy, episode, stream.policy_key, t)
+        return jax.vmap(noise)(episode.length + jnp.arange(size))
+
+    def draw(streams: Stream) -> Tree:
+        # At once, as key by key they take as long as the networks of a small policy.
+        return jax.vmap(drawn, out_axes=1)(streams)
+
+    def advance(stream: Stream, noise: Tree) -> tuple[Stream, Experience]:
         episode = eqx.combine(stream.episode, rest)
         episode, row = rules.step(policy, episode, noise)
         episode = arrays_of(with_fields(episode, done=row.over))
         return with_fields(stream, episode=episode), _arrays(row)
 
-    def restart(stream: Stream, table: Any, ahead: Array) -> tuple[Stream, Any]:
+    def restart(stream: Stream) -> Stream:
         fresh = _begun(rules, policy, stream.key, stream.number + 1)
-        renewed = jax.vmap(drawn, (None, 0))(fresh, ahead)
-        return where(stream.episode.done, (fresh, renewed), (stream, table))
+        return where(stream.episode.done, fresh, stream)
 
-    def body(carry: Any, i: Array) -> tuple[Any, Experience]:
-        streams, tables = carry
-        noise = jax.tree.map(lambda leaf: leaf[:, i], tables)
+    def body(carry: Any, _: None) -> tuple[Any, Experience]:
+        streams, table, left = carry
+        table = jax.lax.cond(left == 0, draw, lambda _: table, streams)
+        left = jnp.where(left == 0, size, left) - 1
+        noise = jax.tree.map(lambda leaf: leaf[size - 1 - left], table)
         streams, rows = jax.vmap(advance)(streams, noise)
-        carry = jax.lax.cond(
-            anywhere(jnp.any(streams.episode.done)),
-            lambda: jax.vmap(restart, (0, 0, None))(streams, tables, ahead - i - 1),
-            lambda: (streams, tables),
-        )
-        return carry, rows
+        ended = anywhere(jnp.any(streams.episode.done))
+        streams = jax.lax.cond(ended, jax.vmap(restart), lambda same: same, streams)
+        return (streams, table, jnp.where(ended, 0, left)), rows
 
-    def block(streams: Stream, _: None) -> tuple[Stream, Experience]:
-        # At once, as key by key they take as long as the networks of a small policy.
-        tables = jax.vmap(jax.vmap(drawn, (None, 0)), (0, None))(streams, ahead)
-        (streams, _), rows = jax.lax.scan(body, (streams, tables), ahead)
-        return streams, rows
-
-    most = max(1, BLOCK // len(streams.number))
-    size = max(n for n in range(1, most + 1) if steps % n == 0)
-    ahead = jnp.arange(size)
-    streams, rows = jax.lax.scan(block, streams, None, length=steps // size)
-    return streams, jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), rows)
+    shapes = jax.eval_shape(draw, streams)
+    table = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    start = streams, table, jnp.zeros((), jnp.int32)
+    (streams, _, _), rows = jax.lax.scan(body, start, None, length=steps)
+    return streams, rows
 
 
 def _begun(

@@ -14,6 +14,8 @@ from ._streak import PATIENCE, Streak
 
 # No useful gradient is longer. The sums of squares of optimisers would soon overflow.
 _LONGEST_GRADIENT = 1e15
+# Arrays of up to so many numbers are cheap to copy.
+_SMALL = 4096
 
 
 class GradientGuard(eqx.Module):
@@ -99,10 +101,13 @@ class GradientGuard(eqx.Module):
 def gradient_norm(gradient: Tree) -> Float[Array, ""]:
     """Return the Euclidean norm, whose derivative at 0 is 0 and not NaN."""
     dtype = jnp.result_type(float)  # half precision would overflow at 256
-    squares = [
-        jnp.vdot(leaf, leaf, preferred_element_type=dtype)
-        for leaf in jax.tree.leaves(gradient)
-    ]
+    leaves = jax.tree.leaves(gradient)
+    # Small ones as one vector, because each sum is two kernels to compile.
+    small = [leaf.ravel() for leaf in leaves if leaf.size <= _SMALL]
+    vectors = [leaf for leaf in leaves if leaf.size > _SMALL]
+    if small:
+        vectors.append(jnp.concatenate([leaf.astype(dtype) for leaf in small]))
+    squares = [jnp.vdot(x, x, preferred_element_type=dtype) for x in vectors]
     square = sum(squares, start=jnp.zeros((), dtype))
     return jnp.where(square == 0, 0.0, jnp.sqrt(jnp.where(square == 0, 1.0, square)))
 

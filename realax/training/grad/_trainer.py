@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
@@ -19,6 +18,7 @@ from ...tasks import AbstractTask, as_task
 from .._base import AbstractTrainer
 from .._callbacks import Callbacks, CallbacksLike
 from .._checks import check_finite, record as a_record
+from .._derivative import value_and_grad
 from .._gradient_guard import GradientGuard, either, gradient_norm
 from .._optimizers import Optimizer, build_optimizer, check_needs, display_name
 from .._options import frozen_options, own_or_of_task
@@ -187,9 +187,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
             loss, aux = loss_fn.checked_call(params, key, data)
             return self._cost(loss), (loss, aux)
 
-        (value, (loss, aux)), gradient = jax.value_and_grad(cost, has_aux=True)(
-            state.trained
-        )
+        (value, (loss, aux)), gradient = value_and_grad(cost)(state.trained)
         norm = gradient_norm(gradient)
         by_name = isinstance(self.optimizer, str)
 

@@ -59,8 +59,8 @@ class Batch(eqx.Module):
 
     def explained_variance(self) -> Float[Array, ""]:
         """Return the share of the returns' variance that the critic explains."""
-        variance = jnp.var(self.target)
-        left = jnp.var(self.target - self.value)
+        targets = jnp.stack([self.target, self.target - self.value])
+        variance, left = jnp.var(targets, tuple(range(1, targets.ndim)))
         return jnp.where(variance > 0, 1 - left / jnp.maximum(variance, 1e-12), 0.0)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ..._template import Template
 from ..._trees import strong, with_fields
 from ..._types import Tree
+from .._derivative import value_and_grad
 from .._gradient_guard import GradientGuard
 from ._gradient_step import adam, gradient_step
 
@@ -74,9 +75,7 @@ class Learned[N](eqx.Module):
         **Returns:** The network after the step, the report, and the length of the
         gradient before it was shortened.
         """
-        gradient = jax.value_and_grad(
-            lambda trained: loss(self.at(trained)), has_aux=True
-        )
+        gradient = value_and_grad(lambda trained: loss(self.at(trained)))
         allowed = jnp.isfinite(rate)
         if longest is not None:
             allowed &= ~jnp.isnan(longest)

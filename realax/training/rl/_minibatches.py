@@ -38,7 +38,7 @@ def over_minibatches[C](
         return jax.lax.scan(step, carry, rows)
 
     end, reports = jax.lax.scan(one_pass, start, orders)
-    return end, jax.tree.map(jnp.mean, reports)
+    return end, jax.tree.map(lambda leaf: jnp.mean(leaf, (0, 1)), reports)
 
 
 def minibatch_steps(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
@@ -26,6 +25,7 @@ from ...policies import (
 from ...tasks import EnvTask, Experience, Stream
 from ...tasks._shuffle import shuffles
 from .._callbacks import Callbacks, CallbacksLike
+from .._derivative import value_and_grad
 from .._devices import on_every_device, put_on_every_device, summed
 from .._gradient_guard import GradientGuard
 from .._options import frozen_options
@@ -261,7 +261,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         del data
         streams, rows = self.collect(state)
         batch, reward_scale, stats = self.prepare(state, rows)
-        (trained, opt_state), guard, report = self.learn(state, batch, key)
+        (trained, opt_state), guard, losses, norm = self.learn(state, batch, key)
         episodes, count = state.episodes.after(state.streams, rows)
         after = with_fields(
             state,
@@ -273,7 +273,6 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
             reward_scale=reward_scale,
             episodes=episodes,
         )
-        losses, norm = report
         return on_every_device(after, self.n_devices), PPOMetrics(
             episode_return=episodes.total,
             episode_length=episodes.length,
@@ -324,7 +323,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
 
     def learn(
         self, state: PPOState, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[tuple[Tree, Tree], GradientGuard, tuple[Losses, Array]]:
+    ) -> tuple[tuple[Tree, Tree], GradientGuard, Losses, Float[Array, ""]]:
         """Pass through the batch `update_epochs` times, minibatch by minibatch.
 
         **Arguments:**
@@ -338,7 +337,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         """
         rate, longest = self._rate(state.step), self.max_grad_norm
         orders = shuffles(key, self.update_epochs, len(batch.fresh))
-        return minibatch_steps(
+        after, guard, (losses, norm) = minibatch_steps(
             lambda trained, rows: self._gradient(state, trained, rows),
             adam(rate, 1e-5),
             (state.trained, state.opt_state),
@@ -348,10 +347,11 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
             longest,
             jnp.isfinite(rate) & ~jnp.isnan(longest),
         )
+        return after, guard, Losses(*losses), norm
 
     def _gradient(
         self, state: PPOState, trained: Tree, rows: Batch
-    ) -> tuple[tuple[Float[Array, ""], Losses], Tree]:
+    ) -> tuple[tuple[Float[Array, ""], Float[Array, "5"]], Tree]:
         """Return the loss of a minibatch and its gradient, summed over the devices."""
         if self.normalize_advantages:
             rows = rows.normalized()
@@ -364,7 +364,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
                 model = state.template.join(trained, rest)
                 return ppo_loss(model, rows, total, trainer, model.recurrent)
 
-            return jax.value_and_grad(loss, has_aux=True)(trained)
+            return value_and_grad(loss)(trained)
 
         return summed(part, rows, (trained, state.rest, self, total), self.n_devices)
 
