@@ -15,7 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 from optax import contrib
 
 import realax as rx
-from realax.training._derivative import value_and_grad
+from realax.training._derivative import one_of, value_and_grad
 from realax.training._optimizers import optimizer_names
 
 from .helpers import compilations, rastrigin, same
@@ -316,20 +316,29 @@ def test_gradients_of_turned_matrices(dtype: str) -> None:
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="Elsewhere it is no faster.")
 @pytest.mark.parametrize(
-    ("rows", "product"), [(64, "f32[4,64]"), (20_000, "f32[20000,4]")]
+    ("rows", "product"), [(64, "f32[4,64]"), (2**15, "f32[32768,4]")]
 )
+@pytest.mark.parametrize("stacked", [False, True])
 def test_a_tall_matrix_is_differentiated_as_its_transpose(
-    rows: int, product: str
+    rows: int, product: str, stacked: bool
 ) -> None:
     inputs = jr.normal(jr.key(0), (128, 4))
-    network = eqx.nn.Linear(4, rows, key=jr.key(1))
+    keys = jr.split(jr.key(1))
+    network: Any = eqx.nn.Linear(4, rows, key=keys[0])
+    if stacked:
+        network = eqx.filter_vmap(lambda key: eqx.nn.Linear(4, rows, key=key))(keys)
 
     def loss(network: Any) -> Any:
-        return jnp.mean(jnp.tanh(jax.vmap(network)(inputs)) ** 2), None
+        each = [one_of(network, i) for i in range(2)] if stacked else [network]
+        outputs = [jnp.tanh(jax.vmap(one)(inputs)) for one in each]
+        return jnp.mean(jnp.stack(outputs) ** 2), None
 
-    program = jax.jit(value_and_grad(loss)).lower(network).compile().as_text()
-    slopes = [line for line in program.splitlines() if "transpose(jvp" in line]
+    program = jax.jit(value_and_grad(loss))
+    text = program.lower(network).compile().as_text()
+    slopes = [line for line in text.splitlines() if "transpose(jvp" in line]
     assert any(f"= {product}" in line and " dot(" in line for line in slopes)
+    found, expected = program(network)[1], jax.grad(loss, has_aux=True)(network)[0]
+    assert np.allclose(found.weight, expected.weight, 1e-5, 1e-9)
 
 
 def test_data_reaches_the_loss_unchanged() -> None:

@@ -40,17 +40,37 @@ def value_and_grad[V](
         found, gradient = both(turned, parameters)
         return found, jax.tree.map(_turned, gradient, parameters)
 
-    if jax.default_backend() != "cpu":
-        return jax.value_and_grad(loss, has_aux=True)
     return at
 
 
+def one_of(stack: Tree, i: int) -> Tree:
+    """Return one of several trees that are stacked, for a loss of `value_and_grad`.
+
+    **Arguments:**
+
+    - `stack`: a tree of arrays with a leading axis.
+    - `i`: which one.
+    """
+
+    def chosen(leaf: Any) -> Any:
+        if leaf.ndim < 3 or not _is_turned(leaf):
+            return leaf[i]
+        # The product has to be turned before it is put back into the stack.
+        return jnp.matrix_transpose(leaf)[i].T
+
+    return jax.tree.map(chosen, stack)
+
+
 def _turned(leaf: Any, like: Any) -> Any:
-    """Return the transpose of a matrix if `like` has more rows than columns."""
-    if not (jnp.ndim(like) in (2, 3) and like.size <= _MOST):  # 3: a stack of matrices
-        return leaf
-    rows, columns = like.shape[-2:]
-    if rows <= columns:
+    """Return the transpose of `leaf`, if `like` is differentiated as its transpose."""
+    if not _is_turned(like):
         return leaf
     # Without the barrier, XLA turns products in place of their results.
     return jnp.matrix_transpose(jax.lax.optimization_barrier(leaf))
+
+
+def _is_turned(leaf: Any) -> bool:
+    if jax.default_backend() != "cpu" or leaf.size > _MOST:
+        return False
+    # Of three axes, it is a stack of matrices.
+    return leaf.ndim in (2, 3) and leaf.shape[-2] > leaf.shape[-1]
