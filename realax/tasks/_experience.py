@@ -30,7 +30,7 @@ from ._rollout import (
 
 # The policies' random numbers are drawn at once for as many steps of all streams, and
 # again when an episode begins. With more streams, one begins in nearly each step.
-BLOCK = 128
+BLOCK = 32
 
 
 class Stream(eqx.Module):

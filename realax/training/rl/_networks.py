@@ -43,7 +43,10 @@ def orthogonal_mlp(
     - `gain`: the factor of the last layer's weights.
     - `key`: initialises the weights.
     """
-    made: Any = eqx.nn.MLP(in_size, out_size, 64, 2, activation=jnp.tanh, key=key)  # pyright: ignore[reportArgumentType]
+    # Without the numbers of equinox's own start, which take time to trace.
+    made: Any = eqx.filter_eval_shape(
+        lambda: eqx.nn.MLP(in_size, out_size, 64, 2, activation=jnp.tanh, key=key)  # pyright: ignore[reportArgumentType]
+    )
     parts = lambda mlp: [
         part for layer in mlp.layers for part in (layer.weight, layer.bias)
     ]
@@ -51,7 +54,7 @@ def orthogonal_mlp(
     new = list[Any]()
     for i, matrix in enumerate(_orthogonal([w.shape for w in weights], key)):
         factor = gain if i == len(weights) - 1 else math.sqrt(2)
-        new += [factor * matrix, jnp.zeros_like(biases[i])]
+        new += [factor * matrix, jnp.zeros(biases[i].shape)]
     return eqx.tree_at(parts, made, new)
 
 
