@@ -38,6 +38,33 @@ class Sampler(BasePolicy[Any]):
         return Decision(noise + state, state + 1, extras)
 
 
+class Noisy(BasePolicy[Any]):
+    """Draws what it needs beforehand: nothing, or numbers and a key."""
+
+    kind: str | None = eqx.field(static=True)
+
+    def initialize(self, key: Any) -> None:
+        return None
+
+    def __call__(self, obs: Any, state: Any, key: Any) -> Any:
+        decision = self.decide(obs, state, self.noise_for(key, obs, state))
+        return decision.output, decision.state
+
+    @override
+    def noise_for(self, key: Any, obs: Any, state: Any) -> Any:
+        if self.kind != "several":
+            return None if self.kind is None else ()
+        first, second = jr.split(key)
+        return {"number": jr.normal(first, (1,)), "key": second, "i": jr.bits(first)}
+
+    @override
+    def decide(self, obs: Any, state: Any, noise: Any) -> Any:
+        if not noise:
+            return Decision(obs[:1], state)
+        drawn = noise["number"] + jr.uniform(noise["key"]) + noise["i"] / 2.0**32
+        return Decision(drawn, state)
+
+
 def _episodes(stream: int, rows: Any) -> list[Any]:
     """The rows of each whole episode of a stream."""
     rows = jax.tree.map(lambda x: np.asarray(x)[:, stream], rows)
@@ -85,12 +112,26 @@ def test_a_long_episode_has_its_own_random_numbers() -> None:
     task = rx.GymnaxTask("Pendulum-v1", 200)
     policy = Sampler(1)
     keys = jr.split(jr.key(0), 2)
-    # They are drawn for 64 steps of two streams at once.
+    # They are drawn for 16 steps of two streams at once.
     _, rows = task.advance_streams(policy, task.begin_streams(policy, keys), 150)
     for stream, key in enumerate(keys):
         alone = task.rollout(policy, jr.fold_in(key, 0))
         expected = alone.extras["log_prob"][:150]
         assert close(rows.extras["log_prob"][:, stream], expected)
+
+
+@pytest.mark.parametrize("noise", [None, "empty", "several"])
+def test_any_random_numbers_of_a_policy(noise: Any) -> None:
+    task = rx.GymnaxTask("Pendulum-v1", 9)
+    policy, keys = Noisy(noise), jr.split(jr.key(0), 3)
+    _, rows = task.advance_streams(policy, task.begin_streams(policy, keys), 14)
+    for stream, key in enumerate(keys):
+        for number, part in enumerate((slice(0, 9), slice(9, 14))):
+            alone = task.rollout(policy, jr.fold_in(key, number))
+            expected = alone.action[: part.stop - part.start]
+            assert close(rows.action[part, stream], expected)
+    _, none = task.advance_streams(policy, task.begin_streams(policy, keys), 0)
+    assert none.reward.shape == (0, 3)
 
 
 def test_streams_go_on() -> None:

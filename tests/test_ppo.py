@@ -22,6 +22,7 @@ from realax.training.rl._reward_scale import RewardScale
 from . import ppo_by_numpy as by_numpy
 from .helpers import close, same
 from .probes import Probe
+from .reach import Reach
 
 
 SMALL: dict[str, Any] = {
@@ -623,3 +624,24 @@ class Sure(rx.BasePolicy[None]):
 def test_an_actor_without_a_distribution() -> None:
     with pytest.raises(TypeError, match="must have a distribution.*int32"):
         rx.PPO("CartPole-v1", 5000, actor=Sure())
+
+
+def test_slopes_of_the_metrics() -> None:
+    task = rx.make(Reach(far=jnp.inf), max_steps=5)
+    names = "approx_kl", "policy_loss", "value_loss", "entropy", "grad_norm"
+
+    def metrics(rate: Any) -> Any:
+        sizes = {
+            "num_envs": 4,
+            "num_steps": 8,
+            "num_minibatches": 2,
+            "update_epochs": 2,
+        }
+        trainer = rx.PPO(task, train_steps=1, learning_rate=rate, **sizes)
+        found = trainer.init_and_train(jr.key(0))[1]["metrics"]
+        return jnp.stack([found[name][0] for name in names])
+
+    run, rate, step = jax.jit(metrics), 1e-3, 1e-4
+    slopes = jax.jit(jax.jacfwd(metrics))(jnp.asarray(rate))
+    ends = run(jnp.asarray(rate + step)), run(jnp.asarray(rate - step))
+    assert np.allclose(slopes, (ends[0] - ends[1]) / (2 * step), 0.02, 0.01)

@@ -87,7 +87,7 @@ def advance_streams(
     )
     rest = rest_of(outline)
 
-    size = min(steps, max(1, BLOCK // len(streams.number)))
+    size = max(1, min(steps, BLOCK // len(streams.number)))
 
     def drawn(stream: Stream) -> Tree:
         """Return the policy's random numbers of the next steps."""

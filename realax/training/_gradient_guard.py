@@ -102,7 +102,7 @@ def gradient_norm(gradient: Tree) -> Float[Array, ""]:
     """Return the Euclidean norm, whose derivative at 0 is 0 and not NaN."""
     dtype = jnp.result_type(float)  # half precision would overflow at 256
     leaves = jax.tree.leaves(gradient)
-    # Small ones as one vector, because each sum is two kernels to compile.
+    # Small ones are one vector, because a sum is two kernels to compile.
     small = [leaf.ravel() for leaf in leaves if leaf.size <= _SMALL]
     vectors = [leaf for leaf in leaves if leaf.size > _SMALL]
     if small:

@@ -43,7 +43,7 @@ def orthogonal_mlp(
     - `gain`: the factor of the last layer's weights.
     - `key`: initialises the weights.
     """
-    # Without the numbers of equinox's own start, which take time to trace.
+    # Its shapes alone: equinox's initial weights, unused here, take time to trace.
     made: Any = eqx.filter_eval_shape(
         lambda: eqx.nn.MLP(in_size, out_size, 64, 2, activation=jnp.tanh, key=key)  # pyright: ignore[reportArgumentType]
     )

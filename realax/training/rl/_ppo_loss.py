@@ -85,9 +85,9 @@ def ppo_loss(
     if value_clip is not None:
         change = jnp.clip(judgement.value - batch.value, -value_clip, value_clip)
         error = jnp.maximum(error, (batch.value + change - batch.target) ** 2)
-    kl = jax.lax.stop_gradient(ratio - 1 - log_ratio)
+    kl = ratio - 1 - log_ratio
     outside = (jnp.abs(ratio - 1) > clip_eps).astype(ratio.dtype)
-    # As one sum, because each is three kernels to compile and to start.
+    # They are summed at once, because a sum is three kernels to compile and to start.
     parts = jnp.stack([-surrogate, 0.5 * error, entropy, kl, outside])
     means = jnp.sum(parts * batch.weight, tuple(range(1, parts.ndim))) / total
     policy, value, entropy, *_ = means

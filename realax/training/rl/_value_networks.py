@@ -14,7 +14,7 @@ from ..._types import PRNGKeyArray, Scalar
 from ...policies import BasePolicy, GreedyPolicy, NormalizedPolicy
 from ...policies._stochastic import applied, first_state
 from ...tasks import EnvTask
-from .._derivative import one_of
+from .._derivative import nth
 from ._layer_norm import LayerNorm
 from ._networks import Network, check_flat, made_network, output_shape
 from ._transitions import Replayed
@@ -263,7 +263,7 @@ def values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch *actions"]
     arrays, static = eqx.partition(stacked, eqx.is_array)
     count = len(jax.tree.leaves(arrays)[0])
     # One after the other: on CPU, products of matrices side by side are slower.
-    each = [eqx.combine(one_of(arrays, i), static) for i in range(count)]
+    each = [eqx.combine(nth(arrays, i), static) for i in range(count)]
     return jnp.stack([jax.vmap(critic)(*inputs) for critic in each])
 
 
