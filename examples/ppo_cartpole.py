@@ -17,7 +17,7 @@ FOLDER = pathlib.Path("runs")
 
 
 def main() -> None:
-    # Returns of 500 are large for a critic: with scaled rewards all seeds learn.
+    # Returns of 500 are large for a critic: with scaled rewards, more seeds learn.
     trainer = rx.PPO("CartPole-v1", total_timesteps=200_000, scale_rewards=True)
     states, data = jax.jit(jax.vmap(lambda key: trainer.init_and_train(key)))(
         jr.split(jr.key(0), 3)
