@@ -110,7 +110,7 @@ def advance_streams(
         return where(stream.episode.done, fresh, stream)
 
     def body(carry: Any, _: None) -> tuple[Any, Experience]:
-        streams, table, left = carry
+        streams, table, left = carry  # steps for which the table has numbers
         table = jax.lax.cond(left == 0, draw, lambda _: table, streams)
         left = jnp.where(left == 0, size, left) - 1
         noise = jax.tree.map(lambda leaf: leaf[size - 1 - left], table)
