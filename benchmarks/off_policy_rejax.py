@@ -35,7 +35,7 @@ from typing import Any
 import jax
 import jax.random as jr
 import rejax
-from _ppo_worker import serve
+from _contest import serve
 
 
 COMMON: dict[str, Any] = {

@@ -4,8 +4,8 @@ DQN and PQN play CartPole-v1, TD3 and SAC Pendulum-v1, all with hidden layers of
 64. The numbers are those of `_dqn_by_hand.py` and of the others. Two contestants never
 compute at the same time: whole trainings of processes alternate, and after them, in one
 process, runs of the trainer and of the file by hand from a state after the random
-steps. Compilation is the first training of a fresh process less the median of its later
-ones, and includes tracing.
+steps. Compilation is the first training of a fresh process, the median of three, less
+the median of later ones, and includes tracing.
 
     python benchmarks/off_policy_speed.py --rejax rejax-env/bin/python
 
@@ -26,10 +26,7 @@ start of a training and the random steps before learning.
 
 import argparse
 import functools
-import os
 import pathlib
-import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -43,7 +40,7 @@ import _td3_by_hand as td3
 import equinox as eqx
 import jax
 import jax.random as jr
-from _ppo_worker import serve
+from _contest import contest, serve
 from _timing import alternate
 
 import realax as rx
@@ -154,55 +151,23 @@ def runs(name: str, updates: int) -> tuple[Callable[[Any], Any], Callable[[Any],
     )
 
 
-class Worker:
-    """A process that trains on request."""
-
-    def __init__(self, name: str, contestant: str, updates: int, rejax: str | None):
-        if contestant == "rejax":
-            script: list[Any] = [rejax, HERE / "off_policy_rejax.py", "serve"]
-            script += [name, updates]
-        else:
-            script = [sys.executable, __file__, "--algorithms", name]
-            script += ["--serve", contestant, "--updates", updates]
-        environ = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
-        command = [str(x) for x in script]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process: Any = subprocess.Popen(command, text=True, env=environ, **pipes)
-        self.process = process
-
-    def seconds(self, seed: int) -> tuple[float, float]:
-        """Return the seconds of a training, and those of the processor."""
-        print(seed, file=self.process.stdin, flush=True)
-        wall, processor = map(float, self.process.stdout.readline().split())
-        return wall, processor
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+def command(name: str, contestant: str, updates: int, rejax: str | None) -> list[Any]:
+    """Return the command of a process that serves trainings of a contestant."""
+    if contestant == "rejax":
+        return [rejax, HERE / "off_policy_rejax.py", "serve", name, updates]
+    script = [sys.executable, __file__, "--algorithms", name]
+    return [*script, "--serve", contestant, "--updates", updates]
 
 
 def by_processes(name: str, contestants: list[str], updates: int, options: Any) -> None:
     """Print compilation, the time of an update and the steps per second of each."""
-    workers = {x: Worker(name, x, updates, options.rejax) for x in contestants}
-    first = {x: worker.seconds(0)[0] for x, worker in workers.items()}
-    later: dict[str, list[float]] = {x: [] for x in contestants}
-    processor: dict[str, list[float]] = {x: [] for x in contestants}
-    for round in range(options.rounds):
-        for x, worker in workers.items():
-            wall, of_processor = worker.seconds(round + 1)
-            later[x].append(wall)
-            processor[x].append(of_processor)
-    for worker in workers.values():
-        worker.close()
-
+    commands = {x: command(name, x, updates, options.rejax) for x in contestants}
     steps = updates * BY_HAND[name].ENVS * getattr(BY_HAND[name], "STEPS", 1)
-    for x in contestants:
-        usual, busy = statistics.median(later[x]), statistics.median(processor[x])
-        pairs = zip(later[contestants[0]], later[x], strict=True)
-        ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    for x, one in contest(commands, options.rounds, options.starts).items():
         print(
-            f"| {name}, {x} | {first[x] - usual:.1f} | {usual / updates * 1e6:.0f} "
-            f"| {busy / updates * 1e6:.0f} | {steps / usual:.0f} | {ratio:.3f} |",
+            f"| {name}, {x} | {one.compiling:.1f} | {one.usual / updates * 1e6:.0f} "
+            f"| {one.processor / updates * 1e6:.0f} | {steps / one.usual:.0f} "
+            f"| {one.ratio:.3f} |",
             flush=True,
         )
 
@@ -223,6 +188,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="realax, `by hand` or rejax")
     parser.add_argument("--algorithms", nargs="*", choices=UPDATES, default=[*UPDATES])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--starts", type=int, default=3, help="processes of each")
     parser.add_argument("--updates", type=int, help="by default, those of a second")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -19,7 +19,8 @@ from typing import Any
 
 import jax
 import jax.random as jr
-from _ppo_worker import EPOCHS, NUMBERS, serve
+from _contest import serve
+from _ppo_numbers import EPOCHS, NUMBERS
 from rejax import PPO
 
 

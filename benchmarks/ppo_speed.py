@@ -3,8 +3,8 @@
 All train with 16 environments, 128 steps, 4 epochs of 4 minibatches and 64x64 tanh
 nets. Two contestants never compute at the same time: the file by hand alternates with
 `rx.PPO` in one process, and rejax, which needs an older gymnax, in a process of its
-own that trains on request. Compilation is the first training of a fresh process less
-the median of its later ones, and includes tracing.
+own that trains on request. Compilation is the first training of a fresh process, the
+median of five, less the median of later ones, and includes tracing.
 
     python benchmarks/ppo_speed.py --rejax rejax-env/bin/python
 
@@ -27,10 +27,8 @@ together, and so not one more part.
 
 import argparse
 import functools
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -42,7 +40,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from _ppo_worker import EPOCHS, NUMBERS, serve
+from _contest import contest, serve
+from _ppo_numbers import EPOCHS, NUMBERS
 from _timing import alternate
 
 import realax as rx
@@ -83,68 +82,27 @@ TRAININGS: dict[str, Callable[[int], Callable[[Any], Any]]] = {
 }
 
 
-class Worker:
-    """A process that trains on request."""
-
-    def __init__(self, name: str, updates: int, rejax: str | None):
-        if name == "rejax":
-            script = [rejax, HERE / "ppo_rejax.py", "serve", updates * UPDATE]
-        else:
-            script = [sys.executable, __file__, "--serve", name, "--updates", updates]
-        environ = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
-        command = [str(x) for x in script]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, text=True, env=environ, **pipes)
-
-    def seconds(self, seed: int) -> tuple[float, float]:
-        """Return the seconds of a training, and those of the processor."""
-        print(seed, file=self.process.stdin, flush=True)
-        wall, processor = map(float, self.process.stdout.readline().split())
-        return wall, processor
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def by_processes(
-    names: list[str], updates: int, rounds: int, rejax: str | None
-) -> tuple[dict[str, float], dict[str, list[float]], dict[str, float]]:
-    """Return seconds of the first training and of each later one, by alternation.
-
-    The last ones are medians of the processor's seconds of the later ones.
-    """
-    workers = {name: Worker(name, updates, rejax) for name in names}
-    first = {name: worker.seconds(0)[0] for name, worker in workers.items()}
-    later: dict[str, list[float]] = {name: [] for name in names}
-    processor: dict[str, list[float]] = {name: [] for name in names}
-    for round in range(rounds):
-        for name, worker in workers.items():
-            wall, of_processor = worker.seconds(round + 1)
-            later[name].append(wall)
-            processor[name].append(of_processor)
-    for worker in workers.values():
-        worker.close()
-    return first, later, {k: statistics.median(v) for k, v in processor.items()}
+def command(name: str, updates: int, rejax: str | None) -> list[Any]:
+    """Return the command of a process that serves trainings of a contestant."""
+    if name == "rejax":
+        return [rejax, HERE / "ppo_rejax.py", "serve", updates * UPDATE]
+    return [sys.executable, __file__, "--serve", name, "--updates", updates]
 
 
 def speeds(options: Any, names: list[str]) -> None:
     """Print compilation, steps per second and ratios."""
     updates = options.updates
-    measured = by_processes(names, updates, options.rounds, options.rejax)
-    first, later, processor = measured
+    commands = {name: command(name, updates, options.rejax) for name in names}
+    measured = contest(commands, options.rounds, options.starts)
     print(
         "| | compile, s | ms an update | of the processor | steps/s "
         f"| {names[0]} is faster by |\n| --- | --- | --- | --- | --- | --- |"
     )
-    for name in names:
-        usual = statistics.median(later[name])
-        pairs = zip(later[names[0]], later[name], strict=True)
-        ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    for name, one in measured.items():
         print(
-            f"| {name} | {first[name] - usual:.1f} | {usual / updates * 1e3:.2f} "
-            f"| {processor[name] / updates * 1e3:.2f} "
-            f"| {updates * UPDATE / usual:.0f} | {ratio:.3f} |",
+            f"| {name} | {one.compiling:.1f} | {one.usual / updates * 1e3:.2f} "
+            f"| {one.processor / updates * 1e3:.2f} "
+            f"| {updates * UPDATE / one.usual:.0f} | {one.ratio:.3f} |",
             flush=True,
         )
     if {"realax", "by hand"} <= set(names):
@@ -289,6 +247,7 @@ def main() -> None:
     parser.add_argument("--rejax", metavar="PYTHON", help="of rejax's environment")
     parser.add_argument("--only", nargs="*", help="realax, `by hand` or rejax")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--starts", type=int, default=5, help="processes of each")
     parser.add_argument("--updates", type=int, default=245)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
