@@ -8,10 +8,10 @@ from typing import Any, Literal, SupportsIndex, override
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Int, Key
 
 from .._arguments import arguments
+from .._keys import fold_in
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
@@ -209,7 +209,7 @@ class AbstractLanes[S: AbstractState, M, P](AbstractTrainer[LanesState[S], Any, 
         return with_fields(self.trainer, train_steps=self.train_steps)
 
     def _keys(self, key: PRNGKeyArray) -> Key[Array, " lanes"]:
-        return jax.vmap(jr.fold_in, (None, 0))(key, self.seeds)
+        return jax.vmap(fold_in, (None, 0))(key, self.seeds)
 
 
 def check_devices(name: str, n: int, n_devices: int, trainer: Any) -> None:

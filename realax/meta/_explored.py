@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._errors import describe
+from .._keys import quick
 from .._types import PRNGKeyArray
 from ._places import place_of
 
@@ -28,7 +29,7 @@ class Explored(eqx.Module):
 
     def drawn(self, key: PRNGKeyArray, n: int) -> Float[Array, " lanes"]:
         """Return first values: uniform, of the logarithm if the bounds are positive."""
-        share = jr.uniform(key, (n,), self.low.dtype)
+        share = jr.uniform(quick(key), (n,), self.low.dtype)
         positive = self.low > 0
         low, high = (jnp.where(positive, x, 1.0) for x in (self.low, self.high))
         by_factor = low * (high / low) ** share

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from .._arguments import arguments, instance, number, optional, whole
 from .._errors import describe
+from .._keys import fold_in, quick, split
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Tree
 from ..tasks import AbstractTask
@@ -178,8 +179,8 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         - `key`: the state's key, of which the members' and the first values' are made.
         - `data`: the data of the run, which all members share.
         """
-        key, values_key = jr.split(key)
-        keys = jr.split(values_key, len(self.explore))
+        key, values_key = split(key)
+        keys = split(values_key, len(self.explore))
         values = {
             one.name: one.drawn(key, self.n)
             for one, key in zip(self.explore, keys, strict=True)
@@ -205,7 +206,7 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         metrics: Any = found
         scores = jax.vmap(lambda one: metric_of(one, self.objective[0]))(metrics)
         after = with_fields(population, lanes=lanes, scores=scores)
-        chosen = jr.fold_in(key.reshape(-1)[0], 2**31)
+        chosen = fold_in(key.reshape(-1)[0], 2**31)
         own = jnp.arange(self.n)
         after, source = jax.lax.cond(
             (state.step + 1) % self.every == 0,
@@ -223,18 +224,18 @@ class PopulationBased[S: AbstractState, M, P](AbstractLanes[S, M, P]):
         sign = 1.0 if self.objective[1] == "min" else -1.0
         order = jnp.argsort(sign * state.scores)  # NaN, which is worst, comes last
         best, worst = order[:count], order[-count:]
-        copy_key, factor_key = jr.split(key)
-        picked = best[jr.randint(copy_key, (count,), 0, count)]
+        copy_key, factor_key = split(key)
+        picked = best[jr.randint(quick(copy_key), (count,), 0, count)]
         cost = sign * state.scores
         gains = jnp.isfinite(cost[picked]) & ~(cost[picked] >= cost[worst])
         source = jnp.arange(self.n).at[worst].set(jnp.where(gains, picked, worst))
         copied: Bool[Array, " lanes"] = source != jnp.arange(self.n)
         lanes = lane_of(state.lanes, source)
-        keys = jr.split(factor_key, len(self.explore))
+        keys = split(factor_key, len(self.explore))
         values = dict[str, Array]()
         for one, key in zip(self.explore, keys, strict=True):
             before = state.values[one.name][source]
-            factor = self.factors[jr.randint(key, (self.n,), 0, 2)]
+            factor = self.factors[jr.randint(quick(key), (self.n,), 0, 2)]
             moved = jnp.clip(before * factor.astype(before.dtype), one.low, one.high)
             values[one.name] = jnp.where(copied, moved, before)
         scores = state.scores[source]

@@ -6,11 +6,11 @@ from typing import Any, Literal, SupportsIndex, override
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from .._arguments import arguments, flag, instance, optional, whole
 from .._errors import describe
+from .._keys import split
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Step, Tree
 from ..tasks import AbstractTask
@@ -191,7 +191,7 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         """
         trainer = self._base
         before: Any = state.inner
-        inner_key, new_key = jr.split(key)
+        inner_key, new_key = split(key)
         inner_key = trainer.step_key(trainer.run_key(inner_key), state.inner)
         after, found = trainer.train_step(state.inner, inner_key, data)
         after = with_fields(after, step=before.step + 1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool
 
+from .._keys import split
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ._base import AbstractDecidingPolicy, Decision
@@ -49,7 +50,7 @@ class ActorCritic(eqx.Module):
 
     def initialize(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         """Return the first states of the policy and of the critic."""
-        policy_key, critic_key = jr.split(key)
+        policy_key, critic_key = split(key)
         return self.policy.initialize(policy_key), first_state(self.critic, critic_key)
 
     def __call__(self, obs: Any, state: tuple[Any, Any]) -> Judgement:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from .._keys import quick
 from .._types import PRNGKeyArray, Tree
 from ._base import AbstractDecidingPolicy, BasePolicy, Decision
 from ._bounds import Bounds
@@ -63,7 +64,7 @@ class NoisyPolicy(AbstractDecidingPolicy):
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a standard normal number for each component."""
         del obs, state
-        return jr.normal(key, (self.bounds.size,))
+        return jr.normal(quick(key), (self.bounds.size,))
 
     def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return a noisy action, and the next state."""
@@ -95,7 +96,7 @@ class RandomPolicy(AbstractDecidingPolicy):
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a number from 0 to 1 for each component."""
         del obs, state
-        return jr.uniform(key, (self.bounds.size,))
+        return jr.uniform(quick(key), (self.bounds.size,))
 
     def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return a random action."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from .._keys import quick
 from .._types import PRNGKeyArray, Tree
 from ._base import AbstractDecidingPolicy, BasePolicy, Decision
 from ._stochastic import applied, first_state, one_value
@@ -67,7 +68,7 @@ class EpsilonGreedy(AbstractDecidingPolicy):
     def noise_for(self, key: PRNGKeyArray, obs: Any, state: Any) -> Tree:
         """Return a number that decides whether to explore, and random scores."""
         del obs, state
-        return jr.uniform(key, (1 + self.size,))
+        return jr.uniform(quick(key), (1 + self.size,))
 
     def decide(self, obs: Any, state: Any, noise: Tree) -> Decision[Any]:
         """Return scores, which are random in some steps, and the next state."""

@@ -4,11 +4,11 @@ from typing import SupportsIndex, cast
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._arguments import arguments, whole
 from .._errors import check_key
+from .._keys import split
 from .._types import PRNGKeyArray
 from ._base import BasePolicy, check_obs
 
@@ -45,7 +45,7 @@ class RNNPolicy(BasePolicy[Float[Array, " hidden"]]):
     ):
         check_key(key)
         size = cast(int, hidden)
-        cell_key, head_key = jr.split(key)
+        cell_key, head_key = split(key)
         self.cell = eqx.nn.GRUCell(cast(int, obs_dims), size, key=cell_key)
         self.head = eqx.nn.Linear(size, cast(int, action_dims), key=head_key)
 

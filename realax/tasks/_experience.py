@@ -10,10 +10,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Int, Key
 
 from .._anywhere import anywhere
+from .._keys import fold_in
 from .._trees import where, with_fields
 from .._types import PRNGKeyArray, Tree
 from ..policies import BasePolicy
@@ -129,7 +129,7 @@ def advance_streams(
 def _begun(
     rules: Rollout, policy: BasePolicy[Any], key: PRNGKeyArray, number: Array
 ) -> Stream:
-    env_key, init_key, policy_key = job_keys(jr.fold_in(key, number))
+    env_key, init_key, policy_key = job_keys(fold_in(key, number))
     episode = arrays_of(rules.begin(policy, env_key, init_key))
     return Stream(episode, key, number, policy_key)
 

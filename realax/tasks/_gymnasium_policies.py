@@ -12,6 +12,7 @@ import jax.random as jr
 import numpy as np
 
 from .._check import no_type_check
+from .._keys import fold_in
 from .._trees import where
 from .._workers import Setup
 from ..policies import Moments
@@ -136,7 +137,7 @@ class Policies:
             cast, moving = map(_with_arrays, self._rest, before)
             shown = rules.layouts.obs.flatten(obs) if rules.flatten_obs else obs
             policy, memory = cast.policies, moving.memory
-            noise = policy.noise_for(jr.fold_in(cast.keys, t), shown, memory)
+            noise = policy.noise_for(fold_in(cast.keys, t), shown, memory)
             decision = policy.decide(shown, memory, noise)
             action = rules.layouts.action.to_action(decision.output, space, live)
             moments = moving.moments

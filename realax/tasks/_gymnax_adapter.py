@@ -4,7 +4,6 @@ import functools
 from typing import Any, override
 
 import jax.numpy as jnp
-import jax.random as jr
 from envelope import (
     Continuous,
     Discrete,
@@ -16,6 +15,7 @@ from envelope import (
 from envelope.struct import field, static_field
 from gymnax.environments import spaces
 
+from .._keys import fold_in, quick, split
 from .._types import PRNGKeyArray
 
 
@@ -32,22 +32,26 @@ class GymnaxAdapter(Environment):
 
     @override
     def init(self, key: PRNGKeyArray) -> tuple[Any, InfoContainer]:
-        reset_key, step_key = jr.split(key)
-        obs, env_state = self.suite.reset_env(reset_key, self.params)
+        reset_key, step_key = split(key)
+        obs, env_state = self.suite.reset_env(self._own(reset_key), self.params)
         state = {"env": env_state, "key": step_key, "t": jnp.zeros((), jnp.int32)}
         return state, InfoContainer(obs=obs, reward=0.0, terminated=False)
 
     @override
     def step(self, state: Any, action: Any) -> tuple[Any, InfoContainer]:
-        key = jr.fold_in(state["key"], state["t"])
+        key = fold_in(state["key"], state["t"])
         obs, env_state, reward, terminated, _ = self.suite.step_env(
-            key, state["env"], action, self.params
+            self._own(key), state["env"], action, self.params
         )
         truncated = self.suite.is_truncated(env_state, self.params)
         state = {"env": env_state, "key": state["key"], "t": state["t"] + 1}
         return state, InfoContainer(
             obs=obs, reward=reward, terminated=terminated, truncated=truncated
         )
+
+    def _own(self, key: PRNGKeyArray) -> PRNGKeyArray:
+        # gymnax itself does nothing but draw from a key; an environment of a user may.
+        return quick(key) if type(self.suite).__module__.startswith("gymnax.") else key
 
     @functools.cached_property
     @override

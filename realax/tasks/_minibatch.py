@@ -6,11 +6,11 @@ from typing import Any, SupportsIndex, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Key
 
 from .._arguments import arguments, whole
 from .._errors import describe
+from .._keys import split
 from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ._base import AbstractTask, map_jobs
 from ._function import as_task
@@ -111,7 +111,7 @@ class Minibatch[P](AbstractWrapper[P]):
         return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), rows, axis=0), data)
 
     def _drawn_by(self, key: PRNGKeyArray, data: Tree) -> tuple[Tree, PRNGKeyArray]:
-        batch_key, loss_key = jr.split(key)
+        batch_key, loss_key = split(key)
         return self.batch(data, batch_key, jnp.zeros((), jnp.int32)), loss_key
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from .._arguments import arguments, optional
 from .._errors import describe
+from .._keys import fold_in
 from .._trees import with_fields
 from .._types import PRNGKeyArray, Scalar, Step, Tree
 from ._base import AbstractTask
@@ -160,7 +160,7 @@ class MultiTask[P](AbstractTask[P]):
     ) -> tuple[Scalar, Tree]:
         """Evaluate the parameters once in each task."""
         found = [
-            task.checked_call(params, jr.fold_in(key, i), self._of(data, i))
+            task.checked_call(params, fold_in(key, i), self._of(data, i))
             for i, task in enumerate(self.tasks)
         ]
         return self._summed(found)
@@ -169,7 +169,7 @@ class MultiTask[P](AbstractTask[P]):
         self, population: Any, keys: Key[Array, "pop reps"], data: Tree = None
     ) -> tuple[Float[Array, "pop reps"], Tree]:
         """Evaluate a population in each task, as the task does it."""
-        folded = jax.vmap(jax.vmap(jr.fold_in, (0, None)), (0, None))
+        folded = jax.vmap(jax.vmap(fold_in, (0, None)), (0, None))
         found = [
             task.evaluate(population, folded(keys, i), self._of(data, i))
             for i, task in enumerate(self.tasks)

@@ -7,10 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from .._errors import describe
+from .._keys import fold_in, split
 from .._trees import where
 from .._types import PRNGKeyArray, Scalar, Tree
 from ..policies import BasePolicy, Moments
@@ -292,7 +292,7 @@ def row_of(episode: Episode, row: Trajectory) -> Trajectory:
 def job_keys(key: PRNGKeyArray) -> PRNGKeyArray:
     """Split an episode's key: for the environment, `initialize`, the policy's steps."""
     # The policy cannot use `key` itself, because `fold_in(key, 0)` is `split(key)[0]`.
-    return jr.split(key, 3)
+    return split(key, 3)
 
 
 def noise_of(
@@ -310,7 +310,7 @@ def noise_of(
     - `policy_key`: the last of its `job_keys`.
     - `t`: the step, from 0.
     """
-    key = jr.fold_in(policy_key, t)
+    key = fold_in(policy_key, t)
     return policy.noise_for(key, episode.obs, episode.policy_state)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, UInt32
 
+from .._keys import fold_in, quick
 from .._types import PRNGKeyArray, Step
 
 
@@ -47,7 +48,7 @@ def shuffles(key: PRNGKeyArray, passes: int, size: int) -> Int[Array, "passes si
     that leaves enough random ones: a sort of one array takes a fraction of the time of
     one that moves the indices along, and of `jr.permutation`, which sorts twice.
     """
-    numbers = jr.bits(key, (passes, size), jnp.uint32)
+    numbers = jr.bits(quick(key), (passes, size), jnp.uint32)
     if size > _PACKED:
         return jnp.argsort(numbers, axis=1)
     low = jnp.uint32(2 ** (size - 1).bit_length() - 1)
@@ -96,7 +97,7 @@ def _shuffled(
         return jnp.where(epoch == epoch[0], first[place], second[place])
     half = max(1, math.ceil(math.log2(max(2, size)) / 2))
     mask = jnp.uint32(2**half - 1)
-    secrets = jr.bits(key, (_ROUNDS,), jnp.uint32)
+    secrets = jr.bits(quick(key), (_ROUNDS,), jnp.uint32)
 
     def permute(x: UInt32[Array, " batch"]) -> UInt32[Array, " batch"]:
         left, right = x >> half, x & mask
@@ -114,7 +115,7 @@ def _shuffled(
 
 
 def _sorted(epoch: Array, key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
-    return jr.permutation(jr.fold_in(key, epoch), size)
+    return jr.permutation(quick(fold_in(key, epoch)), size)
 
 
 def _mixed(x: Array, epoch: Array, secret: Array) -> UInt32[Array, " batch"]:

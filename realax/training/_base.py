@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import Array, Int
 
 from .._arguments import arguments, one_key, whole
 from .._errors import describe
+from .._keys import fold_in
 from .._types import PRNGKeyArray, Tree
 from ..tasks import AbstractTask
 from ._callbacks import Callbacks
@@ -104,7 +104,7 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         - `key`: the result of `run_key`.
         - `state`: the state before the step.
         """
-        return jr.fold_in(key, state.step)
+        return fold_in(key, state.step)
 
     def evaluation_of(self, task: Any) -> Any:
         """Return the task by which an `Evaluator` that has its own scores `params`.

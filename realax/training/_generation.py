@@ -5,9 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Key
 
+from .._keys import split
 from .._template import Template
 from .._types import PRNGKeyArray, Tree
 from ..policies import ObsStats
@@ -82,5 +82,5 @@ def generation(
     individuals = state.template.unflatten(population, rest)
     if state.obs_stats is not None:
         individuals = state.obs_stats.bind_population(individuals, size)
-    keys = jr.split(eval_key, (size, reps))
+    keys = split(eval_key, (size, reps))
     return Asked(population, individuals, keys, tell_key, es_state)

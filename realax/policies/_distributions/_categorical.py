@@ -6,6 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from ..._errors import check_key
+from ..._keys import quick
 from ..._types import PRNGKeyArray, Scalar
 from ._base import AbstractDistribution, check_action, wide, wide_type
 
@@ -35,7 +36,7 @@ class Categorical(AbstractDistribution[Int[Array, "*event"]]):
     def noise(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
         """A uniform number from 0 to 1 for each row, of shape `event`."""
         check_key(key)
-        return jr.uniform(key, self.logits.shape[:-1], wide_type(self.logits))
+        return jr.uniform(quick(key), self.logits.shape[:-1], wide_type(self.logits))
 
     def sample_by(self, noise: Float[Array, "*event"]) -> Int[Array, "*event"]:
         """The choice of each row that a uniform number falls into."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.random as jr
 
 from ..._errors import check_key, describe
+from ..._keys import split
 from ..._types import PRNGKeyArray, Scalar, Tree
 from ._base import AbstractDistribution
 
@@ -103,7 +103,7 @@ class Joint(AbstractDistribution[Tree]):
     def _with_keys(self, key: PRNGKeyArray) -> Any:
         check_key(key)
         parts = self._flat[0]
-        return zip(parts, jr.split(key, len(parts)), strict=True)
+        return zip(parts, split(key, len(parts)), strict=True)
 
 
 def _total(parts: Sequence[Scalar]) -> Scalar:

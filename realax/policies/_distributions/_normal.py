@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._errors import check_key
+from ..._keys import quick
 from ..._types import PRNGKeyArray, Scalar
 from ._base import AbstractDistribution, check_action, wide, wide_type
 
@@ -64,7 +65,7 @@ class Normal(AbstractDistribution[Float[Array, "*event"]]):
 def noise_like(mean: Any, key: PRNGKeyArray) -> Array:
     """A standard normal number for each component."""
     check_key(key)
-    return jr.normal(key, mean.shape, wide_type(mean))
+    return jr.normal(quick(key), mean.shape, wide_type(mean))
 
 
 def at(normal: Normal, noise: Array) -> Array:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ..._arguments import flag, number, whole
 from ..._errors import closest, describe
+from ..._keys import quick
 from ..._types import PRNGKeyArray
 from .._checks import check_rate
 from .._optimizers import build_optimizer
@@ -204,7 +205,7 @@ def _objects(name: str, dims: int, kws: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normal(dims: int, std: float | int, key: PRNGKeyArray) -> Float[Array, " dims"]:
-    return std * jr.normal(key, (dims,))
+    return std * jr.normal(quick(key), (dims,))
 
 
 def _schedule(std: Any) -> Callable[[Any], Any]:

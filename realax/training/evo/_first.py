@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import jax.random as jr
-
 from ..._compile import compiled
+from ..._keys import split
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Tree
 from .._callbacks import plain
@@ -40,7 +39,7 @@ def first_asked(trainer: Any, state: ESState[Any], key: PRNGKeyArray) -> Asked:
 
     - `trainer`, `state`, `key`: as for `with_first_population`.
     """
-    draw_key, eval_key, tell_key = jr.split(key, 3)
+    draw_key, eval_key, tell_key = split(key, 3)
     population = trainer.algorithm.first_population(
         draw_key, state.best_flat, trainer.es_params
     )

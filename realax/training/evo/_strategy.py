@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..._frozen import Frozen, cached
+from ..._keys import fold_in, quick
 from ..._trees import strong
 from ..._types import PRNGKeyArray, Tree
 from ._algorithm import Algorithm, build
@@ -120,7 +121,7 @@ class Strategy:
         means = jnp.broadcast_to(start, (self.groups, self.dims))
         state = self._algorithm.init(key, jax.vmap(self._unravel)(means), params)
         deviation = jnp.reshape(state.std, (self.groups, -1)).at[0].set(0.0)
-        noise = jr.normal(jr.fold_in(key, 0), means.shape, means.dtype)
+        noise = jr.normal(quick(fold_in(key, 0)), means.shape, means.dtype)
         state = state.replace(mean=means + deviation * noise)
         return _precise(strong(state), start.dtype)
 
@@ -145,7 +146,7 @@ class Strategy:
         space, however small later mutations are.
         """
         std = params.std_init if _built(self).has_deviation else 1.0
-        noise = jr.normal(key, (self.popsize, self.dims), start.dtype)
+        noise = jr.normal(quick(key), (self.popsize, self.dims), start.dtype)
         return start + std * noise.at[0].set(0.0)
 
     def ask(

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array
 
 from ..._arguments import Count, arguments, whole
 from ..._check import no_type_check
 from ..._errors import check_key
 from ..._frozen import Frozen, freeze
+from ..._keys import split
 from ..._template import Template
 from ..._trees import where, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
@@ -244,7 +244,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
         **Returns:** The generation, and the keys to evaluate it with.
         """
         start, _ = self._template.flatten(self._start)
-        ask_key, eval_key, tell_key = jr.split(key, 3)
+        ask_key, eval_key, tell_key = split(key, 3)
         population, es_state = self.algorithm.ask(
             ask_key, state.es_state, self.es_params, start
         )
@@ -335,7 +335,7 @@ class EvosaxTrainer[P](AbstractTrainer[ESState[P], ESMetrics, P]):
 
     def _start_of(self, key: PRNGKeyArray) -> tuple[ESState[P], PRNGKeyArray]:
         """Return the state without one of the algorithm, and the algorithm's key."""
-        key, shuffle_key = jr.split(key)
+        key, shuffle_key = split(key)
         start = initial_state(self._start, self.obs_stats, self.shaper, shuffle_key)
         return start, key
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ..._arguments import Count, arguments, function, whole
 from ..._errors import check_key
 from ..._frozen import Frozen
+from ..._keys import split
 from ..._template import Template
 from ..._trees import strong, with_fields
 from ..._types import PRNGKeyArray, Tree
@@ -151,7 +152,7 @@ class OptaxTrainer[P](AbstractTrainer[GradState[P], GradMetrics, P]):
         """
         check_key(key)
         del data
-        init_key, shuffle_key, noise_key = jr.split(key, 3)
+        init_key, shuffle_key, noise_key = split(key, 3)
         params = self.initializer(init_key)
         template = Template(params, _INITIAL)
         check_finite(_INITIAL, params)

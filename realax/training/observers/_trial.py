@@ -6,13 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..._check import no_type_check
 from ..._compile import checked_options, compiled, readable_errors
 from ..._hosts._arrays import local
+from ..._keys import fold_in, split
 from ..._storage._fingerprint import configuration
 from ..._types import PRNGKeyArray, Tree
 from ...tasks import AbstractTask, as_task
@@ -52,7 +52,7 @@ def play(
     population = jax.tree.map(
         lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array(leaf) else leaf, policy
     )
-    keys = jr.split(jr.fold_in(jr.fold_in(key, _DOMAIN), state.step), (1, episodes))
+    keys = split(fold_in(fold_in(key, _DOMAIN), state.step), (1, episodes))
     result = evaluate_population(task, population, keys, data)
     aux: Any = result.aux
     lanes = aux.values[0] if isinstance(aux, LaneValues) else None

@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._anywhere import anywhere
+from ..._keys import quick
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray
 
@@ -67,7 +68,7 @@ class Distributions(eqx.Module):
     ) -> Float[Array, "emitters number dims"]:
         """Return samples of each distribution."""
         emitters, dims = self.mean.shape
-        noise = jr.normal(key, (emitters, number, dims), self.mean.dtype)
+        noise = jr.normal(quick(key), (emitters, number, dims), self.mean.dtype)
         steps = jnp.einsum("eni,eji->enj", noise, self.factor)
         return self.mean[:, None] + self.sigma[:, None, None] * steps
 

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..._arguments import arguments, number, one_of, whole
+from ..._keys import quick, split
 from ..._types import PRNGKeyArray
 from ._cma import Distributions, updates_between_factors
 from ._elites import Elites, Told
@@ -84,7 +85,7 @@ class CMAEmitter(AbstractEmitter):
 
     def init(self, key: PRNGKeyArray, told: Told, elites: Elites) -> CMAState:
         """Return distributions around random elites."""
-        mean_key, direction_key = jr.split(key)
+        mean_key, direction_key = split(key)
         mean = elites.flat[elites.sample(mean_key, self.emitters)]
         return CMAState(
             distributions=Distributions.around(mean, self.sigma.astype(mean.dtype)),
@@ -108,7 +109,7 @@ class CMAEmitter(AbstractEmitter):
         self, key: PRNGKeyArray, state: CMAState, told: Told, elites: Elites
     ) -> CMAState:
         """Return the distributions after the ranking of their samples."""
-        mean_key, direction_key = jr.split(key)
+        mean_key, direction_key = split(key)
         told = jax.tree.map(lambda x: x.reshape(self.emitters, -1, *x.shape[1:]), told)
         better = jnp.sum(told.better, axis=-1, dtype=jnp.int32)
         size, dims = told.population.shape[1:]
@@ -146,7 +147,7 @@ class CMAEmitter(AbstractEmitter):
         self, key: PRNGKeyArray, descriptor: Array
     ) -> Float[Array, "emitters entries"]:
         shape = (self.emitters, descriptor.shape[-1])
-        return jr.normal(key, shape, descriptor.dtype)
+        return jr.normal(quick(key), shape, descriptor.dtype)
 
 
 def check_shares(name: str, popsize: int, emitters: int, least: int = 2) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._keys import quick
 from ..._types import PRNGKeyArray, Tree
 from ._archive import AbstractArchive
 
@@ -45,7 +46,7 @@ class Elites(eqx.Module):
         - `number`: how many, with replacement.
         """
         order = jnp.cumsum(self.filled, dtype=jnp.int32)
-        drawn = jr.randint(key, (number,), 1, jnp.maximum(order[-1], 1) + 1)
+        drawn = jr.randint(quick(key), (number,), 1, jnp.maximum(order[-1], 1) + 1)
         return jnp.minimum(jnp.searchsorted(order, drawn), len(order) - 1)
 
 

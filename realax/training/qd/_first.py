@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._compile import compiled
+from ..._keys import quick, split
 from ..._trees import strong, with_fields
 from ..._types import PRNGKeyArray, Tree
 from .._callbacks import plain
@@ -43,7 +44,7 @@ def first_asked(trainer: Any, state: QDState[Any], key: PRNGKeyArray) -> Asked:
 
     - `trainer`, `state`, `key`: as for `with_first_population`.
     """
-    draw_key, eval_key, emitter_key = jr.split(key, 3)
+    draw_key, eval_key, emitter_key = split(key, 3)
     population = _drawn(trainer, state, state.elites.flat[0], draw_key)
     return generation(state, population, None, trainer.eval_reps, eval_key, emitter_key)
 
@@ -71,6 +72,6 @@ def _drawn(
     """Return the individuals of the first population, flat."""
     if trainer.initializer is not None:
         make = lambda key: state.template.flatten(trainer.initializer(key))[0]
-        return jax.vmap(make)(jr.split(key, trainer.popsize))
-    noise = jr.normal(key, (trainer.popsize, len(start)), start.dtype)
+        return jax.vmap(make)(split(key, trainer.popsize))
+    noise = jr.normal(quick(key), (trainer.popsize, len(start)), start.dtype)
     return start + trainer.init_std.astype(start.dtype) * noise.at[0].set(0.0)

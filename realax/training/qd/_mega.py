@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..._arguments import arguments, number, whole
+from ..._keys import quick, split
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Tree
 from ._cma import Distributions, updates_between_factors
@@ -56,11 +57,11 @@ class OMGMEGAEmitter(AbstractEmitter):
         slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation of such individuals."""
-        parent_key, noise_key = jr.split(key)
+        parent_key, noise_key = split(key)
         points = elites.flat[elites.sample(parent_key, popsize)]
         directions = _directions("OMGMEGAEmitter", slopes, points)
         shape = directions.shape[:2]
-        steps = self.sigma * jr.normal(noise_key, shape, points.dtype)
+        steps = self.sigma * jr.normal(quick(noise_key), shape, points.dtype)
         steps = steps.at[:, 0].set(jnp.abs(steps[:, 0]))
         return points + jnp.einsum("pj,pjd->pd", steps, directions), state
 

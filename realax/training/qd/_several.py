@@ -6,11 +6,11 @@ from typing import Any, SupportsIndex, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._arguments import arguments, optional, whole
 from ..._errors import describe
+from ..._keys import split
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites, Told
 from ._emitter import AbstractEmitter
@@ -96,7 +96,7 @@ class MultiEmitter(AbstractEmitter):
 
     def init(self, key: PRNGKeyArray, told: Told, elites: Elites) -> Tree:
         """Return the states of the emitters."""
-        keys = jr.split(key, len(self.emitters))
+        keys = split(key, len(self.emitters))
         rows = zip(self.emitters, keys, self._split(told), strict=True)
         return tuple(one.init(key, part, elites) for one, key, part in rows)
 
@@ -109,7 +109,7 @@ class MultiEmitter(AbstractEmitter):
         slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return the individuals of all emitters, in their order."""
-        keys = jr.split(key, len(self.emitters))
+        keys = split(key, len(self.emitters))
         sizes = self._parts(popsize)
         rows = zip(self.emitters, keys, state, sizes, strict=True)
         asked = [
@@ -120,7 +120,7 @@ class MultiEmitter(AbstractEmitter):
 
     def tell(self, key: PRNGKeyArray, state: Tree, told: Told, elites: Elites) -> Tree:
         """Return the states of the emitters, each told its own individuals."""
-        keys = jr.split(key, len(self.emitters))
+        keys = split(key, len(self.emitters))
         rows = zip(self.emitters, keys, state, self._split(told), strict=True)
         return tuple(one.tell(key, own, part, elites) for one, key, own, part in rows)
 

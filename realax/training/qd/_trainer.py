@@ -7,7 +7,6 @@ from typing import Any, Literal, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
@@ -16,6 +15,7 @@ from ..._check import no_type_check
 from ..._errors import check_key
 from ..._finite import stays_finite
 from ..._frozen import Frozen
+from ..._keys import fold_in, split
 from ..._template import Template
 from ..._trees import strong, where, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
@@ -217,7 +217,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
 
     def _start_of(self, key: PRNGKeyArray) -> tuple[QDState[P], PRNGKeyArray]:
         """Return the state with an empty archive, and the key of the population."""
-        key, shuffle_key = jr.split(key)
+        key, shuffle_key = split(key)
         make = self.initializer
         like = cast(P, self.params_like) if make is None else make(key)
         template = Template(like, "the result of `initializer`")
@@ -263,7 +263,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
 
         **Returns:** The generation, and the keys to evaluate it with.
         """
-        ask_key, eval_key, tell_key = jr.split(key, 3)
+        ask_key, eval_key, tell_key = split(key, 3)
         slopes = functools.partial(self._slopes, state, eval_key, data)
         population, after = self.emitter.asked(
             ask_key, state.emitter_state, state.elites, self.popsize, slopes
@@ -363,7 +363,7 @@ class QDTrainer[P](AbstractTrainer[QDState[P], QDMetrics, P]):
         - `key`: the key of the generation's evaluations, which have others.
         """
         task, data = self.task.draw(data, state.shuffle_key, state.step)
-        keys = jr.split(jr.fold_in(key, _DOMAIN), (len(points), self.eval_reps))
+        keys = split(fold_in(key, _DOMAIN), (len(points), self.eval_reps))
         dims, jobs = state.elites.archive.dims, (1, self.eval_reps)
 
         def measured(aux: Tree) -> Array:

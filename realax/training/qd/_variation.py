@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Check, arguments, number, optional
+from ..._keys import quick, split
 from ..._types import PRNGKeyArray, Tree
 from ._elites import Elites
 from ._emitter import AbstractEmitter
@@ -68,11 +69,11 @@ class IsoLineEmitter(AbstractEmitter):
         slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation of such individuals."""
-        parent_key, iso_key, line_key = jr.split(key, 3)
+        parent_key, iso_key, line_key = split(key, 3)
         first, second = elites.sample(parent_key, 2 * popsize).reshape(2, popsize)
         x, y = elites.flat[first], elites.flat[second]
-        iso = self.iso_sigma * jr.normal(iso_key, x.shape, x.dtype)
-        line = self.line_sigma * jr.normal(line_key, (popsize, 1), x.dtype)
+        iso = self.iso_sigma * jr.normal(quick(iso_key), x.shape, x.dtype)
+        line = self.line_sigma * jr.normal(quick(line_key), (popsize, 1), x.dtype)
         return jnp.clip(x + iso + line * (y - x), self.lower, self.upper), state
 
 
@@ -112,9 +113,9 @@ class GaussianEmitter(AbstractEmitter):
         slopes: SlopesAt | None = None,
     ) -> tuple[Float[Array, "pop dims"], Tree]:
         """Return a generation of such individuals."""
-        parent_key, noise_key = jr.split(key)
+        parent_key, noise_key = split(key)
         x = elites.flat[elites.sample(parent_key, popsize)]
-        noise = self.sigma * jr.normal(noise_key, x.shape, x.dtype)
+        noise = self.sigma * jr.normal(quick(noise_key), x.shape, x.dtype)
         return jnp.clip(x + noise, self.lower, self.upper), state
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 
 from ..._compile import compiled
+from ..._keys import split
 from ..._types import PRNGKeyArray
 from ...policies import BasePolicy
 from ...tasks import EnvTask, Experience, Stream
@@ -31,7 +31,7 @@ def begun(
 
 
 def _begin(env: EnvTask[Any], player: Any, key: PRNGKeyArray, count: int) -> Stream:
-    return env.begin_streams(player, jr.split(key, count))
+    return env.begin_streams(player, split(key, count))
 
 
 def collected(

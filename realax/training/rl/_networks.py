@@ -11,6 +11,7 @@ import jax.random as jr
 from jaxtyping import Array
 
 from ..._errors import describe
+from ..._keys import fold_in, quick, split
 from ..._types import PRNGKeyArray
 from ...policies import (
     AbstractHead,
@@ -68,7 +69,7 @@ def _orthogonal(shapes: list[tuple[int, int]], key: PRNGKeyArray) -> list[Array]
     for size in {max(shape) for shape in shapes}:
         which = [i for i, shape in enumerate(shapes) if max(shape) == size]
         width = max(min(shapes[i]) for i in which)
-        normal = jr.normal(jr.fold_in(key, size), (len(which), size, width))
+        normal = jr.normal(quick(fold_in(key, size)), (len(which), size, width))
         tall, upper = jnp.linalg.qr(normal)
         # By the signs, all orthogonal matrices are equally likely.
         signs = jnp.sign(jnp.diagonal(upper, axis1=1, axis2=2))
@@ -98,7 +99,7 @@ def build(
 
     **Raises:** `TypeError` or `ValueError` for networks that do not fit the task.
     """
-    actor_key, critic_key = jr.split(key)
+    actor_key, critic_key = split(key)
     size = task.space.obs_dims
     if actor is None:
         check_flat(task, "actor")

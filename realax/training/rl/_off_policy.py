@@ -15,6 +15,7 @@ from ..._arguments import Count
 from ..._compile import compiled
 from ..._errors import check_key
 from ..._frozen import Frozen
+from ..._keys import split
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Tree
 from ...policies import (
@@ -185,7 +186,7 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         """
         check_key(key)
         del data
-        net_key, env_key = jr.split(key)
+        net_key, env_key = split(key)
         nets = self.nets(net_key)
         # Compiled, as steps operation by operation may take minutes.
         played = compiled(_play_at_random, {})(
@@ -222,7 +223,7 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         buffer = state.buffer.add(transitions_of(rows))
 
         def batch(nets: N, i: Array, key: PRNGKeyArray) -> tuple[N, Any]:
-            sample_key, learn_key = jr.split(key)
+            sample_key, learn_key = split(key)
             found = replayed(
                 buffer,
                 stats,
@@ -239,7 +240,7 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         if self.gradient_steps == 1:  # each key costs as much as a small network
             nets, losses = batch(state.nets, jnp.zeros((), jnp.int32), key)
         else:
-            keys = jr.split(key, self.gradient_steps)
+            keys = split(key, self.gradient_steps)
             numbered = jnp.arange(self.gradient_steps), keys
             nets, losses = jax.lax.scan(
                 lambda nets, one: batch(nets, *one), state.nets, numbered
@@ -290,7 +291,7 @@ def _play_at_random(
     block: int,
 ) -> Any:
     """Play steps at random, and return the environments and what they showed."""
-    before = env.begin_streams(player, jr.split(key, num_envs))
+    before = env.begin_streams(player, split(key, num_envs))
     streams, rows = collected(env, player, before, steps)
     transitions = transitions_of(rows)
     row = jax.tree.map(

@@ -5,12 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, flag, number, optional, whole
 from ..._errors import check_key
 from ..._frozen import Frozen
+from ..._keys import split
 from ..._template import Template
 from ..._trees import strong, with_fields
 from ..._types import EXECUTION, PRNGKeyArray, Tree
@@ -232,7 +232,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         """
         check_key(key)
         del data
-        net_key, env_key = jr.split(key)
+        net_key, env_key = split(key)
         model = self.model(net_key)
         template = Template(model, "the networks of `PPO`")
         trained, rest = template.split(model)

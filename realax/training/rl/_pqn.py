@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._arguments import Count, arguments, flag, number, whole
 from ..._errors import check_key
 from ..._frozen import Frozen
+from ..._keys import split
 from ..._trees import with_fields
 from ..._types import PRNGKeyArray, Step, Tree
 from ...policies import (
@@ -246,7 +247,7 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         """
         check_key(key)
         del data
-        net_key, env_key = jr.split(key)
+        net_key, env_key = split(key)
         policy = self._policy(net_key)
         step = jnp.zeros((), jnp.int32)
         player = self.player(policy, step, self.first_stats)

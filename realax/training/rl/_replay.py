@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 
 from ..._arguments import arguments, whole
 from ..._errors import describe
+from ..._keys import quick
 from ..._types import PRNGKeyArray, Tree
 
 
@@ -160,7 +161,7 @@ class ReplayBuffer[R](eqx.Module):
         # Of a million rows, some are likelier by 1 in 4000. `jr.randint` draws twice as
         # many numbers to avoid that.
         stored = jnp.maximum(self.stored, 1).astype(jnp.uint32)
-        return (jr.bits(key, (size,), jnp.uint32) % stored).astype(jnp.int32)
+        return (jr.bits(quick(key), (size,), jnp.uint32) % stored).astype(jnp.int32)
 
     def rows(self, places: Int[Array, " size"]) -> R:
         """Return the rows at some places, with a leading axis on each array.

@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, flag, number, optional, whole
+from ..._keys import quick, split
 from ..._types import PRNGKeyArray, Tree
 from ...policies import (
     AbstractHead,
@@ -203,7 +204,7 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
 
     def nets(self, key: PRNGKeyArray) -> SACNets:
         """Return the networks before the first batch, and targets equal to them."""
-        actor_key, critic_key = jr.split(key)
+        actor_key, critic_key = split(key)
         actor = SoftActor(self._policy(actor_key), jnp.log(self.temperature))
         found = Learned.new(self._critics(critic_key), "`critic` of `SAC`")
         learned = Learned.new(actor, "`actor` of `SAC`")
@@ -220,7 +221,7 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
     ) -> tuple[SACNets, Any]:
         """Make a step of the critics, then one of the policy, and move the targets."""
         del count
-        next_key, key = jr.split(key)
+        next_key, key = split(key)
         actor = nets.actor.network
         temperature = jnp.exp(actor.log_temperature)
         target = nets.critics.at(nets.target_critics)
@@ -275,7 +276,7 @@ class SAC(AbstractOffPolicy[SACNets, SACMetrics]):
             p = jnp.exp(log_p)
             least = jnp.min(values(stacked, obs), axis=0)
             return jnp.sum(p * least, axis=-1), -jnp.sum(p * log_p, axis=-1)
-        noise = jr.normal(key, found.mean.shape, found.low.dtype)
+        noise = jr.normal(quick(key), found.mean.shape, found.low.dtype)
         sample = jax.vmap(lambda one, noise: one.sample_and_log_prob_by(noise))
         action, log_prob = sample(found, noise)
         return jnp.min(scalar_values(stacked, obs, action), axis=0), -log_prob

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float
 
 from ..._arguments import Count, arguments, number, whole
+from ..._keys import quick, split
 from ..._types import PRNGKeyArray, Tree
 from ...policies import BasePolicy, BoundedPolicy, NoisyPolicy
 from .._gradient_guard import GradientGuard
@@ -172,7 +173,7 @@ class TD3(AbstractOffPolicy[TD3Nets, TD3Metrics]):
 
     def nets(self, key: PRNGKeyArray) -> TD3Nets:
         """Return the networks before the first batch, and targets equal to them."""
-        actor_key, critic_key = jr.split(key)
+        actor_key, critic_key = split(key)
         actor = Learned.new(self._policy(actor_key), "`actor` of `TD3`")
         stacked = action_critics(
             self.env, self.critic, self.num_critics, self.bounds.size, critic_key
@@ -192,7 +193,7 @@ class TD3(AbstractOffPolicy[TD3Nets, TD3Metrics]):
     ) -> tuple[TD3Nets, Any]:
         """Make a step of the critics, and of policy and targets if it is their turn."""
         low, high = self.bounds.arrays
-        noise = self.target_noise * jr.normal(key, batch.action.shape)
+        noise = self.target_noise * jr.normal(quick(key), batch.action.shape)
         noise = jnp.clip(noise, -self.noise_clip, self.noise_clip) * (high - low) / 2
         action = actions_of(nets.actor.at(nets.target_actor), batch.next_obs)
         action = jnp.clip(action + noise, low, high)

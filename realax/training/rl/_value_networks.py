@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._errors import describe
+from ..._keys import split
 from ..._types import PRNGKeyArray, Scalar
 from ...policies import BasePolicy, GreedyPolicy, NormalizedPolicy
 from ...policies._stochastic import applied, first_state
@@ -64,7 +65,7 @@ def relu_mlp(
 
 def dueling_mlp(in_size: int, out_size: int, width: int, key: PRNGKeyArray) -> TwoHeads:
     """Return a network of two hidden layers with rectifiers, and two heads."""
-    body_key, scores_key, value_key = jr.split(key, 3)
+    body_key, scores_key, value_key = split(key, 3)
     return TwoHeads(
         eqx.nn.MLP(
             in_size, width, width, 1, final_activation=jax.nn.relu, key=body_key
@@ -82,7 +83,7 @@ def layer_norm_mlp(
     Source: M. Gallici et al., Simplifying Deep Temporal Difference Learning,
     arXiv:2407.04811.
     """
-    keys = jr.split(key, 3)
+    keys = split(key, 3)
     layers = list[Any]()
     for size, one in ((in_size, keys[0]), (width, keys[1])):
         layers += [
@@ -233,7 +234,7 @@ def critics(
         )
     if isinstance(critic, eqx.Module):
         return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, critic)
-    return eqx.filter_vmap(critic)(jr.split(key, count))
+    return eqx.filter_vmap(critic)(split(key, count))
 
 
 def action_critics(
