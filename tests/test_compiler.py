@@ -257,7 +257,7 @@ def test_observed_runs_build_their_checks_once(
 
 def test_functions_that_each_step_calls_are_not_checked() -> None:
     # The import hook skips functions that each step calls, by their decorator.
-    assert not is_checked(_programs._Compiled.__call__) and is_checked(compiled)
+    assert not is_checked(_programs.Compiled.__call__) and is_checked(compiled)
     with pytest.raises(TypeCheckError, match="options"):
         compiled(add_one, 3)  # pyright: ignore[reportArgumentType]
 
@@ -303,3 +303,53 @@ def test_large_closures_cost_nothing() -> None:
     jax.vmap(lambda r: rx.optimize(jnp.ones(2), quiet, jr.key(0), learning_rate=r)[0])(
         rates
     )
+
+
+def test_ahead_compiles_what_the_call_needs() -> None:
+    def double(x: Any, name: str) -> Any:
+        return {"twice": 2 * x, "name": name}
+
+    with compiled(double, {}).ahead(jnp.ones(3), "a") as shapes:
+        assert shapes["twice"] == jax.ShapeDtypeStruct((3,), jnp.float32)
+        assert shapes["name"] == "a"
+    with compilations() as found:
+        result = compiled(double, {})(jnp.ones(3), "a")
+    assert not found
+    assert result["twice"].tolist() == [2, 2, 2]
+    with compiled(double, {}).ahead(jnp.ones(3), "a") as shapes:
+        assert shapes is None  # there is nothing left to do
+
+
+def test_ahead_leaves_errors_to_the_call() -> None:
+    call = compiled(apply, {"xla_no_such_option": "1"})
+    with call.ahead(jnp.sin, jnp.ones(3)) as shapes:
+        assert shapes.shape == (3,)
+    with pytest.raises(ValueError, match="must be options that XLA takes"):
+        call(jnp.sin, jnp.ones(3))
+    with pytest.raises(KeyError), compiled(apply, {}).ahead(jnp.cos, jnp.ones(3)):
+        raise KeyError
+    assert compiled(apply, {})(jnp.cos, jnp.zeros(3)).tolist() == [1, 1, 1]
+
+
+def test_a_run_traces_and_compiles_once_what_is_ahead() -> None:
+    traced = list[str]()
+
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        traced.append("task")
+        return jnp.sum(x**2), None
+
+    trainer = rx.OptaxTrainer(3, "adam", lambda key: jnp.ones(3), task)
+    trainer.init_and_train(jr.key(0))
+    assert len(traced) == 1
+    with compilations() as found:
+        trainer.init_and_train(jr.key(1))
+    assert not found
+
+
+def test_an_error_of_a_step_comes_after_those_of_the_state() -> None:
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        raise RuntimeError("in the step")
+
+    trainer = rx.OptaxTrainer(3, "adam", lambda key: jnp.full(3, jnp.nan), task)
+    with pytest.raises(ValueError, match="must hold finite numbers"):
+        trainer.init_and_train(jr.key(0))

@@ -1,11 +1,12 @@
 """Compilation of functions, with a bounded cache of programs in memory."""
 
 import collections
+import contextlib
 import dataclasses
 import inspect
 import operator
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, final
 
 import equinox as eqx
@@ -20,9 +21,9 @@ from ._errors import readable_errors
 from ._options import Options, as_text, readable_refusals
 
 
-# The number of programs to keep. A trainer has up to four: two for its initial state,
-# one for whole runs and one for observed runs. A task that is called by itself has one
-# for each structure of policies.
+# The number of programs to keep. A trainer has up to five: two for its initial state,
+# one for its step, one for whole runs and one for observed runs. A task that is called
+# by itself has one for each structure of policies.
 PROGRAMS = 64
 
 
@@ -31,7 +32,8 @@ def compiled(
     options: Mapping[str, Any],
     wait: bool = True,
     reused: Callable[..., Any] | None = None,
-) -> Callable[..., Any]:
+    inline: bool = False,
+) -> "Compiled":
     """Compile a function like `eqx.filter_jit`, with a bounded number of programs kept.
 
     Arrays among the arguments are traced. Other leaves are compiled into the program
@@ -49,12 +51,14 @@ def compiled(
     - `reused`: a function of the arguments that returns those arrays among them whose
         memory the results may take, and which no one uses after the call. None by
         default.
+    - `inline`: whether a call inside another program leaves no trace in it. It is for
+        a function that several programs contain, and that is then traced only once.
 
     **Returns:** The compiled function. It raises `TypeError` for a leaf of an argument
     that is neither an array nor hashable. Keep it for calls in a loop, which differ in
     their arrays alone: it looks up the program of equal arguments only once.
     """
-    return _Compiled(function, as_text(options), wait, reused)
+    return Compiled(function, as_text(options), wait, reused, inline=inline)
 
 
 def call_compiled(
@@ -76,7 +80,7 @@ def call_compiled(
     if under_trace():
         with readable_errors():
             return function(*arguments)
-    return _Compiled(function, as_text(options), strict=False)(*arguments)
+    return Compiled(function, as_text(options), strict=False)(*arguments)
 
 
 # They take the place of an array among the leaves that are compiled into a program.
@@ -89,7 +93,7 @@ _lock = threading.Lock()
 # Each step of a stream calls this class and the functions below, so they are not
 # checked.
 @final
-class _Compiled:
+class Compiled:
     """A compiled function, see `compiled`."""
 
     def __init__(
@@ -99,48 +103,85 @@ class _Compiled:
         wait: bool = True,
         reused: Callable[..., Any] | None = None,
         strict: bool = True,
+        inline: bool = False,
     ):
         self._function = function
         self._options = options
         self._wait = wait
         self._reused = reused
         self._strict = strict
+        self._inline = inline
+        self._is_new = False  # whether no other call had the program of the last one
         # The structure and the other leaves of the last call, and its program.
         self._last: tuple[Any, tuple[Any, ...], Any] | None = None
 
     @no_type_check
     def __call__(self, *arguments: Any) -> Any:
+        program, arrays, spare = self._found(arguments)
+        with readable_errors(), readable_refusals(self._options):
+            done, *results = program(arrays, spare)
+            if self._wait and not isinstance(done, Tracer):
+                done.block_until_ready()
+        return _whole(*results)
+
+    @contextlib.contextmanager
+    def ahead(self, *arguments: Any) -> Generator[Any]:
+        """Compile, in a thread, while the body of the context does other work.
+
+        **Arguments:**
+
+        - `arguments`: those of the call that follows.
+
+        **Yields:** The result of the call with shapes in place of arrays; `None` if
+        another call had the program before, or a trace is in progress.
+        """
+        program, arrays, spare = self._found(arguments)
+        if not self._is_new or under_trace() or jax.config.jax_disable_jit:
+            yield None
+            return
+        with readable_errors():
+            traced = program.trace(arrays, spare)
+            lowered = traced.lower()
+
+        def compile() -> None:
+            # An error, such as that of a wrong option, comes again from the call.
+            with contextlib.suppress(Exception):
+                lowered.compile()
+
+        thread = threading.Thread(target=compile, name="realax compiles", daemon=True)
+        thread.start()
+        try:
+            yield _whole(*traced.out_info[1:])
+        finally:
+            thread.join()
+
+    @no_type_check
+    def _found(self, arguments: Any) -> tuple[Any, list[Any], list[Any]]:
+        """Return the program of some arguments, and its own: arrays, of two kinds."""
         leaves, treedef = jax.tree.flatten(arguments)
         reused = self._reused
         spare = () if reused is None else jax.tree.leaves(reused(*arguments))
         arrays, spare, rest = _split(leaves, {id(array) for array in spare})
-        program = self._program(treedef, rest, arguments)
-        with readable_errors(), readable_refusals(self._options):
-            done, traced, static = program(arrays, spare)
-            if self._wait and not isinstance(done, Tracer):
-                done.block_until_ready()
-        found = iter(traced)
-        rest, treedef = static.value
-        leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
-        return jax.tree.unflatten(treedef, leaves)
+        return self._program(treedef, rest, arguments), arrays, spare
 
     @no_type_check
     def _program(self, treedef: Any, rest: tuple[Any, ...], arguments: Any) -> Any:
         last = self._last
         if last is not None and _same(rest, last[1]) and treedef == last[0]:
             return last[2]
-        function, options = self._function, self._options
+        function, how = self._function, (self._options, self._inline)
         if not self._strict and not _have_hashes(treedef, rest):
-            return _build(function, options, treedef, rest)
+            return _build(function, *how, treedef, rest)
         types = tuple(map(_typed, rest)), _static_types(treedef)
-        key = function, options, treedef, *types
+        key = function, *how, treedef, *types
         try:
             program = _look_up(key)
         except TypeError:
             _check_hashable(function, arguments)
             raise
+        self._is_new = program is None
         if program is None:
-            program = _build(function, options, treedef, rest)
+            program = _build(function, *how, treedef, rest)
             # A traced array is invalid after its trace, so such a program is not kept.
             if closes_over_tracer(jax.tree.unflatten(treedef, rest)):
                 return program
@@ -227,6 +268,15 @@ def _store(key: Any, program: Any) -> Any:
         return program
 
 
+@no_type_check
+def _whole(arrays: Any, static: "_Static") -> Any:
+    """Return the result of a function from its arrays and its other leaves."""
+    found = iter(arrays)
+    rest, treedef = static.value
+    leaves = [next(found) if leaf is _ARRAY else leaf for leaf in rest]
+    return jax.tree.unflatten(treedef, leaves)
+
+
 @final
 @jax.tree_util.register_static
 class _Static:
@@ -240,7 +290,11 @@ class _Static:
 
 
 def _build(
-    function: Callable[..., Any], options: Options, treedef: Any, rest: Any
+    function: Callable[..., Any],
+    options: Options,
+    inline: bool,
+    treedef: Any,
+    rest: Any,
 ) -> Any:
     """Return `jax.jit` of `function` as a function of its array leaves alone.
 
@@ -261,7 +315,7 @@ def _build(
     run.__name__ = getattr(function, "__name__", type(function).__name__)
     run.__qualname__ = run.__name__
     kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
-    return jax.jit(run, donate_argnums=(1,), **kws)
+    return jax.jit(run, donate_argnums=(1,), inline=inline, **kws)
 
 
 def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -11,20 +11,21 @@ import jax.random as jr
 from .._compile import compiled
 from .._errors import check_data, describe, warn_user
 from .._parts import under_trace
-from .._trees import is_lost, strong, with_fields
+from .._trees import is_lost
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import plain
 from ._checks import check_one
-from ._devices import check_placement
+from ._devices import check_placement, devices_of
 from ._feed import AbstractFeed, Constant
 from ._host import HostFeed, asks_host, first_answer
 from ._loop import (
     Program,
     bare_run,
-    initialize,
-    initialize_by_options,
+    begun,
     observed_run,
+    prepared,
     reused_by_run,
+    trace_step,
 )
 from ._processes import AbstractProcesses
 from ._several_processes import processes_of
@@ -32,7 +33,6 @@ from ._state import AbstractState
 from ._stream import Stream, peek
 from ._tracing import check_no_observers, check_traced, holds_tracer, is_traced
 from .observers import Run
-from .stopping import with_counters
 
 
 def drive(
@@ -121,22 +121,34 @@ def _new_state(
     - `processes`: the processes of the run.
     """
     check_data(data)
-    init_key, run_key = jr.split(key)
-    data = first_answer(trainer, init_key, data)
-    bare, init_key, data = trainer.placed((plain(trainer), init_key, data))
-    check_placement(trainer=bare, key=init_key, data=data)
-    make = compiled(initialize, {})
-    if (options := trainer.initial_xla_options) and not under_trace():
-        make = compiled(initialize_by_options, options)
+    if asks_host(trainer):
+        data = first_answer(trainer, jr.split(key)[0], data)
+    bare, key, data = trainer.placed((plain(trainer), key, data))
+    check_placement(trainer=bare, key=key, data=data)
+    make = compiled(begun, {} if under_trace() else trainer.initial_xla_options)
+    with make.ahead(bare, key, data) as shapes:
+        if shapes is not None and _traceable(trainer):
+            # An error of a step comes again from the run, after those of the state.
+            with contextlib.suppress(Exception):
+                first, run_key = shapes
+                trace_step(plain(trainer, rules=True), first, run_key, data)
     with processes.computing():
-        state = processes.readable(make(bare, init_key, data))
+        state, key = processes.readable(make(bare, key, data))
     if not isinstance(state, AbstractState):
         raise TypeError(
             f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
             f"of `rx.AbstractState`, but got {describe(state)}."
         )
     trainer.check_new(state)
-    return state, run_key
+    return state, key
+
+
+def _traceable(trainer: Any) -> bool:
+    """Return whether a step can be traced ahead of the run, which then finds it.
+
+    It cannot if the host answers within a step, or if arrays lie on several devices.
+    """
+    return not asks_host(trainer) and devices_of(trainer) in (None, 1)
 
 
 def _own(state: Any) -> Any:
@@ -171,11 +183,7 @@ def _run(
 ) -> tuple[Any, Any]:
     check_one(state)
     callbacks, steps = trainer.callbacks, int(trainer.train_steps)
-    rules = callbacks.rules
-    state = strong(state)  # as a step or a checkpoint returns it
-    if rules or state.stopping:
-        counters = with_counters(state.stopping, rules, trainer.objective)
-        state = with_fields(state, stopping=counters)
+    state = prepared(trainer, state)
     program = Program(plain(trainer, rules=True), collect)
     program, state, key, data = trainer.placed((program, state, key, data))
     check_placement(trainer=program.trainer, state=state, key=key, data=data)
@@ -183,7 +191,7 @@ def _run(
     if asks_host(trainer):
         feed = HostFeed(trainer, program.trainer, key, data)
     elif batches is not None:
-        feed = Stream(batches, trainer.placed, one_by_one=bool(rules))
+        feed = Stream(batches, trainer.placed, one_by_one=bool(callbacks.rules))
     first = state.steps
     if is_traced(program, state, key, data):
         check_traced(trainer, feed)

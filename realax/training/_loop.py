@@ -9,7 +9,8 @@ import jax.random as jr
 
 from .._check import no_type_check
 from .._compile import compiled, readable_errors
-from .._trees import with_fields
+from .._keys import split
+from .._trees import strong, with_fields
 from .._types import PRNGKeyArray, Tree
 from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
@@ -20,7 +21,7 @@ from ._rows import buffers_for, write_row
 from ._session import open_session
 from ._state_check import check_state, check_step
 from .observers import Run
-from .stopping import Rules
+from .stopping import Rules, with_counters
 
 
 class Program(eqx.Module):
@@ -46,12 +47,52 @@ def initialize(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
     return trainer.initialize(key, data)
 
 
-def initialize_by_options(trainer: Any, key: PRNGKeyArray, data: Tree) -> Any:
-    """Return the state before the first step, for a program with options of its own.
+def begun(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKeyArray]:
+    """Return the state before the first step, and the key of the run.
 
-    `step`, which must not have options, then finds `initialize` traced.
+    This program may have options of XLA. `step`, which is compiled without them, finds
+    `initialize` traced.
+
+    **Arguments:**
+
+    - `trainer`, `data`: as for `initialize`.
+    - `key`: the key that is split into the state's and the run's.
     """
-    return compiled(initialize, {})(trainer, key, data)
+    init_key, run_key = split(key)
+    return compiled(initialize, {})(trainer, init_key, data), run_key
+
+
+def train_step(trainer: Any, state: Any, key: PRNGKeyArray, data: Tree) -> Any:
+    """Make one step of a trainer."""
+    return trainer.train_step(state, key, data)
+
+
+@no_type_check  # shapes are no arrays
+def trace_step(trainer: Any, state: Any, key: PRNGKeyArray, data: Tree) -> None:
+    """Trace the step of the run that follows, which then finds it traced.
+
+    **Arguments:**
+
+    - `trainer`: the trainer with its rules.
+    - `state`, `key`: the results of `begun`, of which only the shapes are needed.
+    - `data`: the data of a step.
+    """
+
+    def first(trainer: Any, state: Any, key: PRNGKeyArray, data: Tree) -> Any:
+        state = prepared(trainer, state)
+        key = trainer.step_key(trainer.run_key(key), state)
+        return _traced_step(trainer, state, key, data)
+
+    eqx.filter_eval_shape(first, trainer, state, key, data)
+
+
+def prepared(trainer: Any, state: Any) -> Any:
+    """Return a state as a step or a checkpoint returns it, with the rules' counters."""
+    state, rules = strong(state), trainer.callbacks.rules
+    if rules or state.stopping:
+        counters = with_counters(state.stopping, rules, trainer.objective)
+        state = with_fields(state, stopping=counters)
+    return state
 
 
 def step(
@@ -74,8 +115,7 @@ def step(
 
     def go(state: Any) -> tuple[Carry, Row]:
         step_key = trainer.step_key(key, state)
-        result: Any = trainer.train_step(state, step_key, data)
-        after, metrics = result
+        after, metrics = _traced_step(trainer, state, step_key, data)
         check_step(after, state, trainer)
         counters = tuple(
             rule.update(one, metrics)
@@ -97,6 +137,10 @@ def step(
         return Carry(state, carry.over), row
 
     return jax.lax.cond(carry.over, stay, go, carry.state)
+
+
+def _traced_step(trainer: Any, state: Any, key: PRNGKeyArray, data: Tree) -> Any:
+    return compiled(train_step, {}, inline=True)(trainer, state, key, data)
 
 
 def _kept(trainer: Any, state: Any, metrics: Any) -> dict[str, Tree]:
