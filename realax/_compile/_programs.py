@@ -2,9 +2,6 @@
 
 import collections
 import contextlib
-import dataclasses
-import inspect
-import operator
 import threading
 from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, final
@@ -15,10 +12,10 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from .._check import no_type_check
-from .._errors import describe
 from .._parts import closes_over_tracer, under_trace
 from ._errors import readable_errors
 from ._options import Options, as_text, readable_refusals
+from ._values import check_hashable, have_hashes, same, static_types, typed
 
 
 # The number of programs to keep. A trainer has up to five: two for its initial state,
@@ -167,17 +164,17 @@ class Compiled:
     @no_type_check
     def _program(self, treedef: Any, rest: tuple[Any, ...], arguments: Any) -> Any:
         last = self._last
-        if last is not None and _same(rest, last[1]) and treedef == last[0]:
+        if last is not None and same(rest, last[1]) and treedef == last[0]:
             return last[2]
         function, how = self._function, (self._options, self._inline)
-        if not self._strict and not _have_hashes(treedef, rest):
+        if not self._strict and not have_hashes(treedef, rest):
             return _build(function, *how, treedef, rest)
-        types = tuple(map(_typed, rest)), _static_types(treedef)
+        types = tuple(map(typed, rest)), static_types(treedef)
         key = function, *how, treedef, *types
         try:
             program = _look_up(key)
         except TypeError:
-            _check_hashable(function, arguments)
+            check_hashable(function, arguments)
             raise
         self._is_new = program is None
         if program is None:
@@ -188,12 +185,6 @@ class Compiled:
             program = _store(key, program)
         self._last = treedef, rest, program
         return program
-
-
-@no_type_check
-def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Return whether two tuples hold the same objects."""
-    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 @no_type_check
@@ -216,39 +207,6 @@ def _split(
             arrays.append(leaf)
             rest.append(_ARRAY)
     return arrays, spare, tuple(rest)
-
-
-@no_type_check
-def _typed(leaf: Any) -> Any:
-    # Floats are compared as text, because 0.0 equals -0.0 and NaN differs from itself.
-    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-        found = list[Any]()
-        _collect_types(leaf, found)
-        return type(leaf), leaf, tuple(found)
-    return type(leaf), repr(leaf) if isinstance(leaf, float | complex) else leaf
-
-
-@no_type_check
-def _static_types(treedef: Any) -> tuple[Any, ...]:
-    """Return the types in static fields: 1, 1.0 and True are equal but differ here."""
-    node, found = treedef.node_data(), []
-    if node is not None:
-        _collect_types(node[1], found)
-        for child in treedef.children():
-            found += _static_types(child)
-    return tuple(found)
-
-
-@no_type_check
-def _collect_types(value: Any, found: list[Any]) -> None:
-    if isinstance(value, tuple | list):
-        for item in value:
-            _collect_types(item, found)
-    elif isinstance(value, bool | int | float | complex):
-        found.append(_typed(value))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type | eqx.Module):
-        for field in dataclasses.fields(value):
-            _collect_types(getattr(value, field.name, None), found)
 
 
 @no_type_check
@@ -316,40 +274,3 @@ def _build(
     run.__qualname__ = run.__name__
     kws: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
     return jax.jit(run, donate_argnums=(1,), inline=inline, **kws)
-
-
-def _check_hashable(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    names = inspect.signature(function).parameters
-    for name, argument in zip(names, arguments, strict=False):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
-            if not eqx.is_array(leaf) and not _is_hashable(leaf):
-                raise TypeError(
-                    f"`{name}{jax.tree_util.keystr(path)}` must be an array or "
-                    f"hashable, but got {describe(leaf)}. Programs are looked up by "
-                    "the values compiled into them: define `__hash__` and `__eq__` "
-                    "for its class, or use a tuple or an array."
-                )
-
-
-def _have_hashes(treedef: Any, rest: tuple[Any, ...]) -> bool:
-    """Return whether all leaves and static fields have a hash.
-
-    The hash of a structure leaves out the static fields.
-    """
-    waiting = [treedef]
-    while waiting:
-        node = waiting.pop()
-        if (data := node.node_data()) is not None:
-            fields = tuple(data[1]) if isinstance(data[1], list) else data[1]
-            if not _is_hashable(fields):
-                return False
-            waiting += node.children()
-    return all(map(_is_hashable, rest))
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
