@@ -14,6 +14,7 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import tree_leaves_with_path
 
 import realax as rx
 from realax.training._callbacks import plain
@@ -34,13 +35,22 @@ def rastrigin(x: Any, key: Any, data: Any = None) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two trees are equal bit for bit, NaNs included."""
-    if jax.tree.structure(a) != jax.tree.structure(b):
+    """Return whether two trees are equal bit for bit, NaNs included.
+
+    Prints where they differ, which pytest shows beside a test that fails.
+    """
+    one, other = jax.tree.structure(a), jax.tree.structure(b)
+    if one != other:
+        print(f"The structures differ: {one} and {other}")
         return False
-    return all(
-        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
-        for x, y in zip(_arrays(a), _arrays(b), strict=True)
-    )
+    paths = [jax.tree_util.keystr(path) for path, _ in tree_leaves_with_path(a)]
+    differ = [
+        f"{path}: {x} and {y}"
+        for path, x, y in zip(paths, _arrays(a), _arrays(b), strict=True)
+        if x.dtype != y.dtype or not np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+    ]
+    print(*differ, sep="\n")
+    return not differ
 
 
 def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
