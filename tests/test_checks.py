@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import beartype
+import beartype.roar
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -228,12 +230,86 @@ def test_checks_can_be_switched_off() -> None:
 
 def test_importing_builds_few_checks() -> None:
     code = (
-        "import jaxtyping._decorator as d\n"
-        "made = d._make_fn_with_signature; n = [0]\n"
+        "import beartype\n"
+        "made = beartype.beartype; n = [0]\n"
         "def counted(*args, **kws):\n"
         "    n[0] += 1; return made(*args, **kws)\n"
-        "d._make_fn_with_signature = counted\n"
-        "import realax; print(n[0])"
+        "beartype.beartype = counted\n"
+        "import realax as rx; before = n[0]\n"
+        "import jax; rx.MLPPolicy(4, 2, 8, 1, key=jax.random.key(0)); print(*n, before)"
     )
-    # Two for each function that was called while modules were imported.
-    assert int(python("-c", code).stdout) < 100
+    after, before = map(int, python("-c", code).stdout.split())
+    # One for each function that was called while modules were imported.
+    assert before < 50 and before < after < before + 10
+
+
+CALLS = '''
+"""Functions that call others."""
+
+import contextlib
+from collections.abc import Callable, Generator
+
+from jaxtyping import Array, Float
+
+
+def once(function: Callable[[], object]) -> object:
+    return function()
+
+
+def outer(x: Float[Array, "n"], y: Float[Array, "m"]) -> Float[Array, "n"]:
+    inner(y)
+    return x
+
+
+def inner(x: Float[Array, "n"]) -> None:
+    del x
+
+
+def shorter(x: Float[Array, "n"]) -> Float[Array, "n"]:
+    return x[1:]
+
+
+@contextlib.contextmanager
+def context(x: Float[Array, "n"]) -> Generator[int]:
+    yield len(x)
+'''
+
+
+def test_each_call_has_its_own_axes(load: Callable[[str], Any]) -> None:
+    module = load(CALLS)
+    two, three = jnp.ones(2), jnp.ones(3)
+    assert module.outer(two, three) is two
+    assert module.outer(three, two) is three
+    with module.context(two) as found:
+        assert found == 2
+    with pytest.raises(jaxtyping.TypeCheckError):
+        module.context(jnp.ones((2, 2)))
+
+
+def test_an_error_says_what_is_wrong(load: Callable[[str], Any]) -> None:
+    module = load(CALLS)
+    wrong = r"(?s)parameters of checked_package.module.outer.*parameter 'y'.*i32\[3\]"
+    with pytest.raises(jaxtyping.TypeCheckError, match=wrong):
+        module.outer(jnp.ones(2), jnp.arange(3))
+    wrong = r"(?s)return value of checked_package.module.shorter.*Float\[Array, 'n'\]"
+    with pytest.raises(jaxtyping.TypeCheckError, match=wrong):
+        module.shorter(jnp.ones(3))
+
+
+def test_an_error_of_what_a_function_calls_is_its_own(
+    load: Callable[[str], Any],
+) -> None:
+    module, calls = load(CALLS), list[int]()
+
+    @beartype.beartype
+    def picky(x: int) -> int:
+        return x
+
+    def fails() -> None:
+        calls.append(1)
+        picky("a")  # pyright: ignore[reportArgumentType]
+
+    with pytest.raises(beartype.roar.BeartypeCallHintParamViolation) as error:
+        module.once(fails)
+    assert len(calls) == 1, "it is not called again for a message"
+    assert not getattr(error.value, "__notes__", None)
