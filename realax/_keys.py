@@ -55,6 +55,8 @@ _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)  # of the rounds, four by four
 _PARITY = 0x1BD11BDA
 
 
+# Jitted, so that those of one shape are traced and lowered once in each program.
+@jax.jit
 def _encrypted(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
     """Return both words of encrypted counters, which are given by their words."""
     lax, (first, second) = jax.lax, key
@@ -77,16 +79,22 @@ def _counters(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 # The results pass through barriers, because XLA would compute a number once more for
-# each of its uses.
+# each of its uses. Both words of a key are chosen from in one kernel: two would compute
+# the same rounds, and be compiled, twice.
 def _fold_in(key: Any, data: Any) -> Any:
-    low = jnp.asarray(data, jnp.uint32)
-    words = _encrypted(key, jnp.zeros_like(low), low)
-    return jnp.stack(jax.lax.optimization_barrier(words))
+    low = jnp.broadcast_to(jnp.asarray(data, jnp.uint32), (2,))
+    return _words(_encrypted(key, jnp.zeros_like(low), low))
 
 
 def _split(key: Any, shape: tuple[int, ...]) -> Any:
-    words = _encrypted(key, *_counters(shape))
-    return jnp.stack(jax.lax.optimization_barrier(words), axis=-1)
+    _, low = _counters(shape)
+    low = jnp.broadcast_to(low[..., None], (*shape, 2))
+    return _words(_encrypted(key, jnp.zeros_like(low), low))
+
+
+def _words(words: tuple[Any, Any]) -> Any:
+    is_first = jnp.arange(2) == 0  # along the last axis
+    return jax.lax.optimization_barrier(jnp.where(is_first, *words))
 
 
 def _random_bits(key: Any, width: int, shape: tuple[int, ...]) -> Any:

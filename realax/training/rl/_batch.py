@@ -116,7 +116,7 @@ def judged(model: ActorCritic, batch: Batch, recurrent: bool) -> Judgement:
     if recurrent:
         play = jax.vmap(lambda *sequence: replay(model, *sequence))
         return play(batch.obs, batch.states, batch.fresh)
-    return jax.vmap(model)(batch.obs, batch.states)
+    return jax.vmap(model.__call__)(batch.obs, batch.states)
 
 
 def values_of(
@@ -132,7 +132,8 @@ def values_of(
     - `recurrent`: whether the model has a memory.
     """
     states = rows.extras["state"]
-    over_steps = jax.vmap(jax.vmap(model))
+    # Of a module itself, `jax.vmap` prints all parts while it looks for a name.
+    over_steps = jax.vmap(jax.vmap(model.__call__))
     if recurrent:
         play = jax.vmap(lambda *one: replay(model, *one), in_axes=1, out_axes=1)
         first = play(obs, states, fresh_steps(rows))

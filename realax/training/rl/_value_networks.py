@@ -265,7 +265,7 @@ def values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch *actions"]
     count = len(jax.tree.leaves(arrays)[0])
     # One after the other: on CPU, products of matrices side by side are slower.
     each = [eqx.combine(nth(arrays, i), static) for i in range(count)]
-    return jnp.stack([jax.vmap(critic)(*inputs) for critic in each])
+    return jnp.stack([jax.vmap(critic.__call__)(*inputs) for critic in each])
 
 
 def scalar_values(stacked: Any, *inputs: Any) -> Float[Array, "critics batch"]:
