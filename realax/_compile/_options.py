@@ -16,6 +16,11 @@ FAST_COMPILATION: dict[str, Any] = {
     "xla_llvm_disable_expensive_passes": True,
 }
 
+# For a program of small arrays on a CPU, whose loops take longer on several cores.
+UNDIVIDED_LOOPS: dict[str, Any] = {
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+}
+
 
 def checked_options(options: Any, owner: str) -> dict[str, str]:
     """Return `options` as text, which XLA reads.

@@ -160,6 +160,11 @@ class Restarting[S: AbstractState, M, P](AbstractTrainer[RestartingState[S], Any
         return self.trainer.xla_options
 
     @property
+    def lone_xla_options(self) -> dict[str, Any]:
+        """Those of `trainer`."""
+        return self.trainer.lone_xla_options
+
+    @property
     def initial_xla_options(self) -> dict[str, Any]:
         """Those of `trainer`."""
         return self.trainer.initial_xla_options

@@ -220,6 +220,14 @@ class AbstractTrainer[S: AbstractState, M, P](eqx.Module):
         return {}
 
     @property
+    def lone_xla_options(self) -> dict[str, Any]:
+        """Those for whole runs that are not lanes side by side; by default the same.
+
+        They may suit the size of the arrays of one run, which several make larger.
+        """
+        return self.xla_options
+
+    @property
     def initial_xla_options(self) -> dict[str, Any]:
         """XLA's options for the program of `initialize`, by name; none by default.
 

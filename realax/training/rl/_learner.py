@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..._compile import FAST_COMPILATION
+from ..._compile import FAST_COMPILATION, UNDIVIDED_LOOPS
 from ..._frozen import Frozen
 from ..._types import Tree
 from ...policies import BasePolicy, Moments, NormalizedPolicy, ObsStats, no_obs
@@ -18,6 +18,12 @@ from .._gradient_guard import GradientGuard
 from .._options import own_or_of_task
 from .._state import AbstractState
 from .._streak import PATIENCE
+
+
+# A batch of fewer numbers is computed faster by one core than by several, in layers as
+# wide as is usual for observations of so many numbers.
+_FEW_NUMBERS = 2**14
+_LEAST_WIDTH = 32
 
 
 class AbstractLearnerState(AbstractState):
@@ -45,6 +51,11 @@ class AbstractLearner[S: AbstractLearnerState, M](
     compiler_options: eqx.AbstractVar[Frozen | None]
 
     @property
+    @abc.abstractmethod
+    def batch_steps(self) -> int:
+        """The number of steps in a batch from which networks learn."""
+
+    @property
     def objective(self) -> tuple[str, Literal["min", "max"]]:
         """The mean return of the episodes that ended, to be maximised."""
         return "episode_return", "max"
@@ -58,6 +69,19 @@ class AbstractLearner[S: AbstractLearnerState, M](
     def xla_options(self) -> dict[str, Any]:
         """The trainer's own `compiler_options`, or those of the task."""
         return own_or_of_task(self.compiler_options, self.env)
+
+    @property
+    def lone_xla_options(self) -> dict[str, Any]:
+        """On CPU, loops of small batches stay on one core, unless there are others.
+
+        A trainer or task that has `compiler_options`, even empty ones, keeps them.
+        """
+        given = self.compiler_options is not None or self.xla_options
+        rows = max(self.batch_steps, self.num_envs)
+        numbers = rows * max(self.env.obs_layout.size, _LEAST_WIDTH)
+        if given or numbers > _FEW_NUMBERS or jax.default_backend() != "cpu":
+            return self.xla_options
+        return {**UNDIVIDED_LOOPS}
 
     @property
     def initial_xla_options(self) -> dict[str, Any]:

@@ -160,6 +160,11 @@ class AbstractOffPolicy[N: AbstractNets, M](AbstractLearner[OffPolicyState[N], M
         """
 
     @property
+    def batch_steps(self) -> int:
+        """The number of transitions in a batch."""
+        return self.batch_size
+
+    @property
     def initial_xla_options(self) -> dict[str, Any]:
         """Those of every learner, unless many random steps are to be computed fast."""
         few = self.learning_starts <= FEW_RANDOM_STEPS

@@ -385,6 +385,11 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
         return state.params
 
     @property
+    def batch_steps(self) -> int:
+        """The number of steps in a minibatch."""
+        return self.num_envs * self.num_steps // self.num_minibatches
+
+    @property
     def given(self) -> dict[str, Any]:
         """The networks as given."""
         return {"actor": self.actor, "critic": self.critic}

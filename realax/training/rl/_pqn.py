@@ -350,6 +350,11 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
         return bound(state.online.network, state.obs_stats)
 
     @property
+    def batch_steps(self) -> int:
+        """The number of steps in a minibatch."""
+        return self.num_envs * self.num_steps // self.num_minibatches
+
+    @property
     def given(self) -> dict[str, Any]:
         """The network as given."""
         return {"network": self.network}
