@@ -309,41 +309,85 @@ def test_ahead_compiles_what_the_call_needs() -> None:
     def double(x: Any, name: str) -> Any:
         return {"twice": 2 * x, "name": name}
 
-    with compiled(double, {}).ahead(jnp.ones(3), "a") as shapes:
-        assert shapes["twice"] == jax.ShapeDtypeStruct((3,), jnp.float32)
-        assert shapes["name"] == "a"
+    call = compiled(double, {})
+    shapes = call.new_shapes(jnp.ones(3), "a")
+    assert shapes["twice"] == jax.ShapeDtypeStruct((3,), jnp.float32)
+    assert shapes["name"] == "a"
+    with call.ahead(jnp.ones(3), "a"):
+        pass
     with compilations() as found:
         result = compiled(double, {})(jnp.ones(3), "a")
     assert not found
     assert result["twice"].tolist() == [2, 2, 2]
-    with compiled(double, {}).ahead(jnp.ones(3), "a") as shapes:
-        assert shapes is None  # there is nothing left to do
+    assert compiled(double, {}).new_shapes(jnp.ones(3), "a") is None  # it is not new
+
+
+def test_ahead_of_arrays_that_are_not_computed() -> None:
+    def add(x: Any, y: Any) -> Any:
+        return x["kept"] + y, x["spent"] + y
+
+    call = compiled(add, {}, reused=lambda x, y: x["spent"])
+    shape, y = lambda: jax.ShapeDtypeStruct((3,), jnp.float32), jnp.ones(())
+    with call.ahead({"kept": shape(), "spent": shape()}, y):
+        pass
+    spent = jnp.zeros(3)
+    with compilations() as found:
+        kept, after = call({"kept": jnp.ones(3), "spent": spent}, y)
+    assert not found
+    assert kept.tolist() == [2, 2, 2] and after.tolist() == [1, 1, 1]
+    assert spent.is_deleted()
 
 
 def test_ahead_leaves_errors_to_the_call() -> None:
     call = compiled(apply, {"xla_no_such_option": "1"})
-    with call.ahead(jnp.sin, jnp.ones(3)) as shapes:
-        assert shapes.shape == (3,)
+    with call.ahead(jnp.sin, jnp.ones(3)):
+        pass
     with pytest.raises(ValueError, match="must be options that XLA takes"):
         call(jnp.sin, jnp.ones(3))
     with pytest.raises(KeyError), compiled(apply, {}).ahead(jnp.cos, jnp.ones(3)):
         raise KeyError
     assert compiled(apply, {})(jnp.cos, jnp.zeros(3)).tolist() == [1, 1, 1]
 
+    def refuses(x: Any) -> Any:
+        raise RuntimeError("in the function")
 
-def test_a_run_traces_and_compiles_once_what_is_ahead() -> None:
+    with compiled(refuses, {}).ahead(jnp.ones(3)):
+        pass
+    with pytest.raises(RuntimeError, match="in the function"):
+        compiled(refuses, {})(jnp.ones(3))
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("placed", [False, True])
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_run_traces_and_compiles_once_what_is_ahead(
+    collect: bool, placed: bool, observed: bool
+) -> None:
     traced = list[str]()
 
     def task(x: Any, key: Any, data: Any = None) -> Any:
         traced.append("task")
         return jnp.sum(x**2), None
 
-    trainer = rx.OptaxTrainer(3, "adam", lambda key: jnp.ones(3), task)
-    trainer.init_and_train(jr.key(0))
-    assert len(traced) == 1
+    make = lambda key: jnp.ones(3)
+    trainer = rx.OptaxTrainer(3, "adam", make, task, progress_bar=observed)
+    run = trainer.init_and_train if collect else trainer.init_and_train_
+    key = jax.device_put(jr.key(0), jax.devices()[0]) if placed else jr.key(0)
     with compilations() as found:
-        trainer.init_and_train(jr.key(1))
+        run(key)
+    assert len(traced) == 1
+    assert found.count("jit(begun)") == 1
+    assert found.count("jit(chunk)" if observed else "jit(bare_run)") == 1
+    with compilations() as found:
+        run(key)
     assert not found
+
+
+def test_a_run_with_a_replay_buffer_compiles_twice_in_all() -> None:
+    trainer = rx.DQN("CartPole-v1", total_timesteps=600, learning_starts=500)
+    with compilations() as found:
+        trainer.init_and_train_(jr.key(0))
+    assert sorted(found) == ["jit(bare_run)", "jit(begun)"]
 
 
 def test_an_error_of_a_step_comes_after_those_of_the_state() -> None:

@@ -121,44 +121,52 @@ class Compiled:
                 done.block_until_ready()
         return _whole(*results)
 
-    @contextlib.contextmanager
-    def ahead(self, *arguments: Any) -> Generator[Any]:
-        """Compile, in a thread, while the body of the context does other work.
+    def new_shapes(self, *arguments: Any) -> Any:
+        """Return the result of a call with shapes in place of arrays, traced for both.
 
-        **Arguments:**
-
-        - `arguments`: those of the call that follows.
-
-        **Yields:** The result of the call with shapes in place of arrays; `None` if
-        another call had the program before, or a trace is in progress.
+        It is `None` if another call had the program before, or a trace is in progress.
         """
         program, arrays, spare = self._found(arguments)
         if not self._is_new or under_trace() or jax.config.jax_disable_jit:
-            yield None
-            return
+            return None
         with readable_errors():
-            traced = program.trace(arrays, spare)
-            lowered = traced.lower()
+            return _whole(*program.trace(arrays, spare).out_info[1:])
+
+    @contextlib.contextmanager
+    def ahead(self, *arguments: Any) -> Generator[None]:
+        """Compile, in a thread, while the body of the context does other work.
+
+        An error, such as that of a wrong option of XLA, is left to the call.
+
+        **Arguments:**
+
+        - `arguments`: those of the call that follows, perhaps with shapes in place of
+            arrays that are not committed to a device.
+        """
+        lowered: Any = None
+        with contextlib.suppress(Exception):
+            program, arrays, spare = self._found(arguments, _stands_for_array)
+            lowered = program.trace(arrays, spare).lower()
 
         def compile() -> None:
-            # An error, such as that of a wrong option, comes again from the call.
             with contextlib.suppress(Exception):
                 lowered.compile()
 
-        thread = threading.Thread(target=compile, name="realax compiles", daemon=True)
+        thread = threading.Thread(target=compile, name="realax compiles")
         thread.start()
-        try:
-            yield _whole(*traced.out_info[1:])
-        finally:
-            thread.join()
+        yield
+        # An error in the body does not wait for it.
+        thread.join()
 
     @no_type_check
-    def _found(self, arguments: Any) -> tuple[Any, list[Any], list[Any]]:
+    def _found(
+        self, arguments: Any, is_array: Callable[[Any], bool] = eqx.is_array
+    ) -> tuple[Any, list[Any], list[Any]]:
         """Return the program of some arguments, and its own: arrays, of two kinds."""
         leaves, treedef = jax.tree.flatten(arguments)
         reused = self._reused
         spare = () if reused is None else jax.tree.leaves(reused(*arguments))
-        arrays, spare, rest = _split(leaves, {id(array) for array in spare})
+        arrays, spare, rest = _split(leaves, {id(array) for array in spare}, is_array)
         return self._program(treedef, rest, arguments), arrays, spare
 
     @no_type_check
@@ -187,9 +195,15 @@ class Compiled:
         return program
 
 
+def _stands_for_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
 @no_type_check
 def _split(
-    leaves: list[Any], reused: Collection[int]
+    leaves: list[Any],
+    reused: Collection[int],
+    is_array: Callable[[Any], bool] = eqx.is_array,
 ) -> tuple[list[Any], list[Any], tuple[Any, ...]]:
     """Return the arrays, those of some identities, and all leaves with marks for both.
 
@@ -197,7 +211,7 @@ def _split(
     """
     arrays, spare, rest, left = list[Any](), list[Any](), list[Any](), {*reused}
     for leaf in leaves:
-        if not eqx.is_array(leaf):
+        if not is_array(leaf):
             rest.append(leaf)
         elif id(leaf) in left:
             left.remove(id(leaf))

@@ -6,30 +6,20 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.random as jr
 
 from .._compile import compiled
-from .._errors import check_data, describe, warn_user
-from .._parts import under_trace
+from .._errors import check_data, warn_user
 from .._trees import is_lost
 from .._types import PRNGKeyArray, Tree
+from ._begin import new_state, whole_run
 from ._callbacks import plain
 from ._checks import check_one
-from ._devices import check_placement, devices_of
+from ._devices import check_placement
 from ._feed import AbstractFeed, Constant
-from ._host import HostFeed, asks_host, first_answer
-from ._loop import (
-    Program,
-    bare_run,
-    begun,
-    observed_run,
-    prepared,
-    reused_by_run,
-    trace_step,
-)
+from ._host import HostFeed, asks_host
+from ._loop import Program, bare_run, observed_run, prepared
 from ._processes import AbstractProcesses
 from ._several_processes import processes_of
-from ._state import AbstractState
 from ._stream import Stream, peek
 from ._tracing import check_no_observers, check_traced, holds_tracer, is_traced
 from .observers import Run
@@ -73,7 +63,8 @@ def drive(
             first = data
             if batches is not None:
                 first, batches = peek(batches)
-            state, key = _new_state(trainer, key, first, processes)
+            kws = {"collect": collect, "streamed": batches is not None}
+            state, key = new_state(trainer, key, first, processes, **kws)
         else:
             state = _own(state)
         return _run(trainer, state, key, data, batches, collect, processes)
@@ -106,49 +97,6 @@ def _claims(
 
             processes.by_first(claim)
         yield
-
-
-def _new_state(
-    trainer: Any, key: PRNGKeyArray, data: Tree, processes: AbstractProcesses
-) -> tuple[Any, PRNGKeyArray]:
-    """Return the state before the first step, and the key of the run.
-
-    **Arguments:**
-
-    - `trainer`: the trainer.
-    - `key`: the key that is split into the state's and the run's.
-    - `data`: the data of the run, or the first batch of a stream.
-    - `processes`: the processes of the run.
-    """
-    check_data(data)
-    if asks_host(trainer):
-        data = first_answer(trainer, jr.split(key)[0], data)
-    bare, key, data = trainer.placed((plain(trainer), key, data))
-    check_placement(trainer=bare, key=key, data=data)
-    make = compiled(begun, {} if under_trace() else trainer.initial_xla_options)
-    with make.ahead(bare, key, data) as shapes:
-        if shapes is not None and _traceable(trainer):
-            # An error of a step comes again from the run, after those of the state.
-            with contextlib.suppress(Exception):
-                first, run_key = shapes
-                trace_step(plain(trainer, rules=True), first, run_key, data)
-    with processes.computing():
-        state, key = processes.readable(make(bare, key, data))
-    if not isinstance(state, AbstractState):
-        raise TypeError(
-            f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
-            f"of `rx.AbstractState`, but got {describe(state)}."
-        )
-    trainer.check_new(state)
-    return state, key
-
-
-def _traceable(trainer: Any) -> bool:
-    """Return whether a step can be traced ahead of the run, which then finds it.
-
-    It cannot if the host answers within a step, or if arrays lie on several devices.
-    """
-    return not asks_host(trainer) and devices_of(trainer) in (None, 1)
 
 
 def _own(state: Any) -> Any:
@@ -206,9 +154,8 @@ def _run(
             program, run, callbacks, state, feed, processes
         )
     else:
-        run = compiled(bare_run, trainer.xla_options, reused=reused_by_run)
         with processes.computing(whole=True):
-            state, rows = run(program, state, key, data, steps)
+            state, rows = whole_run(trainer)(program, state, key, data, steps)
         state, rows = processes.readable((state, rows))
         # The state is traced if a global variable of the task holds a traced array.
         if not holds_tracer(state) and (text := trainer.warning(state)) is not None:

@@ -19,6 +19,7 @@ from ._feed import AbstractData, AbstractFeed
 from ._processes import AbstractProcesses
 from ._rows import buffers_for, write_row
 from ._session import open_session
+from ._state import AbstractState
 from ._state_check import check_state, check_step
 from .observers import Run
 from .stopping import Rules, with_counters
@@ -59,7 +60,8 @@ def begun(trainer: Any, key: PRNGKeyArray, data: Tree) -> tuple[Any, PRNGKeyArra
     - `key`: the key that is split into the state's and the run's.
     """
     init_key, run_key = split(key)
-    return compiled(initialize, {})(trainer, init_key, data), run_key
+    state = compiled(initialize, {})(trainer, init_key, data)
+    return strong(state) if isinstance(state, AbstractState) else state, run_key
 
 
 def train_step(trainer: Any, state: Any, key: PRNGKeyArray, data: Tree) -> Any:
@@ -222,7 +224,7 @@ def observed_run(
     the `steps` of the state before the first one.
     """
     run_chunk = compiled(
-        chunk, run.trainer.xla_options, wait=False, reused=reused_by_chunk
+        chunk, run.trainer.lone_xla_options, wait=False, reused=reused_by_chunk
     )
     key = run.trainer.placed(run.key)
     with open_session(run, callbacks, state, feed, processes) as session:

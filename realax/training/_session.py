@@ -82,6 +82,10 @@ class Session:
         self._done = int(self.state.step)
         carry = Carry.of(self.state, self._callbacks.rules)
         self._over = bool(carry.over)
+        step = carry.state.step
+        if step.committed and step.is_fully_addressable:
+            # Chunks return it so, and the second one would be compiled anew.
+            carry = Carry(carry.state, jax.device_put(carry.over, step.sharding))
         self.carry = self.run.trainer.placed(carry)
         # No batch is fetched for a run that was over before.
         steps = 0 if self._over else self.run.end - self._done
