@@ -79,8 +79,8 @@ def _counters(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 # The results pass through barriers, because XLA would compute a number once more for
-# each of its uses. Both words of a key are chosen from in one kernel: two would compute
-# the same rounds, and be compiled, twice.
+# each of its uses. One kernel makes both words of a key and selects: two would make the
+# same rounds, and each would be compiled.
 def _fold_in(key: Any, data: Any) -> Any:
     low = jnp.broadcast_to(jnp.asarray(data, jnp.uint32), (2,))
     return _words(_encrypted(key, jnp.zeros_like(low), low))

@@ -77,13 +77,14 @@ def _arrays(tree: Any) -> list[Any]:
     ]
 
 
-_compiled: list[str] = []
+_listening = list[list[str]]()
 
 
 def _listen(event: str, seconds: float, **kws: Any) -> None:
     del seconds
     if event.endswith("jaxpr_to_mlir_module_duration"):
-        _compiled.append(str(kws.get("fun_name")))
+        for names in _listening:
+            names.append(str(kws.get("fun_name")))
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -93,11 +94,11 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 def compilations() -> Generator[list[str]]:
     """Yield the names of the functions lowered inside, cached on disk or not."""
     names: list[str] = []
-    start = len(_compiled)
+    _listening.append(names)
     try:
         yield names
     finally:
-        names.extend(_compiled[start:])
+        _listening[:] = [one for one in _listening if one is not names]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -175,6 +175,9 @@ def test_functions_look_as_they_are_written(load: Callable[[str], Any]) -> None:
     assert inspect.getsource(module.Data).startswith("@dataclasses.dataclass\nclass")
     assert [*inspect.signature(module.plain).parameters] == ["x", "y"]
     assert module.plain.__name__ == "plain"
+    annotations = {**module.plain.__annotations__}
+    module.plain(jnp.ones(2), jnp.ones(2))
+    assert module.plain.__annotations__ == annotations
     assert inspect.getsource(rx.MLPPolicy).startswith("class MLPPolicy(")
     assert jnp.all(jax.jit(module.plain)(jnp.ones(2), jnp.ones(2)) == 2)
 

@@ -357,30 +357,63 @@ def test_ahead_leaves_errors_to_the_call() -> None:
         compiled(refuses, {})(jnp.ones(3))
 
 
-@pytest.mark.parametrize("observed", [False, True])
-@pytest.mark.parametrize("placed", [False, True])
+PLACED = [(), ("key",), ("data",), ("state",)]
+
+
+@pytest.mark.parametrize("progress_bar", [False, True])
+@pytest.mark.parametrize("rule", [(), rx.EarlyStopping(patience=3)], ids=["", "rule"])
 @pytest.mark.parametrize("collect", [False, True])
-def test_a_run_traces_and_compiles_once_what_is_ahead(
-    collect: bool, placed: bool, observed: bool
+@pytest.mark.parametrize("placed", PLACED, ids=str)
+def test_a_run_compiles_once(
+    progress_bar: bool, rule: Any, collect: bool, placed: tuple[str, ...]
 ) -> None:
-    traced = list[str]()
+    def task(x: Any, key: Any, data: Any = None) -> Any:
+        return jnp.sum(x**2) + data, None
+
+    kws = {"callbacks": rule, "progress_bar": progress_bar}
+    trainer = rx.OptaxTrainer(40, "adam", lambda key: jnp.ones(3), task, **kws)
+    inputs = {"key": jr.key(0), "data": jnp.ones(())}
+    inputs["state"] = trainer.initialize(**inputs)
+    for name in placed:
+        inputs[name] = jax.device_put(inputs[name], jax.devices()[0])
+    state, key, data = inputs["state"], inputs["key"], inputs["data"]
+    new = "state" not in placed
+    kept = trainer.init_and_train if new else trainer.train
+    bare = trainer.init_and_train_ if new else trainer.train_
+    arguments = (key, data) if new else (state, key, data)
+    run = kept if collect else bare
+    with compilations() as found:
+        run(*arguments)
+    program = "jit(chunk)" if trainer.callbacks else "jit(bare_run)"
+    assert found.count(program) == 1
+    assert found.count("jit(begun)") == int(new)
+    with compilations() as found:
+        run(*arguments)
+    assert not found
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_run_is_prepared_before_the_first_state_is_made(observed: bool) -> None:
+    events, lowered = list[str](), list[str]()
 
     def task(x: Any, key: Any, data: Any = None) -> Any:
-        traced.append("task")
+        events.append("traced")
         return jnp.sum(x**2), None
 
-    make = lambda key: jnp.ones(3)
-    trainer = rx.OptaxTrainer(3, "adam", make, task, progress_bar=observed)
-    run = trainer.init_and_train if collect else trainer.init_and_train_
-    key = jax.device_put(jr.key(0), jax.devices()[0]) if placed else jr.key(0)
+    def made(key: Any) -> None:
+        events.append("made")
+        lowered.extend(found)
+
+    def parameters(key: Any) -> Any:
+        jax.debug.callback(made, jr.key_data(key))
+        return jnp.ones(3)
+
+    trainer = rx.OptaxTrainer(3, "adam", parameters, task, progress_bar=observed)
     with compilations() as found:
-        run(key)
-    assert len(traced) == 1
-    assert found.count("jit(begun)") == 1
-    assert found.count("jit(chunk)" if observed else "jit(bare_run)") == 1
-    with compilations() as found:
-        run(key)
-    assert not found
+        trainer.init_and_train_(jr.key(0))
+    assert events == ["traced", "made"], "traced once, and before"
+    run = [] if observed else ["jit(bare_run)"]
+    assert lowered == ["jit(begun)", *run]
 
 
 def test_a_run_with_a_replay_buffer_compiles_twice_in_all() -> None:

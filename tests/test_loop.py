@@ -305,6 +305,19 @@ def test_select_that_returns_text() -> None:
         _evolve(3, callbacks=Text()).init_and_train_(jr.key(0))
 
 
+class _Alone(_Own):
+    """Its runs have an option that XLA does not know, unless they are lanes."""
+
+    lone_xla_options = {"xla_alone": True}
+
+
+@pytest.mark.parametrize("kws", [{}, {"callbacks": rx.ProgressBar()}])
+def test_options_of_lone_runs(kws: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be options that XLA takes.*xla_alone"):
+        _Alone(2, **kws).init_and_train(jr.key(0))
+    rx.Replicated(_Alone(2), 2).init_and_train(jr.key(0))
+
+
 class _Hasty(_Own):
     """It compiles its `initialize` by an option that XLA does not know."""
 
@@ -345,6 +358,33 @@ def test_options_and_a_global_variable_that_is_traced(
         return Hidden(2).init_and_train_(jr.key(0)).drawn
 
     assert np.isclose(jax.grad(loss)(2.0), np.cos(2.0))
+
+
+def test_loops_of_small_batches_stay_on_one_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    option = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+
+    def learner(**kws: Any) -> Any:
+        given = {"train_steps": 1, "num_envs": 32, "num_steps": 32, **kws}
+        return rx.PQN("CartPole-v1", **{"num_minibatches": 8, **given})
+
+    assert learner().lone_xla_options == option
+    never = lambda state, metrics: False
+    assert rx.Restarting(learner(), never).lone_xla_options == option
+    # 32 is the least width that is expected of a layer.
+    assert learner(num_steps=128).lone_xla_options == option
+    assert learner(num_steps=136).lone_xla_options == {}
+    assert learner(num_envs=1024, num_minibatches=1024).lone_xla_options == {}
+    assert rx.Replicated(learner(), 2).lone_xla_options == {}
+    assert learner(compiler_options={}).lone_xla_options == {}
+    own = {"xla_cpu_enable_fast_math": "False"}
+    assert learner(compiler_options=own).lone_xla_options == own
+    monkeypatch.setenv("XLA_FLAGS", "--xla_disable_hlo_passes=fusion")
+    assert learner().lone_xla_options == {}
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert learner().lone_xla_options == {}
 
 
 def test_learners_compile_their_first_state_fast(

@@ -122,15 +122,31 @@ class Compiled:
         return _whole(*results)
 
     def new_shapes(self, *arguments: Any) -> Any:
-        """Return the result of a call with shapes in place of arrays, traced for both.
+        """Return the result of a call with shapes in place of arrays.
 
-        It is `None` if another call had the program before, or a trace is in progress.
+        The call then finds the function traced. `None` if another call had the program
+        before, or a trace is in progress.
         """
         program, arrays, spare = self._found(arguments)
         if not self._is_new or under_trace() or jax.config.jax_disable_jit:
             return None
         with readable_errors():
             return _whole(*program.trace(arrays, spare).out_info[1:])
+
+    def lowered(self, *arguments: Any) -> Any:
+        """Trace and lower the program of a call, which then finds it lowered.
+
+        **Arguments:**
+
+        - `arguments`: those of the call, perhaps with shapes in place of arrays that
+            are not committed to a device.
+
+        **Returns:** What jax lowered; `None` after an error, which is left to the call.
+        """
+        with contextlib.suppress(Exception):
+            program, arrays, spare = self._found(arguments, _stands_for_array)
+            return program.trace(arrays, spare).lower()
+        return None
 
     @contextlib.contextmanager
     def ahead(self, *arguments: Any) -> Generator[None]:
@@ -140,13 +156,12 @@ class Compiled:
 
         **Arguments:**
 
-        - `arguments`: those of the call that follows, perhaps with shapes in place of
-            arrays that are not committed to a device.
+        - `arguments`: as for `lowered`.
         """
-        lowered: Any = None
-        with contextlib.suppress(Exception):
-            program, arrays, spare = self._found(arguments, _stands_for_array)
-            lowered = program.trace(arrays, spare).lower()
+        lowered = self.lowered(*arguments)
+        if lowered is None:
+            yield
+            return
 
         def compile() -> None:
             with contextlib.suppress(Exception):
@@ -155,7 +170,8 @@ class Compiled:
         thread = threading.Thread(target=compile, name="realax compiles")
         thread.start()
         yield
-        # An error in the body does not wait for it.
+        # An error in the body is raised at once; Python waits for the thread at exit,
+        # where XLA could not be stopped without a crash.
         thread.join()
 
     @no_type_check

@@ -1,4 +1,4 @@
-"""The state before the first step, made while the program of the run is compiled."""
+"""The state before the first step, and what is prepared of the run meanwhile."""
 
 import contextlib
 from typing import Any
@@ -52,22 +52,21 @@ def new_state(
     bare, key, data = trainer.placed((plain(trainer), key, data))
     check_placement(trainer=bare, key=key, data=data)
     make = compiled(begun, {} if under_trace() else trainer.initial_xla_options)
-    with contextlib.ExitStack() as run_ahead:
-        shapes = make.new_shapes(bare, key, data)
-        if shapes is not None and _is_foreseeable(trainer, bare, key, data):
-            with make.ahead(bare, key, data):
-                if trainer.callbacks or streamed:
-                    _trace_step(trainer, shapes, data)
-                else:
-                    run_ahead.enter_context(_ahead(trainer, shapes, data, collect))
-        with processes.computing():
-            state, key = processes.readable(make(bare, key, data))
-        if not isinstance(state, AbstractState):
-            raise TypeError(
-                f"`{type(trainer).__name__}.initialize` must return a state, of a "
-                f"subclass of `rx.AbstractState`, but got {describe(state)}."
-            )
-        trainer.check_new(state)
+    shapes = make.new_shapes(bare, key, data)
+    if shapes is not None and _is_foreseeable(trainer, bare, key, data):
+        with make.ahead(bare, key, data):
+            if trainer.callbacks or streamed:
+                _trace_step(trainer, shapes, data)
+            else:
+                _lower_run(trainer, shapes, data, collect)
+    with processes.computing():
+        state, key = processes.readable(make(bare, key, data))
+    if not isinstance(state, AbstractState):
+        raise TypeError(
+            f"`{type(trainer).__name__}.initialize` must return a state, of a subclass "
+            f"of `rx.AbstractState`, but got {describe(state)}."
+        )
+    trainer.check_new(state)
     return state, key
 
 
@@ -90,12 +89,10 @@ def _trace_step(trainer: Any, shapes: Any, data: Tree) -> None:
         trace_step(plain(trainer, rules=True), state, key, data)
 
 
-def _ahead(
-    trainer: Any, shapes: Any, data: Tree, collect: bool
-) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which a thread compiles the whole run."""
+def _lower_run(trainer: Any, shapes: Any, data: Tree, collect: bool) -> None:
+    """Trace and lower the whole run, which then finds it lowered."""
     state, key = shapes
     with contextlib.suppress(Exception):
         state = eqx.filter_eval_shape(prepared, trainer, state)
-    program, steps = Program(plain(trainer, rules=True), collect), trainer.train_steps
-    return whole_run(trainer).ahead(program, state, key, data, int(steps))
+        program = Program(plain(trainer, rules=True), collect)
+        whole_run(trainer).lowered(program, state, key, data, int(trainer.train_steps))

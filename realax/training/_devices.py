@@ -80,6 +80,23 @@ def _put(tree: Tree, sharding: jax.sharding.NamedSharding) -> Tree:
     return jax.tree.map(put, tree)
 
 
+def beside(inputs: Tree, results: Tree) -> Tree:
+    """Return results where a program puts them that computes with some inputs.
+
+    If an input, or a part of the results, is committed to a device, a compiled function
+    commits all its results. It would be compiled anew for those that are not.
+    """
+    arrays = [x for x in jax.tree.leaves((inputs, results)) if _is_array(x)]
+    devices = {one for x in arrays if x.committed for one in x.sharding.device_set}
+    if len(devices) != 1 or all(x.committed for x in jax.tree.leaves(results)):
+        return results
+    return jax.device_put(results, devices.pop())
+
+
+def _is_array(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
+
+
 @no_type_check
 def divided(
     function: Callable[[Any, Any], Any],

@@ -13,6 +13,7 @@ from .._errors import describe, warn_user
 from .._types import Tree
 from ._callbacks import Callbacks
 from ._carry import Carry, Row, Selected
+from ._devices import beside
 from ._feed import AbstractData, AbstractFeed
 from ._measured import measured_by
 from ._pace import Pace
@@ -82,10 +83,7 @@ class Session:
         self._done = int(self.state.step)
         carry = Carry.of(self.state, self._callbacks.rules)
         self._over = bool(carry.over)
-        step = carry.state.step
-        if step.committed and step.is_fully_addressable:
-            # Chunks return it so, and the second one would be compiled anew.
-            carry = Carry(carry.state, jax.device_put(carry.over, step.sharding))
+        carry = beside((self.run.key, self.run.data, self.run.compiled_trainer), carry)
         self.carry = self.run.trainer.placed(carry)
         # No batch is fetched for a run that was over before.
         steps = 0 if self._over else self.run.end - self._done

@@ -37,7 +37,7 @@ class Ledger:
         trainer = run.trainer
         self.configuration = configuration(trainer, _NOT_COMPARED)
         self.environment = environment() | execution(trainer, _NOT_COMPARED)
-        if options := trainer.xla_options:
+        if options := trainer.lone_xla_options:
             text = ", ".join(f"{name}={value}" for name, value in options.items())
             self.environment["compiler options"] = text
         self.values: dict[int, float] = {}  # of the objective, for each file

@@ -1,6 +1,7 @@
 """What every reinforcement learner has in common."""
 
 import abc
+import os
 from typing import Any, Literal
 
 import equinox as eqx
@@ -72,11 +73,13 @@ class AbstractLearner[S: AbstractLearnerState, M](
 
     @property
     def lone_xla_options(self) -> dict[str, Any]:
-        """On CPU, loops of small batches stay on one core, unless there are others.
+        """On CPU, an option that keeps loops of small batches on one core.
 
-        A trainer or task that has `compiler_options`, even empty ones, keeps them.
+        There is none beside `compiler_options` of the trainer, even empty ones, those
+        of its task, or passes that `XLA_FLAGS` disables.
         """
         given = self.compiler_options is not None or self.xla_options
+        given = given or "xla_disable_hlo_passes" in os.environ.get("XLA_FLAGS", "")
         rows = max(self.batch_steps, self.num_envs)
         numbers = rows * max(self.env.obs_layout.size, _LEAST_WIDTH)
         if given or numbers > _FEW_NUMBERS or jax.default_backend() != "cpu":

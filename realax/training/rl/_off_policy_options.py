@@ -33,7 +33,7 @@ class OffPolicyOptions(TypedDict, total=False):
     - `logger`: a `Logger`, added to `callbacks`.
     - `progress_bar`: whether to show one.
     - `compiler_options`: XLA's options for whole runs, values by name; by default those
-        of the task.
+        of the task, or what suits small batches.
     """
 
     num_envs: Count

@@ -99,7 +99,7 @@ class PPO(AbstractLearner[PPOState, PPOMetrics]):
     - `logger`: a `Logger`, added to `callbacks`.
     - `progress_bar`: whether to show one.
     - `compiler_options`: XLA's options for whole runs, values by name; by default those
-        of the task.
+        of the task, or what suits small batches.
 
     `params(state)` plays the mode of its distribution; `dataclasses.replace(policy,
     sample=True)` plays samples.

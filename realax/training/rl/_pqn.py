@@ -142,7 +142,7 @@ class PQN(AbstractLearner[PQNState, DQNMetrics]):
     - `logger`: a `Logger`, added to `callbacks`.
     - `progress_bar`: whether to show one.
     - `compiler_options`: XLA's options for whole runs, values by name; by default those
-        of the task.
+        of the task, or what suits small batches.
 
     **Raises:** `ValueError` or `TypeError` that names the argument and the remedy.
 
