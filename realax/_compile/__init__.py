@@ -1,5 +1,6 @@
 """Compilation: programs in memory and on disk, XLA's options, readable errors."""
 
+from ._collector import no_collections as no_collections
 from ._errors import readable_errors as readable_errors
 from ._options import (
     FAST_COMPILATION as FAST_COMPILATION,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from .._compile import Compiled, compiled
+from .._compile import Compiled, compiled, no_collections
 from .._errors import check_data, describe
 from .._parts import under_trace
 from .._types import PRNGKeyArray, Tree
@@ -52,13 +52,14 @@ def new_state(
     bare, key, data = trainer.placed((plain(trainer), key, data))
     check_placement(trainer=bare, key=key, data=data)
     make = compiled(begun, {} if under_trace() else trainer.initial_xla_options)
-    shapes = make.new_shapes(bare, key, data)
-    if shapes is not None and _is_foreseeable(trainer, bare, key, data):
-        with make.ahead(bare, key, data):
-            if trainer.callbacks or streamed:
-                _trace_step(trainer, shapes, data)
-            else:
-                _lower_run(trainer, shapes, data, collect)
+    with no_collections():
+        shapes = make.new_shapes(bare, key, data)
+        if shapes is not None and _is_foreseeable(trainer, bare, key, data):
+            with make.ahead(bare, key, data):
+                if trainer.callbacks or streamed:
+                    _trace_step(trainer, shapes, data)
+                else:
+                    _lower_run(trainer, shapes, data, collect)
     with processes.computing():
         state, key = processes.readable(make(bare, key, data))
     if not isinstance(state, AbstractState):
